@@ -1,0 +1,41 @@
+/**
+ * Options of `build`, its progress events and its report: what TensorRT calls the builder config.
+ */
+import type { Engine, TargetName } from './engine/engine.ts';
+import type { Op } from './ops/op.ts';
+
+export type PrecisionName = 'fp32' | 'tf32' | 'fp16' | 'bf16' | 'int8' | 'auto';
+
+export interface BuildOptions {
+  /** 'auto' is the fastest target that this machine has. */
+  readonly target?: TargetName | 'auto';
+  readonly precision?: PrecisionName;
+  /** Sizes for inputs, by input name; needed where the model leaves dims open (open dims not named become 1, with a warning). */
+  readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  /** 0: cost model only. Higher: measure more candidates. */
+  readonly effort?: 0 | 1 | 2 | 3 | 4 | 5;
+  /** Bytes the arena may take at most. */
+  readonly workspaceBytes?: number;
+  /** Threads that the program is planned for; 'auto' is the number of cores. An engine runs with any number. */
+  readonly threads?: number | 'auto';
+  /** Operators added to, or replacing, the built-in ones. */
+  readonly ops?: readonly Op[];
+  /** Runs the IR verifiers between all stages. */
+  readonly verify?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (event: BuildProgress) => void;
+  readonly onWarning?: (message: string) => void;
+}
+
+export interface BuildProgress {
+  readonly stage: string;
+  /** 0 to 1 over the whole build. */
+  readonly fraction: number;
+}
+
+export interface BuildReport {
+  readonly engine: Engine;
+  readonly stages: readonly { readonly name: string; readonly ms: number }[];
+  readonly buildMs: number;
+  readonly warnings: readonly string[];
+}

@@ -1,0 +1,52 @@
+/**
+ * What a target brings to run time: a device opens an engine and makes contexts. The runtime knows targets only through this.
+ */
+import type { TypedArray } from '../core/dtype.ts';
+import type { Engine, TargetName } from './engine.ts';
+
+export interface DeviceInfo {
+  readonly target: TargetName;
+  /** For people: the processor, the GPU. */
+  readonly name: string;
+  readonly available: boolean;
+  /** Why it is not available, or runs with less than it could. */
+  readonly reason?: string;
+  readonly features: readonly string[];
+}
+
+export interface OpenOptions {
+  /** Threads to use; 'auto' is the number of cores, at least 1. */
+  readonly threads: number | 'auto';
+  /** Told once of each thing that makes the engine run slower than it could (no shared memory, no relaxed SIMD). */
+  readonly onWarning: (message: string) => void;
+}
+
+export interface Device {
+  readonly target: TargetName;
+  probe(): Promise<DeviceInfo>;
+  /** Makes the engine ready at full speed. Throws ModelError `engine-machine`, `target-unavailable` or `out-of-memory`. */
+  open(engine: Engine, options: OpenOptions): Promise<OpenEngine>;
+}
+
+/** An engine on a device: weights loaded once, any number of contexts. */
+export interface OpenEngine {
+  readonly threads: number;
+  readonly features: readonly string[];
+  /** Bytes held: weights, code, every context's arena. */
+  memoryBytes(): number;
+  createContext(): DeviceContext;
+  /** Frees everything, contexts too; ends the threads. Calling twice is harmless. */
+  dispose(): void;
+}
+
+export interface DeviceContext {
+  /** One array an input, in the engine's order: write the elements here before execute. */
+  readonly inputs: readonly TypedArray[];
+  /** One array an output: valid after execute, until the next. */
+  readonly outputs: readonly TypedArray[];
+  /** Runs the whole engine. No allocation. */
+  execute(): void;
+  /** Runs the whole engine, timing each step; nanoseconds a step are added to `ns`. Slower than execute. */
+  profile(ns: Float64Array): void;
+  dispose(): void;
+}

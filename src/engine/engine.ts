@@ -1,0 +1,99 @@
+/**
+ * The engine: what a build leaves behind, and all that running needs. Plain data; engine/format.ts turns it into bytes and back.
+ *
+ * Steps run in order, each one kernel over buffers; the buffers lie in two spaces, weights (read-only, shared by all contexts) and
+ * arena (one a context). Kernels stay in loop IR so that code can be emitted again; `code` holds what a sandbox may run as it is.
+ */
+import type { DType } from '../core/dtype.ts';
+import type { StaticShape } from '../core/shape.ts';
+import type { Kernel } from '../loop/ir.ts';
+
+export type TargetName = 'reference' | 'wasm' | 'x64' | 'cuda' | 'webgpu';
+
+export interface BufferRef {
+  readonly space: 'arena' | 'weights';
+  /** From the start of the space; a multiple of 64 for whole tensors. */
+  readonly byteOffset: number;
+  readonly bytes: number;
+}
+
+/** A network input or output: what the caller passes, and where it lies (row-major, same dtype) while the engine runs. */
+export interface Binding {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: StaticShape;
+  readonly buffer: BufferRef;
+}
+
+/** One way to run a kernel: a template and its parameters. `generated` is the one that every kernel has. */
+export interface Tactic {
+  readonly template: string;
+  readonly params: Readonly<Record<string, number>>;
+  readonly predictedNs: number;
+}
+
+/** How a weight's elements are arranged; absent: row-major. */
+export interface Packing {
+  /** `[batch][ceil(n / width)][k][width]`, the tail of n filled with zeros: panels for a vector micro-kernel. */
+  readonly kind: 'panels';
+  readonly width: number;
+  readonly batch: number;
+  readonly k: number;
+  readonly n: number;
+}
+
+export interface Weight {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: StaticShape;
+  readonly byteOffset: number;
+  readonly bytes: number;
+  readonly packing?: Packing;
+}
+
+export interface Step {
+  /** Index into `kernels`; steps with the same loops share one kernel. */
+  readonly kernel: number;
+  readonly tactic: Tactic;
+  /** One for each of the kernel's buffers, in order. */
+  readonly buffers: readonly BufferRef[];
+  /** Names of the values that the buffers hold, in order. */
+  readonly values: readonly string[];
+  /** The ONNX nodes this step computes. */
+  readonly loc: readonly string[];
+  /** Units of work the step can be cut into; a thread takes a range of them. */
+  readonly tiles: number;
+  /** Threads that share the step: 1 where the work is small. Never more than `tiles`. */
+  readonly maxThreads: number;
+  /** True where some earlier step of another thread must have finished first. */
+  readonly barrier: boolean;
+  readonly flops: number;
+  /** Bytes read and written at least once. */
+  readonly bytesMoved: number;
+}
+
+export interface CodeSection {
+  /** What the code needs, e.g. `wasm-simd128`, `wasm-relaxed-threads`. */
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+export interface Engine {
+  readonly name: string;
+  readonly target: TargetName;
+  /** Hotrod's version that built it. */
+  readonly builtBy: string;
+  /** CPU or GPU features that tactics were chosen for. */
+  readonly machine: readonly string[];
+  readonly precision: string;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  readonly kernels: readonly Kernel[];
+  readonly steps: readonly Step[];
+  readonly weights: readonly Weight[];
+  readonly weightBytes: Uint8Array;
+  readonly arenaBytes: number;
+  readonly code: readonly CodeSection[];
+  /** Target reference runs the graph itself: its printed form; its constants are the weights, by name. */
+  readonly graph?: string;
+}

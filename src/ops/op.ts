@@ -1,0 +1,255 @@
+/**
+ * What an operator is: all that Hotrod knows of one, in one record, in one file of this folder; `all.ts` has a line for each.
+ *
+ * Shared code never asks for an operator by name. It asks how the operator lowers, or one of its traits.
+ * - `infer` and `eval` are the definition. `onnx` says how older opsets are upgraded to the newest form.
+ * - `expand` writes the operator with others; where it is given, no target ever sees the operator.
+ * - `lower` makes it part of a kernel:
+ *     elementwise  out[c] = expr(in0[c], in1[c], …) with NumPy broadcasting; fuses into anything
+ *     index        out[c] is some input's element, at coordinates computed from c; fuses into its readers
+ *     alias        output 0 has exactly the elements of input 0 in row-major order; costs nothing
+ *     kernel       a loop nest of its own, whose loads and stores take in the neighbours
+ */
+import type { DType } from '../core/dtype.ts';
+import type { StaticShape } from '../core/shape.ts';
+import type { Tensor, TensorType, ValueType } from '../core/tensor.ts';
+import type { GraphBuilder } from '../graph/build.ts';
+import type { Attrs, AttrValue, Graph, Node } from '../graph/ir.ts';
+import type { InferContext, OpSemantics } from '../graph/semantics.ts';
+import type { Affine, Axis, Expr, Form, Stmt } from '../loop/ir.ts';
+
+/** One attribute: its ONNX type, its default, its allowed values. */
+export interface AttrSpec<T> {
+  readonly type: 'int' | 'float' | 'string' | 'ints' | 'floats' | 'strings' | 'tensor' | 'graph' | 'bool' | 'dtype';
+  readonly required: boolean;
+  readonly default: T;
+  readonly oneOf?: readonly string[];
+}
+export type AttrSpecs = Readonly<Record<string, AttrSpec<unknown>>>;
+export type AttrsOf<S extends AttrSpecs> = { readonly [K in keyof S]: S[K] extends AttrSpec<infer T> ? T : never };
+
+type OptionalAttr = <T>(type: AttrSpec<T>['type'], value: T, oneOf?: readonly string[]) => AttrSpec<T>;
+const spec: OptionalAttr = (type, value, oneOf) => ({ type, required: false, default: value, ...(oneOf && { oneOf }) });
+
+/** Constructors of attribute specs: `int(-1)` has a default, `int.optional` may be absent, `int.required` must be there. */
+const attrType = <T>(type: AttrSpec<T>['type']) =>
+  Object.assign((value: T) => spec<T>(type, value), {
+    optional: spec<T | undefined>(type, undefined),
+    required: { type, required: true, default: undefined } as unknown as AttrSpec<T>,
+  });
+export const int = attrType<number>('int');
+export const float = attrType<number>('float');
+/** An int that is 0 or 1. */
+export const bool = attrType<boolean>('bool');
+export const ints = attrType<readonly number[]>('ints');
+export const floats = attrType<readonly number[]>('floats');
+export const strings = attrType<readonly string[]>('strings');
+export const tensorAttr = attrType<Tensor>('tensor');
+export const graphAttr = attrType<Graph>('graph');
+/** An int of ONNX's TensorProto.DataType, held as a DType. */
+export const dtypeAttr = attrType<DType>('dtype');
+/** A string; `oneOf('a', 'b')` has default 'a'. */
+export const string = attrType<string>('string');
+export const oneOf = (...values: string[]): AttrSpec<string> => spec('string', values[0], values);
+
+/** Attributes as they stand in an ONNX node of some opset, before completeAttrs. */
+export interface RawNode {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attrs: Attrs;
+}
+export interface UpgradeContext {
+  readonly opset: number;
+  /** Adds a constant to the graph and returns its value name. */
+  constant(tensor: Tensor): string;
+  /** Rank of an input where it is known already; upgrades of axis defaults need it. */
+  rank(input: string): number | undefined;
+  fail(message: string, hint?: string): never;
+}
+
+export interface OnnxBinding {
+  /** '' is ai.onnx. */
+  readonly domain?: string;
+  /** The oldest opset that has the operator. */
+  readonly since: number;
+  /** Rewrites the form of an older opset into the newest; absent where the newest form reads them all. */
+  upgrade?(node: RawNode, ctx: UpgradeContext): RawNode;
+}
+
+/** Reads of inputs and writes of outputs while a kernel is lowered; neighbours are inlined behind them. */
+export interface LowerContext<A> {
+  readonly attrs: A;
+  /** Types of the inputs; undefined where an optional input is absent. */
+  readonly inputs: readonly (TensorType | undefined)[];
+  readonly outputs: readonly TensorType[];
+  /** The type of an input that must be there. */
+  input(i: number): TensorType;
+  /** The value of input i where it is a constant. */
+  constant(i: number): Tensor | undefined;
+  /** The element of input i at coordinates (i32 Exprs, one a dim). */
+  load(i: number, coords: readonly Expr[]): Expr;
+}
+
+export interface KernelContext<A> extends LowerContext<A> {
+  /** Writes `value` as the element of output i at coords, after whatever elementwise work was fused behind the node. */
+  store(i: number, coords: readonly Expr[], value: Expr): Stmt;
+  /**
+   * The dims of a tensor as loop axes, outermost first in the order of its layout. `axes` by dim number, `coords` for load and store.
+   * `only` names dims to make axes of; the other coords are left 0.
+   */
+  outputAxes(i: number, only?: readonly number[]): { readonly axes: readonly Axis[]; readonly coords: Expr[] };
+  /** A fresh axis or local name that starts with `hint`. */
+  fresh(hint: string): string;
+}
+
+export interface KernelSpec {
+  readonly form: Exclude<Form, { kind: 'contract' }>;
+  readonly axes: readonly Axis[];
+  readonly body: readonly Stmt[];
+}
+
+/** A contraction in terms of coordinates; lowering turns coordinates into buffers and strides. */
+export interface ContractSpec {
+  readonly form: 'contract';
+  readonly axes: readonly (Axis & { readonly role: 'batch' | 'm' | 'n' | 'k' })[];
+  /** Coordinates of the operands (inputs of the node by number) and of output 0, as functions of the axes. */
+  readonly a: { readonly input: number; readonly at: readonly Affine[]; readonly padded: boolean };
+  readonly b: { readonly input: number; readonly at: readonly Affine[]; readonly padded: boolean };
+  readonly out: readonly Affine[];
+  /** The element of the output from the sum: bias and scale. */
+  finish(acc: Expr, coords: readonly Expr[]): Expr;
+}
+
+/** How an operator wants the dims of its rank-4-like (batch, channel, space…) operands to lie in memory. */
+export type LayoutWish =
+  /** Channels innermost is best (convolution, pooling). */
+  | 'channels-last'
+  /** The last dim innermost is best (matmul, softmax, norms over trailing dims). */
+  | 'row-major'
+  /** Whatever its inputs have. */
+  | 'any';
+
+export type Lowering<A> =
+  | { readonly kind: 'elementwise'; expr(args: readonly Expr[], attrs: A, out: DType): Expr }
+  | { readonly kind: 'index'; read(ctx: LowerContext<A>, output: number, coords: readonly Expr[]): Expr }
+  | { readonly kind: 'alias' }
+  | {
+      readonly kind: 'kernel';
+      readonly layout: LayoutWish;
+      /** Inputs whose every element is read about once, so that work fused in front of them is not repeated. */
+      readonly streams: readonly number[];
+      build(ctx: KernelContext<A>): KernelSpec | ContractSpec;
+    };
+
+export interface Traits {
+  /** f(a, b) = f(b, a); lets common subexpressions match. */
+  readonly commutative?: boolean;
+  /** Different result at each call (random numbers), or an effect: never folded, merged or dropped. */
+  readonly impure?: boolean;
+}
+
+/** One generated test: inputs with their dtypes and shapes (or values), attributes. Runs on every target. */
+export interface OpCase {
+  readonly name: string;
+  readonly attrs?: Attrs;
+  /** A shape draws random values of the dtype; a tensor is used as it is; undefined is absent. `constant` bakes it into the model. */
+  readonly inputs: readonly (
+    | { readonly dtype: DType; readonly shape: StaticShape; readonly range?: readonly [number, number] }
+    | Tensor
+    | { readonly constant: Tensor }
+    | undefined
+  )[];
+  readonly outputs?: number;
+  /** Relative to the largest reference magnitude; 1e-5 where not given. State the reason in the case's name or a comment. */
+  readonly tolerance?: number;
+}
+
+export interface OpDef<S extends AttrSpecs = AttrSpecs> {
+  readonly name: string;
+  readonly onnx: OnnxBinding;
+  readonly attrs: S;
+  /** [least, most] number of inputs; most may be Infinity. */
+  readonly inputs: readonly [number, number];
+  /** Most outputs; 1 where not given. */
+  readonly outputs?: number;
+  infer(ctx: InferContext<AttrsOf<S>>): readonly ValueType[];
+  inferDims?(ctx: InferContext<AttrsOf<S>>): readonly import('../core/shape.ts').Dim[] | undefined;
+  eval(inputs: readonly (Tensor | undefined)[], attrs: AttrsOf<S>, outputs: readonly TensorType[]): Tensor[];
+  /** Rewrites the node with simpler ones through the builder and returns the names of its outputs; undefined: not this node. */
+  expand?(
+    b: GraphBuilder,
+    node: Node,
+    attrs: AttrsOf<S>,
+    types: readonly (ValueType | undefined)[],
+  ): readonly string[] | undefined;
+  readonly lower?: Lowering<AttrsOf<S>>;
+  readonly traits?: Traits;
+  /** At least one case; sizes should include 1, primes and odd tails. */
+  readonly cases: readonly OpCase[];
+}
+
+/** An operator as the rest of Hotrod holds it: attributes checked, defaults filled. */
+export interface Op extends OpSemantics {
+  readonly key: string;
+  readonly onnx: OnnxBinding;
+  readonly attrSpecs: AttrSpecs;
+  readonly expand: OpDef['expand'] | undefined;
+  readonly lower: Lowering<Attrs> | undefined;
+  readonly traits: Traits;
+  readonly cases: readonly OpCase[];
+}
+
+/** Makes an operator. Also the public way to add a custom one: pass the result in `BuildOptions.ops`. */
+export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
+  const typed = def as unknown as OpDef;
+  return {
+    name: def.name,
+    key: def.onnx.domain ? `${def.onnx.domain}.${def.name}` : def.name,
+    onnx: def.onnx,
+    attrSpecs: def.attrs,
+    minInputs: def.inputs[0],
+    maxInputs: def.inputs[1],
+    maxOutputs: def.outputs ?? 1,
+    infer: typed.infer as unknown as OpSemantics['infer'],
+    ...(typed.inferDims && { inferDims: typed.inferDims as unknown as NonNullable<OpSemantics['inferDims']> }),
+    eval: typed.eval as unknown as OpSemantics['eval'],
+    completeAttrs: (raw, fail) => completeAttrs(def.attrs, raw, fail),
+    expand: typed.expand,
+    lower: typed.lower as Lowering<Attrs> | undefined,
+    traits: def.traits ?? {},
+    cases: def.cases,
+  };
+}
+
+const isNumberList = (v: AttrValue): boolean => Array.isArray(v) && v.every((x) => typeof x === 'number');
+const FITS: { readonly [T in AttrSpec<unknown>['type']]: (v: AttrValue) => boolean } = {
+  int: Number.isInteger,
+  float: (v) => typeof v === 'number',
+  bool: (v) => typeof v === 'boolean',
+  string: (v) => typeof v === 'string',
+  dtype: (v) => typeof v === 'string',
+  ints: isNumberList,
+  floats: isNumberList,
+  strings: (v) => Array.isArray(v) && v.every((x) => typeof x === 'string'),
+  tensor: (v) => typeof v === 'object' && 'dtype' in v,
+  graph: (v) => typeof v === 'object' && 'nodes' in v,
+};
+
+function completeAttrs(specs: AttrSpecs, raw: Attrs, fail: (message: string, hint?: string) => never): Attrs {
+  const out: Record<string, AttrValue> = {};
+  for (const [name, spec] of Object.entries(specs)) {
+    const value = raw[name] === undefined ? (spec.default as AttrValue) : raw[name];
+    if (value === undefined) {
+      if (spec.required) fail(`attribute "${name}" is missing`);
+      continue;
+    }
+    if (!FITS[spec.type](value)) fail(`attribute "${name}" is ${JSON.stringify(value)}, expected ${spec.type}`);
+    if (spec.oneOf && !spec.oneOf.includes(value as string)) {
+      fail(`attribute "${name}" is ${JSON.stringify(value)}, expected one of ${spec.oneOf.join(', ')}`);
+    }
+    out[name] = value;
+  }
+  for (const name of Object.keys(raw))
+    if (!(name in specs)) fail(`unknown attribute "${name}"`, `known: ${Object.keys(specs).join(', ') || 'none'}`);
+  return out;
+}

@@ -1,0 +1,107 @@
+/**
+ * The vector assembler that CPU targets share: typed virtual registers, a vector of 32-bit lanes, structured control flow.
+ *
+ * Templates and the loop-nest emitter write each kernel once against this interface; wasm implements it over WebAssembly (4 lanes,
+ * locals as registers), x64 over machine code (8 or 16 lanes). Nothing above it names an instruction of a machine.
+ *
+ * A kernel is a function (begin: i32, end: i32, one ptr a buffer): it does the tiles [begin, end).
+ */
+
+/** ptr is an address (i32 in wasm, 64-bit natively); vf32 and vi32 are vectors of `lanes` lanes; bool values are i32 0 or 1, vector masks vi32. */
+export type RegType = 'i32' | 'i64' | 'f32' | 'f64' | 'ptr' | 'vf32' | 'vi32';
+export interface Reg {
+  readonly id: number;
+  readonly type: RegType;
+}
+
+/** What lies in memory: loads widen to the register type (i8…u16, bool to i32), stores narrow. splat32 loads one f32 into all lanes. */
+export type MemType =
+  | 'i8'
+  | 'u8'
+  | 'i16'
+  | 'u16'
+  | 'i32'
+  | 'i64'
+  | 'f32'
+  | 'f64'
+  | 'vf32'
+  | 'vi32'
+  | 'splatf32'
+  | 'splati32';
+
+/** The type of args[0] selects the form (i32.add, f32x4.add, …). Comparisons give i32, on vectors a vi32 mask of all ones or zeros. */
+export type AsmOp =
+  | 'add'
+  | 'sub'
+  | 'mul'
+  | 'div'
+  | 'div_u'
+  | 'rem'
+  | 'rem_u'
+  | 'min'
+  | 'max'
+  | 'neg'
+  | 'abs'
+  | 'sqrt'
+  | 'floor'
+  | 'ceil'
+  | 'trunc'
+  | 'nearest'
+  | 'eq'
+  | 'ne'
+  | 'lt'
+  | 'le'
+  | 'gt'
+  | 'ge'
+  | 'lt_u'
+  | 'gt_u'
+  | 'and'
+  | 'or'
+  | 'xor'
+  | 'not'
+  | 'shl'
+  | 'shr'
+  | 'shr_u';
+
+export interface Asm {
+  /** 32-bit lanes of a vector. */
+  readonly lanes: number;
+  /** Vector registers of the machine; templates size their tiles by it. */
+  readonly vectorRegisters: number;
+  /** begin, end, then one ptr a buffer in the kernel's order. */
+  readonly params: readonly Reg[];
+
+  /** A constant; on vector types the same in all lanes. */
+  const(type: RegType, value: number | bigint): Reg;
+  /** A fresh register of a type, undefined until written: for accumulators and loop counters. */
+  reg(type: RegType): Reg;
+  move(into: Reg, from: Reg): void;
+  op(op: AsmOp, args: readonly Reg[], into?: Reg): Reg;
+  /** acc = a·b + acc, with one rounding where the machine can. All f32, f64 or all vf32. */
+  fma(acc: Reg, a: Reg, b: Reg): void;
+  /** cond (i32, or a vi32 mask with vector a and b) ? a : b; both are evaluated. */
+  select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg;
+  /** Numeric conversion to another register type of as many lanes: float to int truncates and saturates, i64 to i32 wraps, i32 to i64 extends the sign. */
+  convert(to: RegType, x: Reg, options?: { readonly unsigned?: boolean }): Reg;
+  /** Same bits: i32 and f32, i64 and f64, vi32 and vf32. */
+  bitcast(to: RegType, x: Reg): Reg;
+  /** All lanes the scalar x (f32 to vf32, i32 to vi32). */
+  splat(x: Reg): Reg;
+  /** Lane i of a vector, i a constant. */
+  extract(x: Reg, lane: number): Reg;
+  /** x with lane i replaced; into a fresh register unless given. */
+  insert(x: Reg, lane: number, value: Reg, into?: Reg): Reg;
+  /** All lanes combined into a scalar. */
+  horizontal(op: 'add' | 'mul' | 'min' | 'max', x: Reg): Reg;
+
+  /** base + index·scale + byteOffset, as a ptr. index is i32. */
+  address(base: Reg, index: Reg, scale: number): Reg;
+  load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg;
+  store(type: MemType, base: Reg, byteOffset: number, value: Reg): void;
+
+  /** for (i = from; i < to; i += step) body(i). step is a positive constant; from and to are i32 and read once. */
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void;
+  /** body n times, n known; unrolled by the caller if at all. */
+  repeat(count: number, body: () => void): void;
+  if(cond: Reg, then: () => void, otherwise?: () => void): void;
+}

@@ -1,0 +1,53 @@
+/**
+ * What a target is to the compiler: what its machine lacks, which templates it has, how it turns a program into code.
+ *
+ * targets/ turns kernels into something a machine runs; no file here knows an operator. One folder and one line in all.ts a target.
+ */
+import type { DType } from '../core/dtype.ts';
+import type { Device } from '../engine/device.ts';
+import type { CodeSection, Packing, Step, TargetName } from '../engine/engine.ts';
+import type { Form, Kernel } from '../loop/ir.ts';
+
+export type Params = Readonly<Record<string, number>>;
+
+/** What candidates may depend on beside the kernel itself. */
+export interface KernelFacts {
+  /** Names of the kernel's buffers that hold constants. */
+  readonly constant: ReadonlySet<string>;
+}
+
+/**
+ * A parametrised way to write code for kernels of a form. Rows of parameters compete by predicted, then measured, time.
+ * `generated` (form 'any') is a template like the others, and applies to every kernel.
+ */
+export interface Template {
+  readonly name: string;
+  readonly form: Form['kind'] | 'any';
+  /** Legal parameter rows for the kernel on a machine with these features; none where the template does not apply. */
+  candidates(kernel: Kernel, facts: KernelFacts, features: readonly string[]): readonly Params[];
+  /** Predicted time of one thread doing all tiles, in nanoseconds. */
+  predictNs(kernel: Kernel, params: Params): number;
+  /** Units of work that threads may split. */
+  tiles(kernel: Kernel, params: Params): number;
+  /** How a constant operand must be packed for this tactic, by buffer name; absent: row-major. */
+  packing?(kernel: Kernel, params: Params): ReadonlyMap<string, Packing>;
+}
+
+/** A program ready to emit: kernels, and the steps that run them over addressed buffers. */
+export interface Program {
+  readonly kernels: readonly Kernel[];
+  readonly steps: readonly Step[];
+}
+
+export interface Target {
+  readonly name: TargetName;
+  readonly device: Device;
+  /** Dtypes that kernels may compute in; graphs are widened to these (f16 to f32) before lowering. */
+  readonly computes: ReadonlySet<DType>;
+  /** Absent: the target runs graphs (reference). */
+  readonly templates?: readonly Template[];
+  /** Pure: the same program gives the same bytes. */
+  emit?(program: Program): readonly CodeSection[];
+  /** CPU features or GPU architecture that tactics may use on this machine. */
+  features(): readonly string[];
+}
