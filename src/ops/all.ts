@@ -1,0 +1,18 @@
+/**
+ * Every operator, one line a file. Order is of no consequence; two operators with one key are a Bug.
+ */
+import { Bug } from '../core/errors.ts';
+import type { Op } from './op.ts';
+
+const FILES: readonly (readonly Op[])[] = [];
+
+function table(files: readonly (readonly Op[])[]): ReadonlyMap<string, Op> {
+  const ops = new Map<string, Op>();
+  for (const op of files.flat()) {
+    if (ops.has(op.key)) throw new Bug('op-twice', `operator ${op.key} is defined twice`);
+    ops.set(op.key, op);
+  }
+  return ops;
+}
+
+export const OPS: ReadonlyMap<string, Op> = table(FILES);
