@@ -7,6 +7,7 @@
  * - `lower` makes it part of a kernel:
  *     elementwise  out[c] = expr(in0[c], in1[c], …) with NumPy broadcasting; fuses into anything
  *     index        out[c] is some input's element, at coordinates computed from c; fuses into its readers
+ *     concat       the inputs one behind the other along an axis; producers write straight into their place
  *     alias        output 0 has exactly the elements of input 0 in row-major order; costs nothing
  *     kernel       a loop nest of its own, whose loads and stores take in the neighbours
  */
@@ -133,6 +134,8 @@ export type Lowering<A> =
   | { readonly kind: 'elementwise'; expr(args: readonly Expr[], attrs: A, out: DType): Expr }
   | { readonly kind: 'index'; read(ctx: LowerContext<A>, output: number, coords: readonly Expr[]): Expr }
   | { readonly kind: 'alias' }
+  /** The inputs laid one behind the other along `axis` of the output; producers write into their place. */
+  | { readonly kind: 'concat'; axis(attrs: A, rank: number): number }
   | {
       readonly kind: 'kernel';
       readonly layout: LayoutWish;
