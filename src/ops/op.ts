@@ -65,6 +65,8 @@ export interface UpgradeContext {
   constant(tensor: Tensor): string;
   /** Rank of an input where it is known already; upgrades of axis defaults need it. */
   rank(input: string): number | undefined;
+  /** Element type of an input where it is known already; upgrades that turn an attribute into an input of the same type need it. */
+  dtype(input: string): DType | undefined;
   fail(message: string, hint?: string): never;
 }
 
