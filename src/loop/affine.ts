@@ -1,8 +1,7 @@
 /**
- * Affine functions of axes: sum of coef·axis, plus constant. From Exprs and back, ranges, composition.
+ * Affine functions of axes: sum of coef·axis, plus constant. From Exprs, sums, ranges; contract.ts writes them back as Exprs.
  * Normal form: terms sorted by axis name, no zero coefficient.
  */
-import * as e from './expr.ts';
 import type { Affine, Axis, Expr } from './ir.ts';
 
 export const affineConstant = (constant: number): Affine => ({ terms: [], constant });
@@ -34,12 +33,6 @@ export function toAffine(x: Expr): Affine | undefined {
   if (x.op === 'mul' && a.terms.length === 0) return scaleAffine(b, a.constant);
   return undefined;
 }
-
-export const fromAffine = (a: Affine): Expr =>
-  e.add(
-    a.terms.map((t) => e.mul(e.axis(t.axis), e.index(t.coef))).reduce((x, y) => e.add(x, y), e.index(0)),
-    e.index(a.constant),
-  );
 
 /** [least, greatest] value over the axes' extents; axes of extent 0 count as extent 1. */
 export function affineRange(a: Affine, axes: readonly Axis[]): readonly [number, number] {

@@ -1,6 +1,10 @@
 /**
  * Constructors of loop-IR expressions. They derive dtypes and fold what is plain at once (constants, x+0, x·1, nested adds of
  * constants on i32), so that index arithmetic stays short; everything deeper is simplify.ts's.
+ *
+ * An Expr may stand in several places of a larger one: expressions are DAGs by object identity. Within one evaluation of one
+ * statement's expression a shared node has one value, so an emitter may compute it once, at a place that dominates its uses
+ * (a select evaluates only the branch taken); between statements locals and buffers change, so nothing is kept across them.
  */
 import { type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
 import type { BinaryOp, Expr, UnaryOp } from './ir.ts';
@@ -11,7 +15,8 @@ const BOOL_UNARY: ReadonlySet<UnaryOp> = new Set(['not', 'isnan', 'isinf']);
 export const constant = (dtype: DType, value: Scalar): Expr => ({
   kind: 'const',
   dtype,
-  value: isBigInt(dtype) ? BigInt(value) : Number(value),
+  // Adding 0 turns an integer's -0 (left by truncation) into 0.
+  value: isBigInt(dtype) ? BigInt(value) : isFloat(dtype) ? Number(value) : Number(value) + 0,
 });
 /** An index constant. */
 export const index = (value: number): Expr => constant('i32', value);
@@ -54,6 +59,58 @@ export const like = (x: Expr, value: number): Expr =>
 /** 0 <= x < extent, for a coordinate that may leave its dim. */
 export const inRange = (x: Expr, extent: number): Expr =>
   binary('and', binary('ge', x, index(0)), binary('lt', x, index(extent)));
+
+/** The operands of a node, in order. */
+export function children(e: Expr): readonly Expr[] {
+  switch (e.kind) {
+    case 'const':
+    case 'axis':
+    case 'local':
+      return [];
+    case 'load':
+      return [e.index];
+    case 'unary':
+    case 'cast':
+    case 'bitcast':
+      return [e.x];
+    case 'binary':
+      return [e.a, e.b];
+    case 'select':
+      return [e.cond, e.a, e.b];
+    default:
+      return e satisfies never;
+  }
+}
+
+/** The node over other operands; itself where none changed, so sharing survives. Operands fold again as they are put together. */
+export function mapChildren(e: Expr, map: (child: Expr) => Expr): Expr {
+  switch (e.kind) {
+    case 'const':
+    case 'axis':
+    case 'local':
+      return e;
+    case 'load': {
+      const at = map(e.index);
+      return at === e.index ? e : { ...e, index: at };
+    }
+    case 'unary':
+    case 'cast':
+    case 'bitcast': {
+      const x = map(e.x);
+      return x === e.x ? e : { ...e, x };
+    }
+    case 'binary': {
+      const [a, b] = [map(e.a), map(e.b)];
+      return a === e.a && b === e.b ? e : binary(e.op, a, b);
+    }
+    case 'select': {
+      const [cond, a, b] = [map(e.cond), map(e.a), map(e.b)];
+      return cond === e.cond && a === e.a && b === e.b ? e : select(cond, a, b);
+    }
+    default:
+      return e satisfies never;
+  }
+}
 
 /** x + 0 = x · x * 1 = x · x * 0 = 0 · (x + c1) + c2 = x + (c1 + c2) · (x * c1) * c2 = x * (c1 · c2); constants go right. */
 function foldIndex(op: BinaryOp, a: Expr, b: Expr): Expr | undefined {
