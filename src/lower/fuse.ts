@@ -58,6 +58,7 @@ export function checkLowerable(graph: Graph, ops: ReadonlyMap<string, Op>, targe
 class Fuser {
   readonly #graph: Graph;
   readonly #lowerings: ReadonlyMap<Node, AnyLowering>;
+  readonly #positions = new Map<Node, number>();
   readonly #producers = new Map<string, Producer>();
   readonly #readers = new Map<string, Node[]>();
   readonly #outputs: ReadonlySet<string>;
@@ -70,6 +71,7 @@ class Fuser {
     this.#outputs = new Set(graph.outputs);
     this.#lowerings = new Map(graph.nodes.map((n) => [n, ops.get(n.op)?.lower as AnyLowering]));
     graph.nodes.forEach((node, position) => {
+      this.#positions.set(node, position);
       node.outputs.forEach((name, output) => {
         if (name) this.#producers.set(name, { node, output, position });
       });
@@ -94,6 +96,10 @@ class Fuser {
 
   #kind(node: Node): Lowering<unknown>['kind'] {
     return (this.#lowerings.get(node) as AnyLowering).kind;
+  }
+
+  #positionOf(node: Node): number {
+    return this.#positions.get(node) as number;
   }
 
   #shape(value: string): StaticShape {
@@ -130,7 +136,7 @@ class Fuser {
   }
 
   #clustersOf(root: Node): Cluster[] {
-    const position = this.#graph.nodes.indexOf(root);
+    const position = this.#positionOf(root);
     if (this.#kind(root) === 'index') {
       return root.outputs.flatMap((value, output) =>
         value && !this.#inlined.has(value) ? [{ root, output, behind: [], value, position }] : [],
@@ -144,7 +150,7 @@ class Fuser {
       this.#inlined.delete(node.outputs[0]);
     }
     const last = behind.at(-1);
-    return [{ root, output: 0, behind, value: last?.outputs[0] ?? value, position: last ? this.#graph.nodes.indexOf(last) : position }];
+    return [{ root, output: 0, behind, value: last?.outputs[0] ?? value, position: last ? this.#positionOf(last) : position }];
   }
 
   /** The elementwise nodes behind root, up to the last point where a single value goes on. */
