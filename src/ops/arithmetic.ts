@@ -1,0 +1,267 @@
+/**
+ * Arithmetic of two or more inputs with broadcasting: Add, Sub, Mul, Div, Mod, Pow, PRelu, Min, Max, Sum, Mean.
+ *
+ * Integers wrap; integer Div truncates toward zero. Add, Sub, Mul and Div also work on known dims, which carries symbolic sizes
+ * through the shape arithmetic that exporters write.
+ */
+import { type DType, isFloat } from '../core/dtype.ts';
+import { addDims, type Dim, floorDivDims, mulDims, type Shape, shapesEqual, subDims } from '../core/shape.ts';
+import { fromNumbers, scalarTensor, tensor } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import { add, binary, cast, div, like, mul, select, unary } from '../loop/expr.ts';
+import type { BinaryOp, Expr } from '../loop/ir.ts';
+import { dimsInput } from './dims.ts';
+import { broadcastAll, defineElementwise, FLOATS, INTEGERS, NUMERIC } from './elementwise.ts';
+import { bool, type Op, type OpCase } from './op.ts';
+
+/** Two inputs: equal shapes, broadcasts of each kind, empty, scalar; f32 over all of them, other dtypes once. */
+export function binaryCases(dtypes: readonly DType[], range?: readonly [number, number]): readonly OpCase[] {
+  const [first, ...rest] = dtypes;
+  const one = (dtype: DType, a: readonly number[], b: readonly number[]): OpCase => ({
+    name: `${dtype} [${a}] [${b}]`,
+    inputs: [a, b].map((shape) => (range ? { dtype, shape, range } : { dtype, shape })),
+  });
+  const shapes: readonly (readonly [readonly number[], readonly number[]])[] = [
+    [[], []],
+    [[13], []],
+    [
+      [2, 3, 5],
+      [2, 3, 5],
+    ],
+    [
+      [2, 3, 1],
+      [1, 37],
+    ],
+    [[7], [3, 1, 7]],
+    [
+      [0, 3],
+      [1, 3],
+    ],
+  ];
+  return [...shapes.map(([a, b]) => one(first, a, b)), ...rest.map((d) => one(d, [3, 11], [11]))];
+}
+
+/** Applies f to the dims of inputs 0 and 1, a single one being repeated. */
+const dimwise =
+  (f: (a: Dim, b: Dim) => Dim | undefined) =>
+  (ctx: InferContext<unknown>): Shape | undefined => {
+    const a = dimsInput(ctx, 0);
+    const b = dimsInput(ctx, 1);
+    if (!a || !b || (a.length !== b.length && a.length !== 1 && b.length !== 1)) return undefined;
+    const length = a.length === 1 ? b.length : a.length;
+    const out: Dim[] = [];
+    for (let i = 0; i < length; i++) {
+      const dim = f(a[a.length === 1 ? 0 : i], b[b.length === 1 ? 0 : i]);
+      if (dim === undefined) return undefined;
+      out.push(dim);
+    }
+    return out;
+  };
+
+/** Truncating as ONNX divides; symbolic dims are never negative, so floor and truncation agree on them. */
+function divDims(a: Dim, b: Dim): Dim | undefined {
+  if (b === 0) return undefined;
+  if (typeof a === 'number' && typeof b === 'number') return Math.trunc(a / b);
+  return typeof b === 'number' && b < 0 ? undefined : floorDivDims(a, b);
+}
+
+const wide = tensor('i64', [2], BigInt64Array.of(2n ** 53n + 1n, -(2n ** 62n)));
+
+const arithmetic = (
+  name: string,
+  op: BinaryOp,
+  dims: (a: Dim, b: Dim) => Dim | undefined,
+  options: { readonly commutative?: boolean; readonly cases?: readonly OpCase[] } = {},
+): Op =>
+  defineElementwise({
+    name,
+    onnx: { since: 7 },
+    attrs: {},
+    inputs: [2, 2],
+    accepts: () => NUMERIC,
+    expr: ([a, b]) => binary(op, a, b),
+    inferDims: dimwise(dims),
+    traits: { commutative: options.commutative ?? false },
+    cases: options.cases ?? [
+      ...binaryCases(NUMERIC),
+      { name: 'i64 beyond 2^53', inputs: [wide, scalarTensor('i64', 1)] },
+    ],
+  });
+
+const signedPairs = (dtype: DType, divisors: readonly number[]): OpCase['inputs'] => [
+  fromNumbers(dtype, [4, 1], [7, -7, 8, -1]),
+  fromNumbers(dtype, [divisors.length], divisors),
+];
+
+const division: readonly OpCase[] = [
+  ...binaryCases(FLOATS, [0.5, 4]),
+  ...INTEGERS.map(
+    (dtype): OpCase => ({
+      name: `${dtype}`,
+      inputs: [
+        { dtype, shape: [3, 11] },
+        { dtype, shape: [11], range: [1, 9] },
+      ],
+    }),
+  ),
+  { name: 'i32 truncates', inputs: signedPairs('i32', [2, -2, 3]) },
+  { name: 'i64 truncates', inputs: signedPairs('i64', [2, -2, 3]) },
+];
+
+const mod = defineElementwise({
+  name: 'Mod',
+  onnx: { since: 10 },
+  attrs: { fmod: bool(false) },
+  inputs: [2, 2],
+  accepts: () => NUMERIC,
+  expr: ([a, b], { fmod }) => binary(fmod ? 'rem' : 'mod', a, b),
+  cases: [
+    ...(['i32', 'i64', 'i8'] as const).flatMap((dtype): OpCase[] => [
+      { name: `${dtype} sign of the divisor`, inputs: signedPairs(dtype, [3, -3, 5]) },
+      { name: `${dtype} sign of the dividend`, inputs: signedPairs(dtype, [3, -3, 5]), attrs: { fmod: true } },
+    ]),
+    {
+      name: 'u8',
+      inputs: [
+        { dtype: 'u8', shape: [13] },
+        { dtype: 'u8', shape: [], range: [3, 9] },
+      ],
+    },
+    ...(['f32', 'f64', 'f16'] as const).map(
+      (dtype): OpCase => ({
+        name: `${dtype} fmod`,
+        attrs: { fmod: true },
+        inputs: signedPairs(dtype, [2.5, -2.5, 0.75]),
+      }),
+    ),
+    {
+      name: 'empty',
+      inputs: [
+        { dtype: 'i32', shape: [0] },
+        { dtype: 'i32', shape: [1] },
+      ],
+    },
+  ],
+});
+
+/** Powers that need no pow, by exponent; others are pow. Integers go through f64, exact up to 2^53. */
+const POWERS: ReadonlyMap<number, (x: Expr) => Expr> = new Map([
+  [1, (x) => x],
+  [2, (x) => mul(x, x)],
+  [3, (x) => mul(mul(x, x), x)],
+  [0.5, (x) => unary('sqrt', x)],
+  [-1, (x) => div(like(x, 1), x)],
+]);
+
+const pow = defineElementwise({
+  name: 'Pow',
+  onnx: { since: 7 },
+  attrs: {},
+  inputs: [2, 2],
+  accepts: () => NUMERIC,
+  shares: (i) => i === 0,
+  expr([x, y]) {
+    const short = y.kind === 'const' && isFloat(x.dtype) ? POWERS.get(Number(y.value)) : undefined;
+    if (short) return short(x);
+    if (isFloat(x.dtype)) return binary('pow', x, cast(x.dtype, y));
+    return cast(x.dtype, binary('pow', cast('f64', x), cast('f64', y)));
+  },
+  cases: [
+    ...binaryCases(['f32', 'f64', 'f16'], [0.5, 3]),
+    ...[...POWERS.keys(), 0, 1.7].map(
+      (p): OpCase => ({
+        name: `f32 to ${p}`,
+        inputs: [{ dtype: 'f32', shape: [3, 7], range: [0.25, 4] }, { constant: scalarTensor('f32', p) }],
+      }),
+    ),
+    { name: 'negative base', inputs: [{ dtype: 'f32', shape: [7] }, fromNumbers('f32', [], [3])] },
+    { name: 'f32 to i64', inputs: [{ dtype: 'f32', shape: [5] }, fromNumbers('i64', [5], [0, 1, 2, 3, -2])] },
+    { name: 'i32 to i32', inputs: [fromNumbers('i32', [4], [2, -3, 0, 5]), fromNumbers('i32', [4], [10, 3, 2, 0])] },
+    { name: 'i64 to f32', inputs: [fromNumbers('i64', [3], [2, -3, 7]), fromNumbers('f32', [], [2])] },
+  ],
+});
+
+const prelu = defineElementwise({
+  name: 'PRelu',
+  onnx: { since: 7 },
+  attrs: {},
+  inputs: [2, 2],
+  accepts: () => NUMERIC,
+  shape(ctx) {
+    const [x, slope] = [ctx.input(0), ctx.input(1)];
+    const both = broadcastAll(ctx, [x, slope]);
+    if (!shapesEqual(both, x.shape)) ctx.fail('the slope must broadcast to the shape of the input');
+    return x.shape;
+  },
+  expr: ([x, slope]) => select(binary('lt', x, like(x, 0)), mul(x, slope), x),
+  cases: [
+    {
+      name: 'channels',
+      inputs: [
+        { dtype: 'f32', shape: [2, 3, 5] },
+        { dtype: 'f32', shape: [3, 1] },
+      ],
+    },
+    {
+      name: 'scalar',
+      inputs: [
+        { dtype: 'f32', shape: [7] },
+        { dtype: 'f32', shape: [1] },
+      ],
+    },
+    {
+      name: 'empty',
+      inputs: [
+        { dtype: 'f32', shape: [0, 3] },
+        { dtype: 'f32', shape: [3] },
+      ],
+    },
+    {
+      name: 'f16',
+      inputs: [
+        { dtype: 'f16', shape: [3, 5] },
+        { dtype: 'f16', shape: [5] },
+      ],
+    },
+    {
+      name: 'i32',
+      inputs: [
+        { dtype: 'i32', shape: [11] },
+        { dtype: 'i32', shape: [] },
+      ],
+    },
+  ],
+});
+
+const chain = (op: BinaryOp) => (args: readonly Expr[]) => args.reduce((a, b) => binary(op, a, b));
+
+/** Any number of inputs, folded from the left. */
+const variadic = (name: string, dtypes: readonly DType[], expr: (args: readonly Expr[]) => Expr): Op =>
+  defineElementwise({
+    name,
+    onnx: { since: 6 },
+    attrs: {},
+    inputs: [1, Number.POSITIVE_INFINITY],
+    accepts: () => dtypes,
+    expr,
+    cases: [
+      ...binaryCases(dtypes),
+      { name: 'one', inputs: [{ dtype: 'f32', shape: [3, 5] }] },
+      { name: 'NaN', inputs: [fromNumbers('f32', [3], [1, Number.NaN, 2]), { dtype: 'f32', shape: [3] }] },
+      { name: 'three', inputs: [[2, 1, 5], [3, 1], [5]].map((shape) => ({ dtype: 'f32', shape })) },
+    ],
+  });
+
+export const ARITHMETIC_OPS: readonly Op[] = [
+  arithmetic('Add', 'add', addDims, { commutative: true }),
+  arithmetic('Sub', 'sub', subDims),
+  arithmetic('Mul', 'mul', mulDims, { commutative: true }),
+  arithmetic('Div', 'div', divDims, { cases: division }),
+  mod,
+  pow,
+  prelu,
+  variadic('Min', NUMERIC, chain('min')),
+  variadic('Max', NUMERIC, chain('max')),
+  variadic('Sum', FLOATS, chain('add')),
+  variadic('Mean', FLOATS, (args) => div(args.reduce(add), like(args[0], args.length))),
+];
