@@ -22,6 +22,9 @@ export interface TensorType extends ValueType {
   readonly shape: StaticShape;
 }
 
+/** `f32[1,3,224,224]`. */
+export const printType = (type: ValueType): string => `${type.dtype}${printShape(type.shape)}`;
+
 export function tensor(dtype: DType, shape: StaticShape, data: TypedArray): Tensor {
   if (data.length !== elements(shape) || !(data instanceof DTYPES[dtype].array)) {
     throw new Bug(

@@ -34,6 +34,8 @@ export interface OpSemantics {
   eval(inputs: readonly (Tensor | undefined)[], attrs: Attrs, outputs: readonly TensorType[]): Tensor[];
   /** Fills defaults and checks types and ranges of attributes; the message lists what is wrong. */
   completeAttrs(raw: Attrs, fail: (message: string, hint?: string) => never): Attrs;
+  /** impure: a different result at each call, or an effect; never evaluated ahead of running. */
+  readonly traits?: { readonly impure?: boolean };
   readonly minInputs: number;
   readonly maxInputs: number;
   /** How many outputs at most; infer returns as many as the node has. */
