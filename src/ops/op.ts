@@ -153,6 +153,13 @@ export interface Traits {
   readonly impure?: boolean;
 }
 
+/** out = scale[c]·x + shift[c], c being the index along dim `axis`; one scale and one shift an index. */
+export interface ChannelAffine {
+  readonly axis: number;
+  readonly scale: Float64Array;
+  readonly shift: Float64Array;
+}
+
 /** One generated test: inputs with their dtypes and shapes (or values), attributes. Runs on every target. */
 export interface OpCase {
   readonly name: string;
@@ -187,6 +194,23 @@ export interface OpDef<S extends AttrSpecs = AttrSpecs> {
     attrs: AttrsOf<S>,
     types: readonly (ValueType | undefined)[],
   ): readonly string[] | undefined;
+  /**
+   * The input whose elements output 0 has, in row-major order, where the node changes nothing (Identity, x·1, a Pad by 0).
+   * Asked only where that input has the type of output 0 and no other output is read, so Cast and Reshape say 0 and no more.
+   */
+  identity?(ctx: InferContext<AttrsOf<S>>): number | undefined;
+  /** Where output 0 is one input scaled and shifted a channel by constants (batch normalisation, a product with [C,1,1]). */
+  channelAffine?(ctx: InferContext<AttrsOf<S>>): (ChannelAffine & { readonly input: number }) | undefined;
+  /**
+   * For linear operators with constant weights: the constants, by input number, with which output 0 becomes scaled and shifted.
+   * Undefined where weights are not constant or the axis is not the one that they can take in. Same dtypes as before.
+   */
+  absorbAffine?(ctx: InferContext<AttrsOf<S>>, affine: ChannelAffine): ReadonlyMap<number, Tensor> | undefined;
+  /**
+   * Where `first` makes input 0 of `second`, both this operator: attributes of the one node that does the work of both on the inputs
+   * of `first` (Transpose of Transpose).
+   */
+  mergeWith?(first: InferContext<AttrsOf<S>>, second: InferContext<AttrsOf<S>>): AttrsOf<S> | undefined;
   readonly lower?: Lowering<AttrsOf<S>>;
   readonly traits?: Traits;
   /** At least one case; sizes should include 1, primes and odd tails. */
@@ -199,6 +223,10 @@ export interface Op extends OpSemantics {
   readonly onnx: OnnxBinding;
   readonly attrSpecs: AttrSpecs;
   readonly expand: OpDef['expand'] | undefined;
+  readonly identity: OpDef['identity'] | undefined;
+  readonly channelAffine: OpDef['channelAffine'] | undefined;
+  readonly absorbAffine: OpDef['absorbAffine'] | undefined;
+  readonly mergeWith: OpDef['mergeWith'] | undefined;
   readonly lower: Lowering<Attrs> | undefined;
   readonly traits: Traits;
   readonly cases: readonly OpCase[];
@@ -220,6 +248,10 @@ export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
     eval: typed.eval as unknown as OpSemantics['eval'],
     completeAttrs: (raw, fail) => completeAttrs(def.attrs, raw, fail),
     expand: typed.expand,
+    identity: typed.identity,
+    channelAffine: typed.channelAffine,
+    absorbAffine: typed.absorbAffine,
+    mergeWith: typed.mergeWith,
     lower: typed.lower as Lowering<Attrs> | undefined,
     traits: def.traits ?? {},
     cases: def.cases,
