@@ -1,0 +1,38 @@
+/**
+ * Bytes in memory and in files: alignment, typed views, little-endian words. Files of Hotrod and of ONNX are little-endian, and so is
+ * every machine that runs JavaScript engines with WebAssembly, so typed arrays may lie directly on a file's bytes.
+ */
+import type { TypedArray, TypedArrayConstructor } from './dtype.ts';
+
+/** The smallest multiple of `alignment` that is at least n. Exact up to 2^53. */
+export const alignUp = (n: number, alignment: number): number => Math.ceil(n / alignment) * alignment;
+
+/**
+ * The bytes as elements of `array`: the same memory where the address allows, a copy where it is not a multiple of the element size.
+ * `bytes.length` must be a multiple of the element size.
+ */
+export function typedView(array: TypedArrayConstructor, bytes: Uint8Array): TypedArray {
+  const size = array.BYTES_PER_ELEMENT;
+  const at = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  return new array(at.buffer, at.byteOffset, at.byteLength / size);
+}
+
+/** The memory of a typed array as bytes; shared, not copied. */
+export const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+export const dataView = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+
+/** An unsigned 64-bit integer as a number; undefined above 2^53 - 1. */
+export function readU64(view: DataView, byteOffset: number): number | undefined {
+  const value = view.getUint32(byteOffset + 4, true) * 2 ** 32 + view.getUint32(byteOffset, true);
+  return Number.isSafeInteger(value) ? value : undefined;
+}
+
+export function writeU64(view: DataView, byteOffset: number, value: number): void {
+  view.setUint32(byteOffset, value % 2 ** 32, true);
+  view.setUint32(byteOffset + 4, Math.floor(value / 2 ** 32), true);
+}
+
+export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+}

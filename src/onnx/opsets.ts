@@ -1,0 +1,21 @@
+/**
+ * Which versions of ONNX are read and written.
+ *
+ * Operator sets only ever add versions, so a file of a newer set than NEWEST_OPSET still reads where its operators are known; the
+ * caller is warned, since an operator may have changed. Table of releases: https://onnx.ai/onnx/repo-docs/Versioning.html
+ */
+
+/** Older sets have operators that broadcast by attributes; version converters exist for them. */
+export const OLDEST_OPSET = 7;
+/** The set whose operator forms graphs hold, and that the writer declares. */
+export const NEWEST_OPSET = 24;
+/** From here to NEWEST_OPSET operators only gained types and attributes with defaults, so a graph may be declared as any of them. */
+export const OLDEST_WRITABLE_OPSET = 21;
+/** The file format's version that belongs to OLDEST_WRITABLE_OPSET, the first with metadata_props on nodes. */
+export const IR_VERSION = 10;
+
+/** The default operator domain has two spellings. */
+export const canonicalDomain = (domain: string): string => (domain === 'ai.onnx' ? '' : domain);
+/** Key of an operator in the operator table. */
+export const opKey = (domain: string, name: string): string =>
+  canonicalDomain(domain) === '' ? name : `${domain}.${name}`;
