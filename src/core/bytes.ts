@@ -13,7 +13,8 @@ export const alignUp = (n: number, alignment: number): number => Math.ceil(n / a
  */
 export function typedView(array: TypedArrayConstructor, bytes: Uint8Array): TypedArray {
   const size = array.BYTES_PER_ELEMENT;
-  const at = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  // Not slice: Node's Buffer is a Uint8Array whose slice does not copy.
+  const at = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   return new array(at.buffer, at.byteOffset, at.byteLength / size);
 }
 
