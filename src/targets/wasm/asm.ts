@@ -1,0 +1,437 @@
+/**
+ * The vector assembler over WebAssembly: 4 lanes, registers are locals, `vf32` and `vi32` both v128.
+ *
+ * In come the calls of `Asm`, out goes the body of one kernel function (i32 begin, i32 end, an i32 address a buffer).
+ * What the instruction set has not is composed here without traps: integer division by 0 gives 0 (as its remainder does) and
+ * the smallest integer divided by -1 wraps; conversions saturate. With `relaxed`, fma has one rounding wherever the machine has
+ * the instruction, and blends take relaxed_laneselect (masks are all ones or zeros in each lane, for which it is exact).
+ */
+import { Bug } from '../../core/errors.ts';
+import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
+import { type Bytes, f32Bytes, VALTYPE_CODES } from './encode.ts';
+import { FunctionBuilder, type Local } from './function.ts';
+import { INSTRUCTIONS, type InstructionName, type ValType } from './instructions.ts';
+
+export interface WasmAsmOptions {
+  /** Use relaxed SIMD. */
+  readonly relaxed: boolean;
+}
+
+const VALTYPES: Readonly<Record<RegType, ValType>> = {
+  i32: 'i32',
+  i64: 'i64',
+  f32: 'f32',
+  f64: 'f64',
+  ptr: 'i32',
+  vf32: 'v128',
+  vi32: 'v128',
+};
+
+/** The part of the name before the dot. */
+const SHAPES: Readonly<Record<RegType, string>> = {
+  i32: 'i32',
+  i64: 'i64',
+  f32: 'f32',
+  f64: 'f64',
+  ptr: 'i32',
+  vf32: 'f32x4',
+  vi32: 'i32x4',
+};
+
+type OpNames = Partial<Readonly<Record<AsmOp, string>>>;
+const COMMON: OpNames = { add: 'add', sub: 'sub', mul: 'mul', eq: 'eq', ne: 'ne' };
+const SIGNED: OpNames = { lt: 'lt_s', le: 'le_s', gt: 'gt_s', ge: 'ge_s', lt_u: 'lt_u', gt_u: 'gt_u' };
+const UNSIGNED: OpNames = { lt: 'lt_u', le: 'le_u', gt: 'gt_u', ge: 'ge_u', lt_u: 'lt_u', gt_u: 'gt_u' };
+const SCALAR_INT: OpNames = { ...COMMON, and: 'and', or: 'or', xor: 'xor', shl: 'shl', shr: 'shr_s', shr_u: 'shr_u' };
+const FLOAT: OpNames = {
+  ...COMMON,
+  div: 'div',
+  min: 'min',
+  max: 'max',
+  neg: 'neg',
+  abs: 'abs',
+  sqrt: 'sqrt',
+  floor: 'floor',
+  ceil: 'ceil',
+  trunc: 'trunc',
+  nearest: 'nearest',
+  lt: 'lt',
+  le: 'le',
+  gt: 'gt',
+  ge: 'ge',
+};
+const VECTOR_INT: OpNames = { ...COMMON, ...SIGNED, min: 'min_s', max: 'max_s', neg: 'neg', abs: 'abs' };
+
+/** Operations that are one instruction of the type's shape. */
+const DIRECT: Readonly<Record<RegType, OpNames>> = {
+  i32: { ...SCALAR_INT, ...SIGNED },
+  i64: { ...SCALAR_INT, ...SIGNED },
+  ptr: { ...SCALAR_INT, ...UNSIGNED },
+  f32: FLOAT,
+  f64: FLOAT,
+  vf32: FLOAT,
+  vi32: VECTOR_INT,
+};
+const VECTOR_BITS: Partial<Readonly<Record<AsmOp, InstructionName>>> = {
+  and: 'v128.and',
+  or: 'v128.or',
+  xor: 'v128.xor',
+  not: 'v128.not',
+};
+const COMPARISONS: ReadonlySet<AsmOp> = new Set(['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'lt_u', 'gt_u']);
+
+/** `from>to`: signed, then unsigned where it differs. Absent between different types: not a conversion of this machine. */
+const CONVERSIONS: Readonly<Record<string, readonly [InstructionName, InstructionName?]>> = {
+  'i32>i64': ['i64.extend_i32_s', 'i64.extend_i32_u'],
+  'i64>i32': ['i32.wrap_i64'],
+  'i32>f32': ['f32.convert_i32_s', 'f32.convert_i32_u'],
+  'i32>f64': ['f64.convert_i32_s', 'f64.convert_i32_u'],
+  'i64>f32': ['f32.convert_i64_s', 'f32.convert_i64_u'],
+  'i64>f64': ['f64.convert_i64_s', 'f64.convert_i64_u'],
+  'f32>i32': ['i32.trunc_sat_f32_s', 'i32.trunc_sat_f32_u'],
+  'f64>i32': ['i32.trunc_sat_f64_s', 'i32.trunc_sat_f64_u'],
+  'f32>i64': ['i64.trunc_sat_f32_s', 'i64.trunc_sat_f32_u'],
+  'f64>i64': ['i64.trunc_sat_f64_s', 'i64.trunc_sat_f64_u'],
+  'f32>f64': ['f64.promote_f32'],
+  'f64>f32': ['f32.demote_f64'],
+  'vi32>vf32': ['f32x4.convert_i32x4_s', 'f32x4.convert_i32x4_u'],
+  'vf32>vi32': ['i32x4.trunc_sat_f32x4_s', 'i32x4.trunc_sat_f32x4_u'],
+  'ptr>i64': ['i64.extend_i32_u'],
+  'i64>ptr': ['i32.wrap_i64'],
+};
+
+const BITCASTS: Readonly<Record<string, InstructionName>> = {
+  'i32>f32': 'f32.reinterpret_i32',
+  'f32>i32': 'i32.reinterpret_f32',
+  'i64>f64': 'f64.reinterpret_i64',
+  'f64>i64': 'i64.reinterpret_f64',
+};
+
+interface Access {
+  readonly reg: RegType;
+  readonly load: InstructionName;
+  readonly store: InstructionName | undefined;
+  /** log2 of the alignment that the address is known to have: that of an element, also for vectors. */
+  readonly alignment: number;
+}
+const access = (
+  reg: RegType,
+  load: InstructionName,
+  store: InstructionName | undefined,
+  alignment: number,
+): Access => ({ reg, load, store, alignment });
+const ACCESSES: Readonly<Record<MemType, Access>> = {
+  i8: access('i32', 'i32.load8_s', 'i32.store8', 0),
+  u8: access('i32', 'i32.load8_u', 'i32.store8', 0),
+  i16: access('i32', 'i32.load16_s', 'i32.store16', 1),
+  u16: access('i32', 'i32.load16_u', 'i32.store16', 1),
+  i32: access('i32', 'i32.load', 'i32.store', 2),
+  i64: access('i64', 'i64.load', 'i64.store', 3),
+  f32: access('f32', 'f32.load', 'f32.store', 2),
+  f64: access('f64', 'f64.load', 'f64.store', 3),
+  vf32: access('vf32', 'v128.load', 'v128.store', 2),
+  vi32: access('vi32', 'v128.load', 'v128.store', 2),
+  splatf32: access('vf32', 'v128.load32_splat', undefined, 2),
+  splati32: access('vi32', 'v128.load32_splat', undefined, 2),
+};
+
+const LANES = 4;
+/** x rotated by half its lanes, then by one: two steps combine four lanes. */
+const ROTATIONS: readonly Bytes[] = [8, 4].map((by) => Array.from({ length: 16 }, (_, i) => (i + by) % 16));
+
+export class WasmAsm implements Asm {
+  readonly lanes = LANES;
+  /** What x64's engines have for v128 (xmm0 to xmm15); more on arm64, where it is no loss to use 16. */
+  readonly vectorRegisters = 16;
+  readonly params: readonly Reg[];
+  readonly #code: FunctionBuilder;
+  readonly #relaxed: boolean;
+  /** Values of scalar constants and of vectors that were made by `const`. */
+  readonly #known = new Map<number, number | bigint>();
+
+  /** A kernel over `buffers` buffers. */
+  constructor(buffers: number, options: WasmAsmOptions) {
+    this.#code = new FunctionBuilder(new Array<ValType>(2 + buffers).fill('i32'));
+    this.#relaxed = options.relaxed;
+    this.params = this.#code.params.map(({ id }, i) => ({ id, type: i < 2 ? 'i32' : 'ptr' }));
+  }
+
+  /** Locals and instructions, for ModuleBuilder.define. */
+  finish(): Bytes {
+    return this.#code.finish();
+  }
+
+  const(type: RegType, value: number | bigint): Reg {
+    const id = this.#constant(type, value).id;
+    this.#known.set(id, value);
+    return { id, type };
+  }
+
+  #constant(type: RegType, value: number | bigint): Local {
+    switch (type) {
+      case 'i64':
+        return this.#code.constant('i64', BigInt(value));
+      case 'i32':
+      case 'ptr':
+        return this.#code.constant('i32', Number(value));
+      case 'f32':
+      case 'f64':
+        return this.#code.constant(type, Number(value));
+      case 'vf32':
+      case 'vi32': {
+        const lane = type === 'vf32' ? f32Bytes(Number(value)) : i32Bytes(Number(value));
+        return this.#code.emit('v128.const', [], [[...lane, ...lane, ...lane, ...lane]]);
+      }
+      default:
+        return type satisfies never;
+    }
+  }
+
+  reg(type: RegType): Reg {
+    return { id: this.#code.local(VALTYPES[type]).id, type };
+  }
+
+  move(into: Reg, from: Reg): void {
+    if (VALTYPES[into.type] !== VALTYPES[from.type]) illegal('move', from.type, into.type);
+    this.#code.move(local(into), local(from));
+  }
+
+  op(op: AsmOp, args: readonly Reg[], into?: Reg): Reg {
+    const { type } = args[0];
+    const isVector = type === 'vf32' || type === 'vi32';
+    const result = into ?? this.reg(COMPARISONS.has(op) ? (isVector ? 'vi32' : 'i32') : type);
+    const bits = isVector ? VECTOR_BITS[op] : undefined;
+    const suffix = DIRECT[type][op];
+    if (bits) this.#emit(bits, args, [], result);
+    else if (suffix && !(type === 'i64' && args[1]?.type === 'i32'))
+      this.#emit(`${SHAPES[type]}.${suffix}`, args, [], result);
+    else if (type === 'i32' || type === 'i64' || type === 'ptr') this.#composeInt(op, args, result);
+    else if (type === 'vi32') this.#composeVector(op, args, result);
+    else illegal(op, type);
+    return result;
+  }
+
+  /** Scalar integer operations that are not one instruction. */
+  #composeInt(op: AsmOp, [a, b]: readonly Reg[], result: Reg): void {
+    const { type } = a;
+    const shape = SHAPES[type];
+    switch (op) {
+      case 'min':
+        this.select(this.op('lt', [a, b]), a, b, result);
+        return;
+      case 'max':
+        this.select(this.op('gt', [a, b]), a, b, result);
+        return;
+      case 'neg':
+        this.op('sub', [this.const(type, 0), a], result);
+        return;
+      case 'not':
+        this.op('xor', [a, this.const(type, -1)], result);
+        return;
+      case 'abs': {
+        // sign = x >> 31 (all ones where negative); |x| = (x xor sign) - sign
+        const sign = this.op('shr', [a, this.const(type, type === 'i64' ? 63 : 31)]);
+        this.op('sub', [this.op('xor', [a, sign]), sign], result);
+        return;
+      }
+      case 'shl':
+      case 'shr':
+      case 'shr_u':
+        this.op(op, [a, this.convert('i64', b)], result);
+        return;
+      case 'div':
+      case 'rem': {
+        if (this.#isSafeDivisor(b)) {
+          this.#emit(`${shape}.${op}_s`, [a, b], [], result);
+          return;
+        }
+        // b is 0 or -1 exactly where b + 1 is below 2 unsigned; there a / b is a · b in both cases, and a rem b is 0 = a rem 1.
+        const one = this.const(type, 1);
+        const special = this.op('lt_u', [this.op('add', [b, one]), this.const(type, 2)]);
+        const quotient = this.#emit(`${shape}.${op}_s`, [a, this.select(special, one, b)], [], this.reg(type));
+        if (op === 'rem') this.move(result, quotient);
+        else this.select(special, this.op('mul', [a, b]), quotient, result);
+        return;
+      }
+      case 'div_u':
+      case 'rem_u': {
+        if (this.#isSafeDivisor(b)) {
+          this.#emit(`${shape}.${op}`, [a, b], [], result);
+          return;
+        }
+        const zero = this.const(type, 0);
+        const special = this.op('eq', [b, zero]);
+        const divisor = this.select(special, this.const(type, 1), b);
+        const quotient = this.#emit(`${shape}.${op}`, [a, divisor], [], this.reg(type));
+        if (op === 'rem_u') this.move(result, quotient);
+        else this.select(special, zero, quotient, result);
+        return;
+      }
+      default:
+        illegal(op, type);
+    }
+  }
+
+  #isSafeDivisor(b: Reg): boolean {
+    const value = this.#known.get(b.id);
+    return value !== undefined && Number(value) !== 0 && Number(value) !== -1;
+  }
+
+  /** Vector shifts take a scalar count; by vectors, and for division, lane by lane. */
+  #composeVector(op: AsmOp, [a, b]: readonly Reg[], result: Reg): void {
+    switch (op) {
+      case 'shl':
+      case 'shr':
+      case 'shr_u': {
+        const known = this.#known.get(b.id);
+        if (b.type === 'vi32' && known === undefined) {
+          this.#laneByLane(op, a, b, result);
+          return;
+        }
+        const count = known === undefined ? b : this.const('i32', known);
+        this.#emit(`i32x4.${op === 'shr' ? 'shr_s' : op}`, [a, count], [], result);
+        return;
+      }
+      case 'div':
+      case 'div_u':
+      case 'rem':
+      case 'rem_u':
+        this.#laneByLane(op, a, b, result);
+        return;
+      default:
+        illegal(op, 'vi32');
+    }
+  }
+
+  #laneByLane(op: AsmOp, a: Reg, b: Reg, result: Reg): void {
+    let out = a;
+    for (let lane = 0; lane < LANES; lane++) {
+      const value = this.op(op, [this.extract(a, lane), this.extract(b, lane)]);
+      out = this.insert(out, lane, value, lane === LANES - 1 ? result : undefined);
+    }
+  }
+
+  fma(acc: Reg, a: Reg, b: Reg): void {
+    if (acc.type === 'vf32' && this.#relaxed) this.#emit('f32x4.relaxed_madd', [a, b, acc], [], acc);
+    else this.op('add', [acc, this.op('mul', [a, b])], acc);
+  }
+
+  select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
+    const result = into ?? this.reg(a.type);
+    if (cond.type === 'vi32') {
+      this.#emit(this.#relaxed ? 'i32x4.relaxed_laneselect' : 'v128.bitselect', [a, b, cond], [], result);
+    } else if (VALTYPES[a.type] === 'v128') {
+      this.#emit('select_t', [a, b, cond], [[VALTYPE_CODES.v128]], result);
+    } else this.#emit('select', [a, b, cond], [], result);
+    return result;
+  }
+
+  convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
+    const result = this.reg(to);
+    const name = CONVERSIONS[`${x.type}>${to}`];
+    if (name) this.#emit((options.unsigned && name[1]) || name[0], [x], [], result);
+    else if (x.type === to || (VALTYPES[x.type] === 'i32' && VALTYPES[to] === 'i32')) this.move(result, x);
+    else illegal('convert', x.type, to);
+    return result;
+  }
+
+  bitcast(to: RegType, x: Reg): Reg {
+    const result = this.reg(to);
+    const name = BITCASTS[`${x.type}>${to}`];
+    if (name) this.#emit(name, [x], [], result);
+    else this.move(result, x);
+    return result;
+  }
+
+  splat(x: Reg): Reg {
+    if (x.type === 'f32') return this.#emit('f32x4.splat', [x], [], this.reg('vf32'));
+    if (x.type === 'i32') return this.#emit('i32x4.splat', [x], [], this.reg('vi32'));
+    return illegal('splat', x.type);
+  }
+
+  extract(x: Reg, lane: number): Reg {
+    return this.#emit(`${SHAPES[x.type]}.extract_lane`, [x], [lane], this.reg(x.type === 'vf32' ? 'f32' : 'i32'));
+  }
+
+  insert(x: Reg, lane: number, value: Reg, into?: Reg): Reg {
+    return this.#emit(`${SHAPES[x.type]}.replace_lane`, [x, value], [lane], into ?? this.reg(x.type));
+  }
+
+  horizontal(op: 'add' | 'mul' | 'min' | 'max', x: Reg): Reg {
+    let out = x;
+    for (const rotation of ROTATIONS) {
+      out = this.op(op, [out, this.#emit('i8x16.shuffle', [out, out], [rotation], this.reg(x.type))]);
+    }
+    return this.extract(out, 0);
+  }
+
+  address(base: Reg, index: Reg, scale: number): Reg {
+    if (scale === 1) return this.op('add', [base, index]);
+    const shift = Math.log2(scale);
+    const offset = Number.isInteger(shift)
+      ? this.op('shl', [index, this.const('i32', shift)])
+      : this.op('mul', [index, this.const('i32', scale)]);
+    return this.op('add', [base, offset]);
+  }
+
+  load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg {
+    const { load, reg, alignment } = ACCESSES[type];
+    const [from, offset] = this.#addressed(base, byteOffset);
+    return this.#emit(load, [from], [alignment, offset], into ?? this.reg(reg));
+  }
+
+  store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
+    const { store, alignment } = ACCESSES[type];
+    if (!store) throw new Bug('asm-op', `${type} is a form of load only`);
+    const [to, offset] = this.#addressed(base, byteOffset);
+    this.#code.effect(store, [local(to), local(value)], [alignment, offset]);
+  }
+
+  /** The offset immediate is unsigned and does not wrap: what lies below the base is added first. */
+  #addressed(base: Reg, byteOffset: number): [Reg, number] {
+    return byteOffset >= 0 ? [base, byteOffset] : [this.op('add', [base, this.const('i32', byteOffset)]), 0];
+  }
+
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void {
+    const [first, last] = [this.#known.get(from.id), this.#known.get(to.id)];
+    if (first !== undefined && last !== undefined && first >= last) return;
+    const i = this.reg('i32');
+    this.move(i, from);
+    let limit = to;
+    if (last === undefined) {
+      limit = this.reg('i32');
+      this.move(limit, to);
+    }
+    const rounds = (): void =>
+      this.#code.loop(() => {
+        body(i);
+        this.op('add', [i, this.const('i32', step)], i);
+        this.#code.effect('br_if', [local(this.op('lt', [i, limit]))], [0]);
+      });
+    if (first !== undefined && last !== undefined) rounds();
+    else this.if(this.op('lt', [i, limit]), rounds);
+  }
+
+  repeat(count: number, body: () => void): void {
+    if (count === 1) body();
+    else this.loop(this.const('i32', 0), this.const('i32', count), 1, body);
+  }
+
+  if(cond: Reg, then: () => void, otherwise?: () => void): void {
+    this.#code.if(local(cond), then, otherwise);
+  }
+
+  #emit(name: string, args: readonly Reg[], immediates: readonly (number | Bytes)[], result: Reg): Reg {
+    if (!isInstruction(name)) throw new Bug('asm-op', `WebAssembly has no ${name}`);
+    this.#code.emit(name, args.map(local), immediates, local(result));
+    return result;
+  }
+}
+
+const local = (reg: Reg): Local => ({ id: reg.id, type: VALTYPES[reg.type] });
+const isInstruction = (name: string): name is InstructionName => Object.hasOwn(INSTRUCTIONS, name);
+const i32Bytes = (value: number): number[] => [...new Uint8Array(new Int32Array([value]).buffer)];
+
+function illegal(what: string, from: RegType, to?: RegType): never {
+  throw new Bug('asm-op', `the assembler has no ${what} of ${from}${to ? ` to ${to}` : ''} on WebAssembly`);
+}
