@@ -5,7 +5,7 @@
  * once a point of that space. A value is an Expr; fusion is an Expr inside another kernel's Expr. Integers wrap; floats are
  * float64 in eval and rounded when stored; machines may use the buffer's precision throughout.
  *
- *     kernel map_f32 (in x: f32[128], out y: f32[128]) for i < 128 {
+ *     kernel map_f32 = map (in x: f32[128], out y: f32[128]) for i < 128 {
  *       y[i] = max(x[i], 0)
  *     }
  *
@@ -14,64 +14,71 @@
  */
 import type { DType, Scalar } from '../core/dtype.ts';
 
-export type UnaryOp =
-  | 'neg'
-  | 'abs'
-  | 'sqrt'
-  | 'floor'
-  | 'ceil'
-  | 'round'
-  | 'trunc'
-  | 'sign'
-  | 'not'
-  | 'exp'
-  | 'log'
-  | 'erf'
-  | 'tanh'
-  | 'sin'
-  | 'cos'
-  | 'tan'
-  | 'asin'
-  | 'acos'
-  | 'atan'
-  | 'sinh'
-  | 'cosh'
-  | 'asinh'
-  | 'acosh'
-  | 'atanh'
-  | 'isnan'
-  | 'isinf'
-  | 'bitnot';
-export type BinaryOp =
-  | 'add'
-  | 'sub'
-  | 'mul'
-  | 'div'
-  | 'floordiv'
-  | 'mod'
-  | 'rem'
-  | 'pow'
-  | 'min'
-  | 'max'
-  | 'eq'
-  | 'ne'
-  | 'lt'
-  | 'le'
-  | 'gt'
-  | 'ge'
-  | 'and'
-  | 'or'
-  | 'xor'
-  | 'bitand'
-  | 'bitor'
-  | 'bitxor'
-  | 'shl'
-  | 'shr';
+const UNARY = [
+  'neg',
+  'abs',
+  'sqrt',
+  'floor',
+  'ceil',
+  'round',
+  'trunc',
+  'sign',
+  'not',
+  'exp',
+  'log',
+  'erf',
+  'tanh',
+  'sin',
+  'cos',
+  'tan',
+  'asin',
+  'acos',
+  'atan',
+  'sinh',
+  'cosh',
+  'asinh',
+  'acosh',
+  'atanh',
+  'isnan',
+  'isinf',
+  'bitnot',
+] as const;
+export type UnaryOp = (typeof UNARY)[number];
+export const UNARY_OPS: ReadonlySet<UnaryOp> = new Set(UNARY);
+
+const BINARY = [
+  'add',
+  'sub',
+  'mul',
+  'div',
+  'floordiv',
+  'mod',
+  'rem',
+  'pow',
+  'min',
+  'max',
+  'eq',
+  'ne',
+  'lt',
+  'le',
+  'gt',
+  'ge',
+  'and',
+  'or',
+  'xor',
+  'bitand',
+  'bitor',
+  'bitxor',
+  'shl',
+  'shr',
+] as const;
+export type BinaryOp = (typeof BINARY)[number];
+export const BINARY_OPS: ReadonlySet<BinaryOp> = new Set(BINARY);
 
 /**
  * dtype is that of the result. Comparisons, and/or/xor/not, isnan, isinf give bool. div on integers truncates toward zero;
  * floordiv and mod round toward minus infinity (mod has the divisor's sign, rem the dividend's). min and max propagate NaN.
- * round is to nearest, ties to even.
+ * round is to nearest, ties to even. Integer division by zero is 0 in eval; a machine may stop the run instead.
  */
 export type Expr =
   | { readonly kind: 'const'; readonly dtype: DType; readonly value: Scalar }
