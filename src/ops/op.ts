@@ -98,7 +98,7 @@ export interface KernelContext<A> extends LowerContext<A> {
   store(i: number, coords: readonly Expr[], value: Expr): Stmt;
   /**
    * The dims of a tensor as loop axes, outermost first in the order of its layout. `axes` by dim number, `coords` for load and store.
-   * `only` names dims to make axes of; the other coords are left 0.
+   * `only` names dims to make axes of; the other coords are left 0. A dim of extent 1 gets no axis, and each call makes fresh ones.
    */
   outputAxes(i: number, only?: readonly number[]): { readonly axes: readonly Axis[]; readonly coords: Expr[] };
   /** A fresh axis or local name that starts with `hint`. */

@@ -1,0 +1,228 @@
+/**
+ * Conv: 1-d, 2-d and 3-d convolution, grouped, dilated, strided, padded.
+ *
+ *     y[n, oc, o…] = bias[oc] + Σ over tap…, ic of x[n, g·I + ic, o·stride + tap·dilation − pad] · w[oc, ic, tap…]
+ *
+ * with I input channels a group and g the group of oc. It lowers to a contract: the window lies in the coordinates of x, the group is
+ * a batch axis, and so is the channel of a depthwise convolution, which then has no n axis. The input channel is the innermost
+ * summed axis, because convolutions ask for channels last.
+ */
+import { fromNumbers } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import { addAffine, affineConstant, scaleAffine } from '../loop/affine.ts';
+import { add, cast } from '../loop/expr.ts';
+import {
+  type AxisOrNone,
+  affineSum,
+  along,
+  coordAffine,
+  dimOfAxis,
+  kAxes,
+  type Role,
+  wideAxis,
+} from './contract-axes.ts';
+import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
+import { multiplyRows, toFloat64 } from './product.ts';
+import { asThreeDims, leavesInput, staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
+
+const ATTRS = { ...WINDOW_ATTRS, group: int(1), kernel_shape: ints.optional } as const;
+type ConvAttrs = AttrsOf<typeof ATTRS>;
+
+/** Most float64 elements of the unfolded block that eval multiplies at once: what a second-level cache holds. */
+const BLOCK_ELEMENTS = 1 << 16;
+
+const conv = defineOp({
+  name: 'Conv',
+  onnx: { since: 1 },
+  attrs: ATTRS,
+  inputs: [2, 3],
+  infer(ctx) {
+    const x = ctx.input(0);
+    const w = ctx.input(1);
+    checkChannels(ctx);
+    const kernel = w.shape
+      .slice(2)
+      .map((k) => (typeof k === 'number' ? k : ctx.fail('the size of the kernel is not known')));
+    if (ctx.attrs.kernel_shape && String(ctx.attrs.kernel_shape) !== String(kernel)) {
+      ctx.fail(`kernel_shape is [${ctx.attrs.kernel_shape}], the weight has [${kernel}]`);
+    }
+    const spatial = windowOutput({
+      attrs: ctx.attrs,
+      input: x.shape.slice(2),
+      kernel,
+      ceilMode: false,
+      freshDim: (hint) => ctx.freshDim(hint),
+      fail: (message, hint) => ctx.fail(message, hint),
+    });
+    return [{ dtype: x.dtype, shape: [x.shape[0], w.shape[0], ...spatial] }];
+  },
+  eval([x, w, bias], attrs, [out]) {
+    const window = asThreeDims(staticWindow(attrs, x!.shape.slice(2), w!.shape.slice(2), out.shape.slice(2)));
+    const [batch, channels] = x!.shape;
+    const outPerGroup = w!.shape[0] / attrs.group;
+    const inPerGroup = w!.shape[1];
+    const source = toFloat64(x!);
+    const weights = toFloat64(w!);
+    const taps = inPerGroup * window[0].kernel * window[1].kernel * window[2].kernel;
+    const pixels = window[0].output * window[1].output * window[2].output;
+    const imageElements = window[0].input * window[1].input * window[2].input;
+    const sums = new Float64Array(batch * w!.shape[0] * pixels);
+    const blockPixels = Math.max(2, Math.floor(BLOCK_ELEMENTS / Math.max(1, taps)));
+    const unfolded = new Float64Array(Math.min(blockPixels, pixels) * taps);
+    for (let n = 0; n < batch; n++) {
+      for (let g = 0; g < attrs.group; g++) {
+        const image = (n * channels + g * inPerGroup) * imageElements;
+        const filters = { data: weights, start: g * outPerGroup * taps, count: outPerGroup };
+        const plane = (n * w!.shape[0] + g * outPerGroup) * pixels;
+        for (let first = 0; first < pixels; first += blockPixels) {
+          const count = Math.min(blockPixels, pixels - first);
+          unfold(source, image, inPerGroup, window, first, count, unfolded);
+          const rows = { data: unfolded, start: 0, count };
+          multiplyRows(filters, rows, taps, { data: sums, start: plane + first, rowStride: pixels, columnStride: 1 });
+        }
+      }
+    }
+    if (bias) {
+      const shifts = toFloat64(bias);
+      for (let p = 0; p < batch * w!.shape[0]; p++) {
+        const shift = shifts[p % w!.shape[0]];
+        for (let i = p * pixels; i < (p + 1) * pixels; i++) sums[i] += shift;
+      }
+    }
+    return [fromNumbers(out.dtype, out.shape, sums)];
+  },
+  lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },
+  cases: convCases(),
+});
+
+function checkChannels(ctx: InferContext<ConvAttrs>): void {
+  const { group } = ctx.attrs;
+  const x = ctx.input(0).shape;
+  const w = ctx.input(1).shape;
+  if (x.length < 3 || x.length > 5) ctx.fail(`the input has rank ${x.length}, expected 3, 4 or 5`);
+  if (w.length !== x.length) ctx.fail(`the weight has rank ${w.length}, the input ${x.length}`);
+  if (group < 1) ctx.fail(`group is ${group}, expected at least 1`);
+  if (typeof x[1] === 'number' && typeof w[1] === 'number' && x[1] !== w[1] * group) {
+    ctx.fail(`input has ${x[1]} channels, weight expects ${w[1] * group} (group ${group})`);
+  }
+  if (typeof w[0] === 'number' && w[0] % group !== 0)
+    ctx.fail(`${w[0]} output channels do not split into ${group} groups`);
+  const bias = ctx.inputs[2]?.shape;
+  if (bias && (bias.length !== 1 || (typeof bias[0] === 'number' && typeof w[0] === 'number' && bias[0] !== w[0]))) {
+    ctx.fail(`the bias must be a vector of ${w[0]} elements`);
+  }
+}
+
+/** Rows of the unfolded image ("im2col"): the window of each output pixel in the order of the weight, channel by tap. */
+function unfold(
+  source: Float64Array,
+  image: number,
+  channels: number,
+  [d, h, w]: readonly [WindowDim, WindowDim, WindowDim],
+  first: number,
+  count: number,
+  rows: Float64Array,
+): void {
+  let at = 0;
+  for (let pixel = first; pixel < first + count; pixel++) {
+    const left = (pixel % w.output) * w.stride - w.padBegin;
+    const row = Math.floor(pixel / w.output);
+    const top = (row % h.output) * h.stride - h.padBegin;
+    const front = Math.floor(row / h.output) * d.stride - d.padBegin;
+    for (let c = 0; c < channels; c++) {
+      for (let kd = 0, z = front; kd < d.kernel; kd++, z += d.dilation) {
+        for (let kh = 0, y = top; kh < h.kernel; kh++, y += h.dilation) {
+          const inside = z >= 0 && z < d.input && y >= 0 && y < h.input;
+          const line = image + ((c * d.input + z) * h.input + y) * w.input;
+          for (let kw = 0, x = left; kw < w.kernel; kw++, x += w.dilation) {
+            rows[at++] = inside && x >= 0 && x < w.input ? source[line + x] : 0;
+          }
+        }
+      }
+    }
+  }
+}
+
+function lowerConv(ctx: KernelContext<ConvAttrs>): ContractSpec {
+  const { group } = ctx.attrs;
+  const x = ctx.input(0).shape;
+  const w = ctx.input(1).shape;
+  const out = ctx.outputs[0];
+  const outPerGroup = w[0] / group;
+  const window = staticWindow(ctx.attrs, x.slice(2), w.slice(2), out.shape.slice(2));
+  const taps = window.map((dim, d) => wideAxis(ctx, `k${'dhw'.at(d - window.length)}`, dim.kernel));
+  const inChannel = wideAxis(ctx, 'ic', w[1]);
+
+  const { axes, coords } = ctx.outputAxes(0);
+  const split = group > 1 && outPerGroup > 1;
+  const groupAxis: AxisOrNone = split ? { name: ctx.fresh('g'), extent: group } : undefined;
+  const outChannel: AxisOrNone = split ? { name: ctx.fresh('oc'), extent: outPerGroup } : undefined;
+  const outputRoles = axes.flatMap((a): { name: string; extent: number; role: Role }[] => {
+    if (dimOfAxis(coords, a) !== 1) return [{ ...a, role: 'm' }];
+    if (groupAxis && outChannel)
+      return [
+        { ...groupAxis, role: 'batch' },
+        { ...outChannel, role: 'n' },
+      ];
+    return [{ ...a, role: group > 1 ? 'batch' : 'n' }];
+  });
+  const channel = split ? addAffine(along(groupAxis, outPerGroup), along(outChannel)) : coordAffine(coords[1]);
+  const groupAt = group === 1 ? affineConstant(0) : split ? along(groupAxis) : coordAffine(coords[1]);
+
+  return {
+    form: 'contract',
+    axes: [...outputRoles, ...kAxes([...taps, inChannel])],
+    a: {
+      input: 0,
+      at: [
+        coordAffine(coords[0]),
+        addAffine(scaleAffine(groupAt, w[1]), along(inChannel)),
+        ...window.map((dim, d) =>
+          affineSum([scaleAffine(coordAffine(coords[2 + d]), dim.stride), along(taps[d], dim.dilation)], -dim.padBegin),
+        ),
+      ],
+      padded: window.some(leavesInput),
+    },
+    b: { input: 1, at: [channel, along(inChannel), ...taps.map((tap) => along(tap))], padded: false },
+    out: [coordAffine(coords[0]), channel, ...coords.slice(2).map(coordAffine)],
+    finish: (acc, at) => {
+      const biased = ctx.inputs[2] ? add(acc, cast(acc.dtype, ctx.load(2, [at[1]]))) : acc;
+      return cast(out.dtype, biased);
+    },
+  };
+}
+
+function convCases(): OpCase[] {
+  const make = (name: string, x: number[], w: number[], attrs: OpCase['attrs'] = {}, bias = true): OpCase => ({
+    name,
+    attrs,
+    inputs: [
+      { dtype: 'f32', shape: x },
+      { dtype: 'f32', shape: w },
+      ...(bias ? [{ dtype: 'f32', shape: [w[0]] } as const] : []),
+    ],
+  });
+  return [
+    make('pointwise', [1, 16, 7, 5], [13, 16, 1, 1]),
+    make('3x3 padded', [2, 3, 9, 11], [8, 3, 3, 3], { pads: [1, 1, 1, 1] }),
+    make('stem 7x7 stride 2', [1, 3, 23, 17], [5, 3, 7, 7], { pads: [3, 3, 3, 3], strides: [2, 2] }, false),
+    make('asymmetric pads, strides and dilations', [1, 2, 11, 13], [3, 2, 3, 2], {
+      pads: [2, 0, 1, 3],
+      strides: [2, 3],
+      dilations: [2, 3],
+    }),
+    make('grouped', [1, 6, 5, 7], [9, 2, 3, 3], { group: 3, pads: [1, 1, 1, 1] }),
+    make('depthwise', [2, 7, 9, 6], [7, 1, 3, 3], { group: 7, pads: [1, 1, 1, 1], strides: [2, 1] }),
+    make('depthwise 5x5 with multiplier 2', [1, 5, 8, 8], [10, 1, 5, 5], { group: 5, pads: [2, 2, 2, 2] }),
+    make('one output channel', [1, 17, 4, 4], [1, 17, 1, 1]),
+    make('output of one pixel', [3, 4, 3, 3], [11, 4, 3, 3]),
+    make('same upper', [1, 2, 10, 7], [4, 2, 4, 3], { auto_pad: 'SAME_UPPER', strides: [3, 2] }),
+    make('same lower', [1, 2, 10, 7], [4, 2, 4, 2], { auto_pad: 'SAME_LOWER' }),
+    make('valid', [1, 2, 10, 7], [4, 2, 4, 2], { auto_pad: 'VALID', strides: [2, 2] }),
+    make('1-d', [2, 3, 19], [5, 3, 4], { pads: [1, 2], strides: [2] }),
+    make('1-d dilated depthwise', [1, 4, 21], [4, 1, 5], { group: 4, dilations: [3] }, false),
+    make('3-d', [1, 2, 5, 6, 7], [3, 2, 3, 1, 2], { pads: [1, 0, 1, 1, 0, 0], strides: [2, 1, 2] }),
+    make('kernel_shape given', [1, 1, 5, 5], [1, 1, 3, 3], { kernel_shape: [3, 3] }),
+  ];
+}
+export const CONV_OPS = [conv];
