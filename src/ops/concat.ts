@@ -7,8 +7,7 @@ import { DTYPES, type TypedArray } from '../core/dtype.ts';
 import { addDims, type Dim, printShape, type Shape, type StaticShape } from '../core/shape.ts';
 import { zeros } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import { add, binary, index, select } from '../loop/expr.ts';
-import type { Expr } from '../loop/ir.ts';
+import { add, index } from '../loop/expr.ts';
 import { attrToInput, checkAxis, dimsInput, i64Vector, intsInput } from './dims.ts';
 import { defineOp, int, type OpCase } from './op.ts';
 
@@ -72,25 +71,7 @@ const concat = defineOp({
     }
     return [result];
   },
-  lower: {
-    kind: 'index',
-    read(ctx, _, coords) {
-      const axis = axisOf(ctx.attrs.axis, coords.length);
-      const parts: { readonly input: number; readonly start: number; readonly end: number }[] = [];
-      let start = 0;
-      ctx.inputs.forEach((type, input) => {
-        const end = start + type!.shape[axis];
-        if (end > start) parts.push({ input, start, end });
-        start = end;
-      });
-      const read = ({ input, start }: (typeof parts)[number]): Expr =>
-        ctx.load(input, coords.with(axis, add(coords[axis], index(-start))));
-      const last = parts.at(-1) ?? { input: 0, start: 0, end: 0 };
-      return parts
-        .slice(0, -1)
-        .reduceRight((rest, part) => select(binary('lt', coords[axis], index(part.end)), read(part), rest), read(last));
-    },
-  },
+  lower: { kind: 'concat', axis: (attrs, rank) => axisOf(attrs.axis, rank) },
   cases: [
     {
       name: 'channels',
