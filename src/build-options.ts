@@ -22,6 +22,8 @@ export interface BuildOptions {
   readonly ops?: readonly Op[];
   /** Runs the IR verifiers between all stages. */
   readonly verify?: boolean;
+  /** Opens a file of external data by the location that the model names, relative to the model; without it such a model is refused. */
+  readonly openExternal?: (location: string) => Uint8Array;
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: BuildProgress) => void;
   readonly onWarning?: (message: string) => void;

@@ -3,7 +3,7 @@
  *
  * targets/ turns kernels into something a machine runs; no file here knows an operator. One folder and one line in all.ts a target.
  */
-import type { DType } from '../core/dtype.ts';
+import type { DType, TypedArray } from '../core/dtype.ts';
 import type { Device } from '../engine/device.ts';
 import type { CodeSection, Packing, Step, TargetName } from '../engine/engine.ts';
 import type { Form, Kernel } from '../loop/ir.ts';
@@ -46,6 +46,8 @@ export interface Target {
   readonly computes: ReadonlySet<DType>;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
+  /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */
+  pack?(data: TypedArray, kernel: Kernel, buffer: string, packing: Packing): TypedArray;
   /** Pure: the same program gives the same bytes. */
   emit?(program: Program): readonly CodeSection[];
   /** CPU features or GPU architecture that tactics may use on this machine. */

@@ -1,0 +1,77 @@
+/**
+ * The device of target reference: parses the engine's graph and evaluates it. Exact and slow; the oracle and the "eager" baseline.
+ */
+import { DTYPES, type TypedArray } from '../../core/dtype.ts';
+import { ModelError } from '../../core/errors.ts';
+import { type Tensor, tensor, zeros } from '../../core/tensor.ts';
+import type { Device, DeviceContext, OpenEngine } from '../../engine/device.ts';
+import type { Engine, Weight } from '../../engine/engine.ts';
+import { evalGraph } from '../../graph/eval.ts';
+import type { Graph } from '../../graph/ir.ts';
+import { parseGraph } from '../../graph/parse.ts';
+import { now } from '../../host/clock.ts';
+import { OPS } from '../../ops/all.ts';
+import type { Op } from '../../ops/op.ts';
+
+/** A reference device that knows these operators; `referenceDevice` knows the built-in ones. */
+export function createReferenceDevice(ops: ReadonlyMap<string, Op>): Device {
+  return {
+    target: 'reference',
+    probe: async () => ({ target: 'reference', name: 'the graph evaluator', available: true, features: ['float64 accumulation'] }),
+    open: async (engine) => openGraph(engine, ops),
+  };
+}
+
+export const referenceDevice: Device = createReferenceDevice(OPS);
+
+function openGraph(engine: Engine, ops: ReadonlyMap<string, Op>): OpenEngine {
+  if (engine.graph === undefined) throw new ModelError('engine-parse', 'an engine of target reference must hold a graph, this one has none');
+  const constants = new Map(engine.weights.map((w) => [w.name, weightTensor(engine, w)]));
+  const graph = parseGraph(engine.graph, (name) => constants.get(name) ?? absent(name));
+  return {
+    threads: 1,
+    features: [],
+    memoryBytes: () => engine.weightBytes.byteLength,
+    createContext: () => createContext(engine, graph, ops),
+    dispose: () => {},
+  };
+}
+
+const absent = (name: string): never => {
+  throw new ModelError('engine-parse', `the engine's graph needs constant "${name}", which is not among its weights`);
+};
+
+function weightTensor(engine: Engine, weight: Weight): Tensor {
+  const { array, bytes } = DTYPES[weight.dtype];
+  const from = engine.weightBytes.byteOffset + weight.byteOffset;
+  const aligned = from % bytes === 0;
+  const buffer = aligned ? engine.weightBytes.buffer : engine.weightBytes.slice(weight.byteOffset, weight.byteOffset + weight.bytes).buffer;
+  return tensor(weight.dtype, weight.shape, new array(buffer, aligned ? from : 0, weight.bytes / bytes));
+}
+
+function createContext(engine: Engine, graph: Graph, ops: ReadonlyMap<string, Op>): DeviceContext {
+  const inputs = engine.inputs.map((b) => zeros(b.dtype, b.shape));
+  const outputs = engine.outputs.map((b) => zeros(b.dtype, b.shape).data);
+  const feeds = new Map(engine.inputs.map((b, i) => [b.name, inputs[i]]));
+  const execute = (onNode?: () => void): void => {
+    const results = evalGraph(graph, ops, feeds, onNode ? { onValue: onNode } : {});
+    engine.outputs.forEach((b, i) => {
+      (outputs[i] as Float32Array).set((results.get(b.name) as Tensor).data as Float32Array);
+    });
+  };
+  return {
+    inputs: inputs.map((t) => t.data as TypedArray),
+    outputs,
+    execute: () => execute(),
+    profile: (ns) => {
+      let start = now();
+      let at = 0;
+      execute(() => {
+        const end = now();
+        if (at < ns.length) ns[at++] += end - start;
+        start = end;
+      });
+    },
+    dispose: () => {},
+  };
+}
