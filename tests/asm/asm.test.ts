@@ -1,0 +1,381 @@
+/**
+ * Every assembler against its definition (eval-asm.ts): each operation on each register type over edge values, and control flow.
+ *
+ * A program leaves its results in memory; the memories must agree bit by bit, except that one NaN is as good as another.
+ */
+import { describe, expect, test } from 'vitest';
+import type { Asm, AsmOp, MemType, Reg, RegType } from '../../src/targets/cpu/asm.ts';
+import { EvalAsm } from './eval-asm.ts';
+import { runWasm } from './wasm-runner.ts';
+
+type Program = (asm: Asm) => void;
+type Run = (program: Program, memory: ArrayBuffer, args: readonly number[]) => void;
+
+const RUNNERS: readonly { readonly name: string; readonly run: Run }[] = [
+  { name: 'wasm-simd128', run: (program, memory, args) => runWasm(program, memory, args, false) },
+  { name: 'wasm-relaxed', run: (program, memory, args) => runWasm(program, memory, args, true) },
+];
+
+const BYTES = 65536;
+const [A, B, OUT] = [1024, 16384, 32768];
+
+type Element = 'i32' | 'i64' | 'f32' | 'f64';
+const ELEMENT: Readonly<Record<RegType, Element>> = {
+  i32: 'i32',
+  ptr: 'i32',
+  i64: 'i64',
+  f32: 'f32',
+  f64: 'f64',
+  vf32: 'f32',
+  vi32: 'i32',
+};
+const ARRAYS = { i32: Int32Array, i64: BigInt64Array, f32: Float32Array, f64: Float64Array } as const;
+const INTS = [
+  0,
+  1,
+  2,
+  3,
+  7,
+  31,
+  32,
+  33,
+  100,
+  65535,
+  2 ** 30,
+  2 ** 31 - 1,
+  -1,
+  -2,
+  -7,
+  -100,
+  -(2 ** 31),
+  -(2 ** 31) + 1,
+];
+const LONGS = [
+  0n,
+  1n,
+  3n,
+  63n,
+  64n,
+  2n ** 31n,
+  2n ** 53n + 1n,
+  2n ** 63n - 1n,
+  -1n,
+  -2n,
+  -7n,
+  -(2n ** 63n),
+  -(2n ** 32n),
+];
+const FLOATS = [
+  0,
+  -0,
+  1,
+  -1,
+  0.5,
+  -0.5,
+  1.5,
+  2.5,
+  -2.5,
+  0.49999997,
+  3.14159,
+  -7.25,
+  1e-40,
+  1e-45,
+  3.4028234663852886e38,
+  2147483520,
+  2147483648,
+  -2147483648,
+  -2147483904,
+  4294967040,
+  9.3e18,
+  -9.3e18,
+  16777217,
+  Infinity,
+  -Infinity,
+  NaN,
+]; // prettier-ignore
+const VALUES: Readonly<Record<Element, readonly (number | bigint)[]>> = {
+  i32: INTS,
+  i64: LONGS,
+  f32: FLOATS,
+  f64: [...FLOATS, 2 ** -1074, Number.MAX_VALUE, 2 ** 53 + 2, 4503599627370495.5],
+};
+
+/** All pairs of edge values of an element type, in memory at A and B; the number of pairs, a multiple of 4. */
+function writePairs(memory: ArrayBuffer, a: Element, b: Element): number {
+  const pairs = VALUES[a].flatMap((x) => VALUES[b].map((y) => [x, y] as const));
+  while (pairs.length % 4) pairs.push(pairs[0]);
+  new ARRAYS[a](memory, A, pairs.length).set(pairs.map(([x]) => x) as never);
+  new ARRAYS[b](memory, B, pairs.length).set(pairs.map(([, y]) => y) as never);
+  return pairs.length;
+}
+
+/** Runs both and compares the memory from OUT on, as elements of a type. */
+function agree(run: Run, element: Element, memory: ArrayBuffer, args: readonly number[], program: Program): void {
+  const expected = memory.slice(0);
+  program(new EvalAsm(expected, args));
+  run(program, memory, args);
+  const [got, wanted] = [memory, expected].map((m) => Array.from(new ARRAYS[element](m, OUT) as ArrayLike<unknown>));
+  const wrong = wanted.findIndex((x, i) => !Object.is(x, got[i]));
+  expect(wrong === -1 ? 'agree' : `element ${wrong}: got ${got[wrong]}, wanted ${wanted[wrong]}`).toBe('agree');
+}
+
+const load = (asm: Asm, type: RegType, base: Reg): Reg =>
+  asm.load((type === 'ptr' ? 'i32' : type) as MemType, base, 0, type === 'ptr' ? asm.reg('ptr') : undefined);
+const bytesOf = (type: RegType): number =>
+  type === 'vf32' || type === 'vi32' ? 16 : type === 'i64' || type === 'f64' ? 8 : 4;
+
+/** For each value, or vector of values, of the inputs: out = f(a, b). */
+function elementwise(type: RegType, result: RegType, f: (asm: Asm, a: Reg, b: Reg) => Reg): Program {
+  return (asm) => {
+    const [begin, end, a, b, out] = asm.params;
+    asm.loop(begin, end, 1, (i) => {
+      const x = load(asm, type, asm.address(a, i, bytesOf(type)));
+      const y = load(asm, type, asm.address(b, i, bytesOf(type)));
+      asm.store((result === 'ptr' ? 'i32' : result) as MemType, asm.address(out, i, bytesOf(result)), 0, f(asm, x, y));
+    });
+  };
+}
+
+const COMPARE: readonly AsmOp[] = ['eq', 'ne', 'lt', 'le', 'gt', 'ge'];
+const INT_OPS: readonly AsmOp[] = [
+  'add',
+  'sub',
+  'mul',
+  'div',
+  'div_u',
+  'rem',
+  'rem_u',
+  'min',
+  'max',
+  'neg',
+  'abs',
+  'and',
+  'or',
+  'xor',
+  'not',
+  'shl',
+  'shr',
+  'shr_u',
+  'lt_u',
+  'gt_u',
+  ...COMPARE,
+]; // prettier-ignore
+const FLOAT_OPS: readonly AsmOp[] = [
+  'add',
+  'sub',
+  'mul',
+  'div',
+  'min',
+  'max',
+  'neg',
+  'abs',
+  'sqrt',
+  'floor',
+  'ceil',
+  'trunc',
+  'nearest',
+  ...COMPARE,
+]; // prettier-ignore
+const UNARY: ReadonlySet<AsmOp> = new Set(['neg', 'abs', 'sqrt', 'floor', 'ceil', 'trunc', 'nearest', 'not']);
+const TYPES: Readonly<Record<RegType, readonly AsmOp[]>> = {
+  i32: INT_OPS,
+  i64: INT_OPS,
+  ptr: INT_OPS.filter((op) => op !== 'neg' && op !== 'abs' && op !== 'div' && op !== 'rem'),
+  f32: FLOAT_OPS,
+  f64: FLOAT_OPS,
+  vf32: FLOAT_OPS,
+  vi32: INT_OPS,
+};
+const compares = (op: AsmOp): boolean => COMPARE.includes(op) || op === 'lt_u' || op === 'gt_u';
+const isVector = (type: RegType): boolean => type === 'vf32' || type === 'vi32';
+
+describe.each(RUNNERS)('$name', ({ run }) => {
+  const cases = (Object.keys(TYPES) as RegType[]).flatMap((type) => TYPES[type].map((op) => ({ op, type })));
+  test.each(cases)('$op of $type', ({ op, type }) => {
+    const memory = new ArrayBuffer(BYTES);
+    const element = ELEMENT[type];
+    const count = writePairs(memory, element, element) / (isVector(type) ? 4 : 1);
+    const result = compares(op) ? (isVector(type) ? 'vi32' : 'i32') : type;
+    const program = elementwise(type, result, (asm, a, b) => asm.op(op, UNARY.has(op) ? [a] : [a, b]));
+    agree(run, ELEMENT[result], memory, [0, count, A, B, OUT], program);
+  });
+
+  test.each(['div', 'rem', 'div_u', 'rem_u', 'shl', 'shr', 'shr_u'] as const)('%s by constants', (op) => {
+    for (const type of ['i32', 'i64', 'vi32'] as const) {
+      for (const by of [1, 3, 4, -5, -1, 0]) {
+        const memory = new ArrayBuffer(BYTES);
+        const count = writePairs(memory, ELEMENT[type], ELEMENT[type]) / (type === 'vi32' ? 4 : 1);
+        const program = elementwise(type, type, (asm, a) => asm.op(op, [a, asm.const(type, by)]));
+        agree(run, ELEMENT[type], memory, [0, count, A, B, OUT], program);
+      }
+    }
+  });
+
+  const CONVERSIONS: readonly (readonly [RegType, RegType])[] = [
+    ['i32', 'i64'],
+    ['i64', 'i32'],
+    ['i32', 'f32'],
+    ['i32', 'f64'],
+    ['i64', 'f32'],
+    ['i64', 'f64'],
+    ['f32', 'i32'],
+    ['f64', 'i32'],
+    ['f32', 'i64'],
+    ['f64', 'i64'],
+    ['f32', 'f64'],
+    ['f64', 'f32'],
+    ['vi32', 'vf32'],
+    ['vf32', 'vi32'],
+    ['f32', 'f32'],
+    ['i32', 'ptr'],
+    ['ptr', 'i32'],
+  ]; // prettier-ignore
+  test.each(CONVERSIONS)('convert %s to %s', (from, to) => {
+    for (const unsigned of [false, true]) {
+      const memory = new ArrayBuffer(BYTES);
+      const count = writePairs(memory, ELEMENT[from], ELEMENT[from]) / (isVector(from) ? 4 : 1);
+      const program = elementwise(from, to, (asm, a) => asm.convert(to, a, { unsigned }));
+      agree(run, ELEMENT[to], memory, [0, count, A, B, OUT], program);
+    }
+  });
+
+  test.each([
+    ['i32', 'f32'],
+    ['f32', 'i32'],
+    ['i64', 'f64'],
+    ['f64', 'i64'],
+    ['vi32', 'vf32'],
+    ['vf32', 'vi32'],
+  ] as const)('bitcast %s to %s and back', (from, to) => {
+    const memory = new ArrayBuffer(BYTES);
+    const count = writePairs(memory, ELEMENT[from], ELEMENT[from]) / (isVector(from) ? 4 : 1);
+    // JavaScript does not keep the bits of a NaN, so the patterns of NaNs are left out.
+    const inputs = new Int32Array(memory, A, count * (isVector(from) ? 4 : 1));
+    if (ELEMENT[from] === 'i32') for (let i = 0; i < inputs.length; i++) inputs[i] &= 0xbfffffff;
+    const program = elementwise(from, from, (asm, a) => asm.bitcast(from, asm.bitcast(to, a)));
+    agree(run, ELEMENT[from], memory, [0, count, A, B, OUT], program);
+  });
+
+  test('select by a flag and by a mask', () => {
+    for (const type of ['i32', 'i64', 'f32', 'f64', 'vf32', 'vi32'] as const) {
+      const memory = new ArrayBuffer(BYTES);
+      const count = writePairs(memory, ELEMENT[type], ELEMENT[type]) / (isVector(type) ? 4 : 1);
+      const byMask = elementwise(type, type, (asm, a, b) => asm.select(asm.op('lt', [a, b]), a, b));
+      agree(run, ELEMENT[type], memory, [0, count, A, B, OUT], byMask);
+      const byFlag = elementwise(type, type, (asm, a, b) =>
+        asm.select(asm.op('lt', [asm.params[0], asm.params[1]]), a, b),
+      );
+      agree(run, ELEMENT[type], memory, [0, count, A, B, OUT], byFlag);
+    }
+  });
+
+  test('lanes: splat, extract, insert, horizontal', () => {
+    for (const type of ['vf32', 'vi32'] as const) {
+      const memory = new ArrayBuffer(BYTES);
+      const count = writePairs(memory, ELEMENT[type], ELEMENT[type]) / 4;
+      const inputs = new ARRAYS[ELEMENT[type]](memory, A, 4 * count);
+      // Sums and products of any order agree only where they are exact.
+      for (let i = 0; i < inputs.length; i++) inputs[i] = (i * 7) % 11;
+      const program = elementwise(type, type, (asm, a, b) => {
+        let out = asm.insert(asm.insert(a, 1, asm.extract(b, 2)), 3, asm.extract(a, 0));
+        out = asm.insert(out, 0, asm.horizontal('add', a));
+        out = asm.op('add', [out, asm.splat(asm.horizontal('max', a))]);
+        out = asm.op('sub', [out, asm.splat(asm.horizontal('mul', a))]);
+        return asm.op('add', [out, asm.splat(asm.horizontal('min', b))]);
+      });
+      agree(run, ELEMENT[type], memory, [0, count, A, B, OUT], program);
+    }
+  });
+
+  test('fma rounds once or twice, and is exact where it can be', () => {
+    for (const type of ['f32', 'f64', 'vf32'] as const) {
+      const memory = new ArrayBuffer(BYTES);
+      const [a, b] = [A, B].map((at) => new ARRAYS[ELEMENT[type]](memory, at, 64));
+      for (let i = 0; i < 64; i++) [a[i], b[i]] = [i - 31.5, (i * 5) % 17];
+      const program = elementwise(type, type, (asm, x, y) => {
+        const acc = asm.reg(type);
+        asm.move(acc, asm.const(type, 3));
+        asm.fma(acc, x, y);
+        asm.fma(acc, acc, y);
+        return acc;
+      });
+      agree(run, ELEMENT[type], memory, [0, type === 'vf32' ? 16 : 64, A, B, OUT], program);
+    }
+    const memory = new ArrayBuffer(BYTES);
+    new Float32Array(memory, A, 4).fill(1 + 2 ** -12);
+    run(
+      elementwise('vf32', 'vf32', (asm, x) => {
+        const acc = asm.reg('vf32');
+        asm.move(acc, asm.const('vf32', -1));
+        asm.fma(acc, x, x);
+        return acc;
+      }),
+      memory,
+      [0, 1, A, B, OUT],
+    );
+    // (1 + 2^-12)² = 1 + 2^-11 + 2^-24: the last term survives only one rounding.
+    expect([2 ** -11, 2 ** -11 + 2 ** -24]).toContain(new Float32Array(memory, OUT, 1)[0]);
+  });
+
+  test('loads widen, stores narrow, offsets may be negative', () => {
+    const memory = new ArrayBuffer(BYTES);
+    const bytes = new Uint8Array(memory, A, 256);
+    for (let i = 0; i < 256; i++) bytes[i] = (i * 37 + 128) & 255;
+    agree(run, 'i32', memory, [0, 1, A, B, OUT], (asm) => {
+      const [, , a, , out] = asm.params;
+      let at = 0;
+      for (const type of ['i8', 'u8', 'i16', 'u16', 'i32', 'i64', 'splati32', 'vi32'] as const) {
+        for (const offset of [0, 1, 7, 64]) {
+          const value = asm.load(type, a, offset);
+          const below = asm.load(type, asm.address(a, asm.const('i32', 100), 1), offset - 100);
+          const sum = asm.op('add', [value, below]);
+          const stored = type === 'splati32' ? 'vi32' : type;
+          asm.store(stored, out, at, sum);
+          asm.store(stored, asm.address(out, asm.const('i32', 5000), 1), at - 1000, sum);
+          at += 16;
+        }
+      }
+    });
+  });
+
+  test('loops of no, one and many rounds; nested; conditions', () => {
+    for (const n of [-1, 0, 1, 2, 5, 17]) {
+      const memory = new ArrayBuffer(BYTES);
+      agree(run, 'i32', memory, [0, n, A, B, OUT], (asm) => {
+        const [begin, end, , , out] = asm.params;
+        const total = asm.reg('i32');
+        asm.move(total, asm.const('i32', 0));
+        asm.loop(begin, end, 3, (i) => {
+          asm.loop(i, end, 1, (j) => {
+            asm.if(
+              asm.op('lt', [asm.op('and', [j, asm.const('i32', 1)]), asm.const('i32', 1)]),
+              () => asm.op('add', [total, asm.op('mul', [i, j])], total),
+              () => asm.op('sub', [total, j], total),
+            );
+          });
+          asm.repeat(2, () => asm.op('add', [total, asm.const('i32', 1)], total));
+          asm.repeat(0, () => asm.op('add', [total, asm.const('i32', 1000)], total));
+          asm.repeat(1, () => asm.op('add', [total, asm.const('i32', 7)], total));
+          asm.store('i32', asm.address(out, i, 4), 16, total);
+        });
+        asm.loop(asm.const('i32', 0), asm.const('i32', 5), 2, (i) => asm.op('add', [total, i], total));
+        asm.loop(asm.const('i32', 3), asm.const('i32', 3), 1, () => asm.op('add', [total, total], total));
+        asm.if(asm.op('eq', [begin, end]), () => asm.op('xor', [total, asm.const('i32', -1)], total));
+        asm.store('i32', out, 0, total);
+      });
+    }
+  });
+
+  test('a limit that the body changes was read once', () => {
+    const memory = new ArrayBuffer(BYTES);
+    agree(run, 'i32', memory, [0, 6, A, B, OUT], (asm) => {
+      const [begin, end, , , out] = asm.params;
+      const limit = asm.reg('i32');
+      asm.move(limit, end);
+      asm.loop(begin, limit, 1, (i) => {
+        asm.op('sub', [limit, asm.const('i32', 2)], limit);
+        asm.store('i32', asm.address(out, i, 4), 0, limit);
+      });
+    });
+  });
+});
