@@ -1,0 +1,79 @@
+/**
+ * Operators of two inputs, with broadcasting, on truth and on bits: comparisons, And, Or, Xor, the bitwise ones, BitShift.
+ */
+import type { DType } from '../core/dtype.ts';
+import { fromNumbers, tensor } from '../core/tensor.ts';
+import { binary } from '../loop/expr.ts';
+import type { BinaryOp } from '../loop/ir.ts';
+import { binaryCases } from './arithmetic.ts';
+import { ANY, defineElementwise, INTEGERS, NUMERIC, UNSIGNED } from './elementwise.ts';
+import type { AttrSpec, Op, OpCase } from './op.ts';
+
+const bool: readonly DType[] = ['bool'];
+
+/** name, first opset, operation, dtypes, whether f(a, b) = f(b, a), whether the result is bool. */
+const ROWS: readonly (readonly [string, number, BinaryOp, readonly DType[], boolean, boolean])[] = [
+  ['Equal', 7, 'eq', ANY, true, true],
+  ['Greater', 7, 'gt', NUMERIC, false, true],
+  ['GreaterOrEqual', 12, 'ge', NUMERIC, false, true],
+  ['Less', 7, 'lt', NUMERIC, false, true],
+  ['LessOrEqual', 12, 'le', NUMERIC, false, true],
+  ['And', 7, 'and', bool, true, true],
+  ['Or', 7, 'or', bool, true, true],
+  ['Xor', 7, 'xor', bool, true, true],
+  ['BitwiseAnd', 18, 'bitand', INTEGERS, true, false],
+  ['BitwiseOr', 18, 'bitor', INTEGERS, true, false],
+  ['BitwiseXor', 18, 'bitxor', INTEGERS, true, false],
+];
+
+/** Values of which many are equal, NaN among them, so that no comparison is always true or false. */
+const ties: OpCase = {
+  name: 'ties and NaN',
+  inputs: [
+    fromNumbers('f32', [5, 1], [0, -1, Number.NaN, 2, Number.NEGATIVE_INFINITY]),
+    fromNumbers('f32', [6], [-0, -1, Number.NaN, 2.5, Number.POSITIVE_INFINITY, 2]),
+  ],
+};
+const exact: OpCase = {
+  name: 'i64 beyond 2^53',
+  inputs: [
+    tensor('i64', [2], BigInt64Array.of(2n ** 53n + 1n, 2n ** 53n)),
+    tensor('i64', [], BigInt64Array.of(2n ** 53n)),
+  ],
+};
+
+const fromRow = ([name, since, op, dtypes, commutative, toBool]: (typeof ROWS)[number]): Op =>
+  defineElementwise({
+    name,
+    onnx: { since },
+    attrs: {},
+    inputs: [2, 2],
+    accepts: () => dtypes,
+    ...(toBool && { result: (): DType => 'bool' }),
+    expr: ([a, b]) => binary(op, a, b),
+    traits: { commutative },
+    cases: [...binaryCases(dtypes), ...(dtypes.includes('f32') ? [ties, exact] : [])],
+  });
+
+const shiftCase = (direction: string, dtype: DType): OpCase => ({
+  name: `${direction} ${dtype}`,
+  attrs: { direction },
+  inputs: [fromNumbers(dtype, [2, 3], [1, 2, 4, 100, 200, 255]), fromNumbers(dtype, [3], [0, 1, 5])],
+});
+
+const bitShift = defineElementwise({
+  name: 'BitShift',
+  onnx: { since: 11 },
+  attrs: {
+    direction: { type: 'string', required: true, default: 'LEFT', oneOf: ['LEFT', 'RIGHT'] } satisfies AttrSpec<string>,
+  },
+  inputs: [2, 2],
+  accepts: () => UNSIGNED,
+  expr: ([a, b], { direction }) => binary(direction === 'LEFT' ? 'shl' : 'shr', a, b),
+  cases: [
+    ...UNSIGNED.flatMap((dtype) => ['LEFT', 'RIGHT'].map((direction) => shiftCase(direction, dtype))),
+    { name: 'empty', attrs: { direction: 'LEFT' }, inputs: [fromNumbers('u8', [0], []), fromNumbers('u8', [1], [1])] },
+  ],
+});
+
+export const LOGIC_OPS: readonly Op[] = [...ROWS.map(fromRow), bitShift];
