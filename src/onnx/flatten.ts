@@ -1,5 +1,5 @@
 /**
- * The model's nodes as one flat list: calls of local functions are replaced by the function's nodes.
+ * A block's nodes as one flat list: calls of local functions are replaced by the function's nodes, dead nodes are left out.
  *
  * A function's values are renamed so that every call has its own (`call/name`); its attribute parameters are replaced by the call's
  * attributes or the function's defaults. Each node keeps the operator set it was written for: a function declares its own.
@@ -7,6 +7,7 @@
  */
 import { ModelError } from '../core/errors.ts';
 import type { Loc } from '../graph/ir.ts';
+import { type Block, type IsNeeded, LOOP, neededValues, outputsOf } from './live.ts';
 import type { AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto } from './onnx_pb.ts';
 import { canonicalDomain, opKey } from './opsets.ts';
 import type { ParsedModel } from './parse-model.ts';
@@ -18,23 +19,17 @@ export interface SourceNode {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: readonly AttributeProto[];
+  /** Values that the node's subgraphs read from the blocks around them. */
+  readonly captures: readonly string[];
   /** Version of the node's operator set. */
   readonly opset: number;
   readonly loc: Loc;
+  /** Where the node stands: its subgraphs are read in the same surroundings. */
+  readonly call: Call;
 }
 
-/** Functions that call functions can stand for exponentially many nodes. */
-const MOST_NODES = 1_000_000;
-
-/** Key of the node metadata that keeps a loc of other than one name. */
-export const LOC_KEY = 'hotrod.loc';
-
-/** Domain to version. */
-type Opsets = ReadonlyMap<string, number>;
-export const opsetsOf = (imports: readonly OperatorSetIdProto[]): Opsets =>
-  new Map(imports.map((o) => [canonicalDomain(o.domain), Number(o.version)]));
-
-interface Call {
+/** Surroundings of a block: how its names and attributes are to be read. */
+export interface Call {
   readonly opsets: Opsets;
   readonly rename: (value: string) => string;
   /** Undefined for the graph itself. */
@@ -44,74 +39,137 @@ interface Call {
   readonly stack: readonly string[];
 }
 
-/**
- * All nodes in the model's order. A node whose operator `isKnown` stays as it is, even where a function of that name exists.
- * Throws ModelError `model-invalid` where functions call themselves.
- */
-export function flattenNodes(model: ParsedModel, isKnown: (op: string) => boolean): SourceNode[] {
-  const functions = new Map(model.functions.map((f) => [functionKey(f.domain, f.name, f.overload), f]));
-  const taken = new Set(model.graph.node.flatMap((n) => [...n.input, ...n.output]));
+/** What holds for the whole model. */
+export interface ModelContext {
+  readonly functions: ReadonlyMap<string, FunctionProto>;
+  /** A node whose operator is known stays as it is, even where a function of that name exists. */
+  readonly isKnown: (op: string) => boolean;
+  readonly isNeeded: IsNeeded;
+  /** A value name that nothing else has. */
+  readonly unused: (hint: string) => string;
+}
+
+/** Functions that call functions, and loops, can stand for exponentially many nodes. */
+export const MOST_NODES = 200_000;
+
+/** Key of the node metadata that keeps a loc of other than one name. */
+export const LOC_KEY = 'hotrod.loc';
+
+/** Domain to version. */
+export type Opsets = ReadonlyMap<string, number>;
+export const opsetsOf = (imports: readonly OperatorSetIdProto[]): Opsets =>
+  new Map(imports.map((o) => [canonicalDomain(o.domain), Number(o.version)]));
+
+export const modelContext = (model: ParsedModel, isKnown: (op: string) => boolean): ModelContext => ({
+  functions: new Map(model.functions.map((f) => [functionKey(f.domain, f.name, f.overload), f])),
+  isKnown,
+  isNeeded: neededValues(model),
+  unused: unusedNames(model),
+});
+
+export const outermostCall = (model: ParsedModel): Call => ({
+  opsets: opsetsOf(model.opsetImport),
+  rename: (value) => value,
+  caller: undefined,
+  bind: (attr) => attr,
+  stack: [],
+});
+
+/** The needed nodes of a block in the model's order. Throws ModelError `model-invalid` where functions call themselves. */
+export function flattenBlock(block: Block, call: Call, ctx: ModelContext): SourceNode[] {
   const out: SourceNode[] = [];
-  const add = (node: SourceNode): void => {
-    if (out.push(node) > MOST_NODES) throw new ModelError('model-invalid', `the model has over ${MOST_NODES} nodes`);
-  };
-
-  const walk = (nodes: readonly NodeProto[], call: Call): void => {
-    for (const [i, proto] of nodes.entries()) {
-      const node = sourceNode(proto, i, call);
-      const key = functionKey(proto.domain, proto.opType, proto.overload);
-      const body = functions.get(key);
-      if (body === undefined || isKnown(node.op)) add(node);
-      else inline(node, body, key, call.stack);
+  for (const [i, proto] of block.node.entries()) {
+    if (!proto.output.some((name) => ctx.isNeeded(block, name))) continue;
+    const node = sourceNode(isControlFlow(proto) ? withoutUnneeded(proto, block, ctx) : proto, i, call);
+    const key = functionKey(proto.domain, proto.opType, proto.overload);
+    const body = ctx.functions.get(key);
+    for (const inlined of body === undefined || ctx.isKnown(node.op) ? [node] : inline(node, body, key, call, ctx)) {
+      if (out.push(inlined) > MOST_NODES) throw tooManyNodes();
     }
-  };
-
-  const inline = (node: SourceNode, body: FunctionProto, key: string, stack: readonly string[]): void => {
-    const label = node.loc.join('+');
-    if (stack.includes(key))
-      throw new ModelError('model-invalid', `function ${body.name} calls itself (at "${label}")`);
-    const { names, copies } = boundary(node, body);
-    const rename = (value: string): string => {
-      const given = names.get(value);
-      if (given !== undefined) return given;
-      const name = unused(`${label}/${value}`, taken);
-      names.set(value, name);
-      return name;
-    };
-    walk(body.node, {
-      opsets: opsetsOf(body.opsetImport),
-      rename,
-      caller: label,
-      bind: binder(node.attributes, body.attributeProto),
-      stack: [...stack, key],
-    });
-    for (const [from, to] of copies) {
-      add({ ...node, op: 'Identity', inputs: [rename(from)], outputs: [to], attributes: [], loc: node.loc });
-    }
-  };
-
-  walk(model.graph.node, {
-    opsets: opsetsOf(model.opsetImport),
-    rename: (value) => value,
-    caller: undefined,
-    bind: (attr) => attr,
-    stack: [],
-  });
+  }
   return out;
 }
+
+export const tooManyNodes = (): ModelError =>
+  new ModelError('model-invalid', `the model has over ${MOST_NODES} nodes once functions and loops are written out`);
+
+const isControlFlow = (node: NodeProto): boolean => node.opType === 'If' || node.opType === 'Loop';
+
+/** Outputs that nobody needs are made absent, and so is what a loop carries from one iteration to the next only for them. */
+function withoutUnneeded(node: NodeProto, block: Block, ctx: ModelContext): NodeProto {
+  const output = node.output.map((name) => (ctx.isNeeded(block, name) ? name : ''));
+  const body = node.opType === 'Loop' ? node.attribute.find((a) => a.name === 'body')?.g : undefined;
+  if (body === undefined) return { ...node, output };
+  const isCarried = (k: number): boolean =>
+    k < 0 || output[k] !== '' || ctx.isNeeded(body, body.input[k + LOOP.bodyInputs]?.name ?? '');
+  return { ...node, output, input: node.input.map((name, i) => (isCarried(i - LOOP.inputs) ? name : '')) };
+}
+
+function inline(node: SourceNode, body: FunctionProto, key: string, call: Call, ctx: ModelContext): SourceNode[] {
+  const label = node.loc.join('+');
+  if (call.stack.includes(key))
+    throw new ModelError('model-invalid', `function ${body.name} calls itself (at "${label}")`);
+  const { names, copies } = boundary(node, body);
+  const rename = (value: string): string => {
+    const name = names.get(value) ?? ctx.unused(`${label}/${value}`);
+    names.set(value, name);
+    return name;
+  };
+  const inner: Call = {
+    opsets: opsetsOf(body.opsetImport),
+    rename,
+    caller: label,
+    bind: binder(node.attributes, body.attributeProto),
+    stack: [...call.stack, key],
+  };
+  return [...flattenBlock(body, inner, ctx), ...copies.map(([from, to]) => identityNode(rename(from), to, node))];
+}
+
+/** A second name for a value. */
+export const identityNode = (from: string, to: string, { opset, loc, call }: SourceNode): SourceNode => ({
+  op: 'Identity',
+  inputs: [from],
+  outputs: [to],
+  attributes: [],
+  captures: [],
+  opset: call.opsets.get('') ?? opset,
+  loc,
+  call,
+});
 
 const functionKey = (domain: string, name: string, overload: string): string =>
   `${canonicalDomain(domain)}:${name}:${overload}`;
 
 function sourceNode(proto: NodeProto, index: number, call: Call): SourceNode {
+  const renamed = (names: readonly string[]): string[] => names.map((name) => (name === '' ? '' : call.rename(name)));
   return {
     op: opKey(proto.domain, proto.opType),
-    inputs: withoutTail(proto.input.map((name) => (name === '' ? '' : call.rename(name)))),
-    outputs: withoutTail(proto.output.map((name) => (name === '' ? '' : call.rename(name)))),
+    inputs: withoutTail(renamed(proto.input)),
+    outputs: withoutTail(renamed(proto.output)),
     attributes: proto.attribute.flatMap((attr) => call.bind(attr) ?? []),
+    captures: renamed(proto.attribute.flatMap((attr) => (attr.g ? freeNames(attr.g) : []))),
     opset: call.opsets.get(canonicalDomain(proto.domain)) ?? 1,
     loc: locOf(proto, index, call.caller),
+    call,
   };
+}
+
+/** Names that a block reads and does not define. */
+function freeNames(block: Block): string[] {
+  const read = new Set(outputsOf(block));
+  for (const node of block.node) {
+    for (const name of node.input) read.add(name);
+    for (const attr of node.attribute) if (attr.g) for (const name of freeNames(attr.g)) read.add(name);
+  }
+  const defined = new Set(definedNames(block));
+  return [...read].filter((name) => name !== '' && !defined.has(name));
+}
+
+/** Inputs, initializers and node outputs of a block; not those of the blocks inside it. */
+export function definedNames(block: Block): string[] {
+  const own = block.input.map((i) => (typeof i === 'string' ? i : i.name));
+  const initializers = 'initializer' in block ? block.initializer.map((t) => t.name) : [];
+  return [...own, ...initializers, ...block.node.flatMap((node) => node.output)];
 }
 
 function locOf(proto: NodeProto, index: number, caller: string | undefined): Loc {
@@ -162,9 +220,12 @@ function binder(
   };
 }
 
-function unused(hint: string, taken: Set<string>): string {
-  let name = hint;
-  for (let n = 1; taken.has(name); n++) name = `${hint}_${n}`;
-  taken.add(name);
-  return name;
+function unusedNames(model: ParsedModel): (hint: string) => string {
+  const taken = new Set(definedNames(model.graph));
+  return (hint) => {
+    let name = hint;
+    for (let n = 1; taken.has(name); n++) name = `${hint}_${n}`;
+    taken.add(name);
+    return name;
+  };
 }

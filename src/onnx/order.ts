@@ -11,7 +11,7 @@ export function inOrder(nodes: readonly SourceNode[]): readonly SourceNode[] {
   for (const [i, node] of nodes.entries()) {
     for (const name of node.outputs) if (name !== '' && !producer.has(name)) producer.set(name, i);
   }
-  const before = nodes.map((node) => node.inputs.flatMap((name) => producer.get(name) ?? []));
+  const before = nodes.map((node) => [...node.inputs, ...node.captures].flatMap((name) => producer.get(name) ?? []));
   if (before.every((list, i) => list.every((p) => p < i))) return nodes;
   return depthFirst(before, nodes).map((i) => nodes[i]);
 }

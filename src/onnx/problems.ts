@@ -6,6 +6,8 @@ import { type ErrorCode, ModelError } from '../core/errors.ts';
 export interface Problem {
   readonly code: ErrorCode;
   readonly message: string;
+  /** The message without abridgement, where it is abridged. */
+  readonly detail?: string;
   readonly hint?: string | undefined;
 }
 
@@ -28,14 +30,14 @@ export function attempt(problems: Problem[], work: () => void): boolean {
 export function throwProblems(problems: readonly Problem[]): void {
   if (problems.length === 0) return;
   const chief = problems.find((p) => p.code === 'onnx-unsupported') ?? problems[0];
-  const details = problems.map((p) => p.message);
+  const details = problems.map((p) => p.detail ?? p.message);
   const hint = chief.hint ?? problems.find((p) => p.hint !== undefined)?.hint;
-  throw new ModelError(chief.code, summary(details), { details, ...(hint !== undefined && { hint }) });
+  throw new ModelError(chief.code, summary(problems), { details, ...(hint !== undefined && { hint }) });
 }
 
-function summary(details: readonly string[]): string {
-  if (details.length === 1) return details[0];
-  const shown = details.slice(0, LINES_SHOWN).map((line) => `  ${line}`);
-  if (details.length > LINES_SHOWN) shown.push(`  and ${details.length - LINES_SHOWN} more`);
-  return `${details.length} problems in the model:\n${shown.join('\n')}`;
+function summary(problems: readonly Problem[]): string {
+  if (problems.length === 1) return problems[0].message;
+  const shown = problems.slice(0, LINES_SHOWN).map((p) => `  ${p.message}`);
+  if (problems.length > LINES_SHOWN) shown.push(`  and ${problems.length - LINES_SHOWN} more`);
+  return `${problems.length} problems in the model:\n${shown.join('\n')}`;
 }

@@ -1,8 +1,8 @@
 /**
  * ONNX bytes to Graph.
  *
- * Comes in: a model of opset 7 or newer. Goes out: a graph in topological order, operators in their newest forms, local functions
- * inlined, initializers and Constant nodes as constants, names kept. Every problem that can be told apart from its consequences is
+ * Comes in: a model of opset 7 or newer. Goes out: a graph in topological order, operators in their newest forms, local functions and
+ * control flow written out, dead nodes dropped, initializers and Constant nodes as constants, names kept. Every problem that can be told apart from its consequences is
  * reported at once. Tensors are views on `bytes` (and on external files) where alignment allows: leave those unchanged.
  */
 import { ModelError } from '../core/errors.ts';
@@ -12,15 +12,30 @@ import { type Attrs, type AttrValue, type Graph, nodeLabel } from '../graph/ir.t
 import type { Op, RawNode, UpgradeContext } from '../ops/op.ts';
 import { readAttribute } from './attributes.ts';
 import { constantOf, isConstantNode } from './constant-node.ts';
+import { CONTROL_FLOW } from './control-flow.ts';
 import { externalReader, type OpenExternal } from './external-data.ts';
-import { flattenNodes, opsetsOf, type SourceNode } from './flatten.ts';
+import {
+  type Call,
+  definedNames,
+  flattenBlock,
+  MOST_NODES,
+  type ModelContext,
+  modelContext,
+  opsetsOf,
+  outermostCall,
+  type SourceNode,
+  tooManyNodes,
+} from './flatten.ts';
 import { readInput } from './inputs.ts';
-import type { TensorProto } from './onnx_pb.ts';
+import { type Block, inputsOf } from './live.ts';
+import type { GraphProto, TensorProto } from './onnx_pb.ts';
 import { NEWEST_OPSET, OLDEST_OPSET } from './opsets.ts';
 import { inOrder } from './order.ts';
 import { type ParsedModel, parseModel } from './parse-model.ts';
 import { attempt, type Problem, throwProblems } from './problems.ts';
+import { SEQUENCE_OPERATORS } from './sequences.ts';
 import { readTensor } from './tensors.ts';
+import type { WriteOut, Writer } from './write-out.ts';
 
 export interface ReadOptions {
   readonly ops: ReadonlyMap<string, Op>;
@@ -36,35 +51,44 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions): Graph {
   return graphOfModel(parseModel(bytes), options);
 }
 
+/** Nodes that a message names for one missing operator; the error's details name all. */
+const NODES_SHOWN = 4;
+
 interface Reading {
-  readonly model: ParsedModel;
   readonly options: ReadOptions;
   readonly builder: GraphBuilder;
-  readonly problems: Problem[];
+  readonly context: ModelContext;
   readonly tensor: (proto: TensorProto, label: string) => Tensor;
+  readonly problems: Problem[];
+  /** Operators that are missing, with the labels of their nodes. */
+  readonly missing: Map<string, string[]>;
   /** Values that a reported problem leaves without a type; what depends on them is skipped in silence. */
   readonly lost: Set<string>;
-  /** A value name that the model does not use. */
-  readonly unused: (hint: string) => string;
+  /** Names of the elements of values that are sequences. */
+  readonly sequences: Map<string, readonly string[]>;
+  /** Nodes and constants made so far. */
+  made: number;
 }
 
 export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
   checkOpset(model, options);
-  const nodes = inOrder(flattenNodes(model, (op) => options.ops.has(op)));
   const external = externalReader(options.openExternal);
   const r: Reading = {
-    model,
     options,
     builder: graphBuilder(options.name ?? (model.graph.name || 'graph'), options.ops),
-    problems: missingOperators(nodes, options.ops),
+    context: modelContext(model, (op) => options.ops.has(op)),
     tensor: (proto, label) => readTensor(proto, label, external),
+    problems: [],
+    missing: new Map(),
     lost: new Set(),
-    unused: unusedNames(model, nodes),
+    sequences: new Map(),
+    made: 0,
   };
-  addInputsAndInitializers(r);
-  for (const node of nodes) addNode(r, node);
-  addOutputs(r);
-  throwProblems(r.problems);
+  addInputs(r, model.graph);
+  addInitializers(r, model.graph, (name) => name);
+  addNodes(r, model.graph, outermostCall(model));
+  addOutputs(r, model.graph);
+  throwProblems([...missingOperators(r.missing), ...r.problems]);
   return r.builder.finish();
 }
 
@@ -81,36 +105,8 @@ function checkOpset(model: ParsedModel, options: ReadOptions): void {
   }
 }
 
-/** One problem an operator, with the names of its nodes. */
-function missingOperators(nodes: readonly SourceNode[], ops: ReadonlyMap<string, Op>): Problem[] {
-  const missing = new Map<string, string[]>();
-  for (const node of nodes) {
-    const op = ops.get(node.op);
-    if (isConstantNode(node) || (op && node.opset >= op.onnx.since)) continue;
-    const title = op ? `${node.op} (it exists since opset ${op.onnx.since}, the model has ${node.opset})` : node.op;
-    missing.set(title, [...(missing.get(title) ?? []), `"${node.loc.join('+')}"`]);
-  }
-  return [...missing].map(([title, names]) => ({
-    code: 'onnx-unsupported',
-    message: `operator ${title} is not supported: ${names.length === 1 ? 'node' : `${names.length} nodes`} ${names.join(', ')}`,
-    hint: 'a custom operator can be given in the option `ops`',
-  }));
-}
-
-function unusedNames(model: ParsedModel, nodes: readonly SourceNode[]): (hint: string) => string {
-  const taken = new Set(nodes.flatMap((node) => [...node.inputs, ...node.outputs]));
-  for (const { name } of [...model.graph.input, ...model.graph.initializer]) taken.add(name);
-  return (hint) => {
-    let name = hint;
-    for (let n = 1; taken.has(name); n++) name = `${hint}_${n}`;
-    taken.add(name);
-    return name;
-  };
-}
-
 /** An initializer with the name of an input is its value: files before IR version 4 list all weights as inputs too. */
-function addInputsAndInitializers(r: Reading): void {
-  const { graph } = r.model;
+function addInputs(r: Reading, graph: GraphProto): void {
   const initialized = new Set(graph.initializer.map((t) => t.name));
   for (const info of graph.input) {
     if (initialized.has(info.name)) continue;
@@ -119,14 +115,19 @@ function addInputsAndInitializers(r: Reading): void {
       r.builder.input(info.name, dtype, shape);
     });
   }
+}
+
+function addInitializers(r: Reading, graph: GraphProto, rename: (name: string) => string): void {
   for (const proto of graph.initializer) {
-    attemptValue(r, proto.name, () => {
-      r.builder.constant(r.tensor(proto, `initializer "${proto.name}"`), proto.name);
+    const name = rename(proto.name);
+    attemptValue(r, name, () => {
+      r.builder.constant(r.tensor(proto, `initializer "${name}"`), name);
     });
   }
   for (const { values } of graph.sparseInitializer) {
-    attemptValue(r, values?.name ?? '', () => {
-      throw new ModelError('onnx-unsupported', `initializer "${values?.name ?? ''}" is sparse`);
+    const name = values?.name ?? '';
+    attemptValue(r, rename(name), () => {
+      throw new ModelError('onnx-unsupported', `initializer "${name}" is sparse`);
     });
   }
 }
@@ -135,25 +136,92 @@ function attemptValue(r: Reading, name: string, work: () => void): void {
   if (!attempt(r.problems, work)) r.lost.add(name);
 }
 
-function addNode(r: Reading, source: SourceNode): void {
-  if (!isReadable(r, source) || !attempt(r.problems, () => readNode(r, source))) {
-    for (const name of source.outputs) r.lost.add(name);
+function addNodes(r: Reading, block: Block, call: Call): void {
+  for (const node of inOrder(flattenBlock(block, call, r.context))) {
+    count(r);
+    if (!isReadable(r, node) || !attempt(r.problems, () => readNode(r, node))) loseOutputs(r, node.outputs);
   }
 }
 
-/** False where a reported problem, a missing operator or a lost input, already says why the node cannot be read. */
-function isReadable(r: Reading, source: SourceNode): boolean {
-  const op = r.options.ops.get(source.op);
-  return (
-    (isConstantNode(source) || (op !== undefined && source.opset >= op.onnx.since)) &&
-    !source.inputs.some((name) => r.lost.has(name))
-  );
+function count(r: Reading): void {
+  if (++r.made > MOST_NODES) throw tooManyNodes();
 }
 
-function readNode(r: Reading, source: SourceNode): void {
-  const op = r.options.ops.get(source.op);
-  if (isConstantNode(source)) r.builder.constant(constantOf(source, r.tensor), source.outputs[0]);
-  else if (op) addOperator(r, source, op);
+function loseOutputs(r: Reading, outputs: readonly string[]): void {
+  for (const name of outputs) r.lost.add(name);
+}
+
+/** False where a reported problem, a missing operator or a lost input, says why the node cannot be read. */
+function isReadable(r: Reading, node: SourceNode): boolean {
+  const op = r.options.ops.get(node.op);
+  if (isConstantNode(node) || writeOutOf(r, node) || (op && node.opset >= op.onnx.since)) {
+    return !node.inputs.some((name) => r.lost.has(name));
+  }
+  const title = op ? `${node.op} (it exists since opset ${op.onnx.since}, the model has ${node.opset})` : node.op;
+  r.missing.set(title, [...(r.missing.get(title) ?? []), `"${node.loc.join('+')}"`]);
+  return false;
+}
+
+/** One problem an operator. */
+function missingOperators(missing: ReadonlyMap<string, readonly string[]>): Problem[] {
+  return [...missing].map(([title, nodes]) => {
+    const more = nodes.length > NODES_SHOWN ? ` and ${nodes.length - NODES_SHOWN} more` : '';
+    const message = (shown: readonly string[]): string =>
+      `operator ${title} is not supported (${nodes.length === 1 ? 'node' : 'nodes'} ${shown.join(', ')}`;
+    return {
+      code: 'onnx-unsupported',
+      message: `${message(nodes.slice(0, NODES_SHOWN))}${more})`,
+      detail: `${message(nodes)})`,
+      hint: 'a custom operator can be given in the option `ops`',
+    };
+  });
+}
+
+function readNode(r: Reading, node: SourceNode): void {
+  const op = r.options.ops.get(node.op);
+  const writeOut = writeOutOf(r, node);
+  if (isConstantNode(node)) r.builder.constant(constantOf(node, r.tensor), node.outputs[0]);
+  else if (writeOut) writeOut(node, writer(r, node));
+  else if (op) addOperator(r, node, op);
+}
+
+const WRITTEN_OUT: ReadonlyMap<string, WriteOut> = new Map(Object.entries({ ...CONTROL_FLOW, ...SEQUENCE_OPERATORS }));
+
+function writeOutOf(r: Reading, node: SourceNode): WriteOut | undefined {
+  const elements = node.op === 'Identity' ? r.sequences.get(node.inputs[0]) : undefined;
+  return elements ? ({ outputs }, to) => to.setSequence(outputs[0], elements) : WRITTEN_OUT.get(node.op);
+}
+
+function writer(r: Reading, at: SourceNode): Writer {
+  return {
+    known: (value) => (r.lost.has(value) || r.sequences.has(value) ? undefined : r.builder.constantValue(value)),
+    sequence: (value) => r.sequences.get(value),
+    setSequence: (value, elements) => r.sequences.set(value, elements),
+    unused: r.context.unused,
+    constant(value, hint) {
+      count(r);
+      return r.builder.constant(value, r.context.unused(hint));
+    },
+    node(op, inputs, output, attrs = {}) {
+      count(r);
+      if (inputs.some((name) => r.lost.has(name))) loseOutputs(r, [output]);
+      else r.builder.node(op, inputs, { outputs: [output], attrs, loc: at.loc });
+      return output;
+    },
+    addBlock(body, args, label) {
+      const names = new Map(inputsOf(body).map((name, i) => [name, args[i] ?? '']));
+      const own = new Set(definedNames(body));
+      const rename = (value: string): string => {
+        if (!own.has(value)) return at.call.rename(value);
+        const name = names.get(value) ?? r.context.unused(`${label}/${value}`);
+        names.set(value, name);
+        return name;
+      };
+      addInitializers(r, body, rename);
+      addNodes(r, body, { ...at.call, rename, caller: label });
+      return body.output.map(({ name }) => (r.context.isNeeded(body, name) ? rename(name) : ''));
+    },
+  };
 }
 
 function addOperator(r: Reading, source: SourceNode, op: Op): void {
@@ -178,7 +246,7 @@ function readAttributes(r: Reading, source: SourceNode, op: Op): Attrs {
 function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
   return {
     opset: source.opset,
-    constant: (value) => r.builder.constant(value, r.unused(`${source.outputs[0]}_const`)),
+    constant: (value) => r.builder.constant(value, r.context.unused(`${source.outputs[0]}_const`)),
     rank: (input) => (input === '' ? undefined : r.builder.type(input).shape.length),
     dtype: (input) => (input === '' ? undefined : r.builder.type(input).dtype),
     fail(message, hint) {
@@ -187,8 +255,7 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
   };
 }
 
-function addOutputs(r: Reading): void {
-  const { output } = r.model.graph;
+function addOutputs(r: Reading, { output }: GraphProto): void {
   if (output.length === 0) r.problems.push({ code: 'model-invalid', message: 'the graph has no outputs' });
   for (const { name } of output) if (!r.lost.has(name)) attempt(r.problems, () => r.builder.output(name));
 }
