@@ -1,0 +1,460 @@
+/**
+ * The generated kernel: any body as a loop nest, vectorised where it can be.
+ *
+ * A tile is a point of the outer parallel axes, or a chunk of the axis in the lanes (see nest-plan.ts). Loops run outer to inner;
+ * before each, what does not change inside is computed (ExprEmitter.prepare). A lane loop steps by several vectors at a time: its body is
+ * then emitted in copies, statement by statement, so that a reduction inside keeps one accumulator a copy in a single loop.
+ * Remainders run one vector at a time, then one element at a time.
+ */
+import { DTYPES } from '../../core/dtype.ts';
+import { constant } from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
+import type { Asm, Reg } from './asm.ts';
+import { ExprEmitter } from './emit-expr.ts';
+import { bodySize, isLaneLoop, isLaneReduce, type LaneFacts, varyingNames } from './lanes.ts';
+import type { NestPlan } from './nest-plan.ts';
+import { scalarBinary, scalarType } from './scalar-ops.ts';
+import { isVector, vectorBinary, vectorType } from './vector-ops.ts';
+import { boundNames, localKey } from './walk.ts';
+
+const MAX_UNROLLED_TAPS = 9;
+
+export function emitNest(asm: Asm, plan: NestPlan): void {
+  new NestEmitter(asm, plan.kernel).run(plan);
+}
+
+/** One copy of an unrolled lane body: its distance from the first in elements, and its own locals. */
+interface Copy {
+  readonly offset: number;
+  locals: ReturnType<ExprEmitter['save']>;
+}
+
+class NestEmitter {
+  readonly #asm: Asm;
+  readonly #exprs: ExprEmitter;
+  readonly #facts: LaneFacts;
+  /** Locals assigned more than once live in one register each. */
+  readonly #reassigned: ReadonlySet<string>;
+  #copies: readonly Copy[] = [{ offset: 0, locals: new Map() }];
+  #laneAxis: string | undefined;
+  #varying: ReadonlySet<string> = new Set();
+
+  constructor(asm: Asm, kernel: Kernel) {
+    this.#asm = asm;
+    this.#exprs = new ExprEmitter(asm, kernel);
+    this.#facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
+    this.#reassigned = reassignedLocals(kernel.body);
+  }
+
+  /** All tiles [begin, end). */
+  run({ kernel, tileAxes, innerAxes, lanes, chunk }: NestPlan): void {
+    const asm = this.#asm;
+    const [begin, end] = asm.params;
+    if (kernel.axes.some((a) => a.extent === 0)) return;
+    const laneAxes = lanes ? [lanes] : [];
+    this.#exprs.prepare(
+      kernel.body,
+      [...tileAxes, ...innerAxes, ...laneAxes].map((a) => a.name),
+      lanes !== undefined,
+    );
+    const inner = () => this.#loops(innerAxes, lanes, kernel.body);
+    if (lanes && chunk > 0 && tileAxes.length === 0) {
+      const size = asm.const('i32', chunk);
+      const from = asm.op('mul', [begin, size]);
+      const to = asm.op('min', [asm.op('mul', [end, size]), asm.const('i32', lanes.extent)]);
+      this.#laneLoop(lanes, from, to, kernel.body);
+    } else if (lanes && chunk > 0) {
+      const chunks = Math.ceil(lanes.extent / chunk);
+      asm.loop(begin, end, 1, (tile) =>
+        this.#exprs.scope(() => {
+          const count = asm.const('i32', chunks);
+          this.#bindTile(tileAxes, asm.op('div_u', [tile, count]));
+          const from = asm.op('mul', [asm.op('rem_u', [tile, count]), asm.const('i32', chunk)]);
+          const to = asm.op('min', [asm.op('add', [from, asm.const('i32', chunk)]), asm.const('i32', lanes.extent)]);
+          this.#exprs.prepare(kernel.body, [lanes.name], true);
+          this.#laneLoop(lanes, from, to, kernel.body);
+        }),
+      );
+    } else if (tileAxes.length === 0) asm.if(asm.op('lt', [begin, end]), () => this.#exprs.scope(inner));
+    else {
+      asm.loop(begin, end, 1, (tile) =>
+        this.#exprs.scope(() => {
+          this.#bindTile(tileAxes, tile);
+          inner();
+        }),
+      );
+    }
+  }
+
+  /** tile = ((x0·e1 + x1)·e2 + x2)…; the outermost first. */
+  #bindTile(axes: readonly Axis[], tile: Reg): void {
+    let rest = tile;
+    const coords = axes.map((_) => tile);
+    for (let i = axes.length - 1; i > 0; i--) {
+      const extent = this.#asm.const('i32', axes[i].extent);
+      coords[i] = this.#asm.op('rem_u', [rest, extent]);
+      rest = this.#asm.op('div_u', [rest, extent]);
+    }
+    coords[0] = rest;
+    axes.forEach((axis, i) => {
+      this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+    });
+  }
+
+  /** The parallel axes inside a tile, then the lanes or a single point. */
+  #loops(axes: readonly Axis[], lanes: Axis | undefined, body: readonly Stmt[]): void {
+    const names = [...axes, ...(lanes ? [lanes] : [])].map((a) => a.name);
+    if (names.length > 0) this.#exprs.prepare(body, names, lanes !== undefined);
+    if (axes.length > 0) {
+      this.#serialLoop(axes[0], () => this.#loops(axes.slice(1), lanes, body), body);
+    } else if (lanes) {
+      this.#laneLoop(lanes, 0, lanes.extent, body);
+    } else this.#body(body);
+  }
+
+  /** for (axis) body, with all that the body assigns seen as changing. */
+  #serialLoop(axis: Axis, emit: () => void, body: readonly Stmt[]): void {
+    const changing = boundNames(body);
+    const asm = this.#asm;
+    this.#exprs.touch(changing);
+    asm.loop(asm.const('i32', 0), asm.const('i32', axis.extent), 1, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+        emit();
+      }),
+    );
+    this.#exprs.touch(changing);
+  }
+
+  /** The axis over [from, to): several vectors at a time, one vector at a time, one element at a time. */
+  #laneLoop(axis: Axis, from: Reg | number, to: Reg | number, body: readonly Stmt[]): void {
+    const { lanes } = this.#asm;
+    const copies = copiesFor(body, typeof from === 'number' && typeof to === 'number' ? to - from : axis.extent, lanes);
+    if (typeof from === 'number' && typeof to === 'number') {
+      const many = from + Math.floor((to - from) / (lanes * copies)) * lanes * copies;
+      const vectors = from + Math.floor((to - from) / lanes) * lanes;
+      this.#laneRange(axis, from, many, copies, body);
+      this.#laneRange(axis, many, vectors, (vectors - many) / lanes, body);
+      this.#scalarRange(axis, vectors, to, body);
+      return;
+    }
+    const asm = this.#asm;
+    const first = this.#asRegister(from);
+    const length = asm.op('sub', [this.#asRegister(to), first]);
+    const upTo = (multiple: number) => asm.op('add', [first, asm.op('and', [length, asm.const('i32', -multiple)])]);
+    const many = upTo(lanes * copies);
+    this.#laneRange(axis, first, many, copies, body);
+    const vectors = copies === 1 ? many : upTo(lanes);
+    if (copies > 1) this.#laneRange(axis, many, vectors, 1, body);
+    this.#scalarRange(axis, vectors, this.#asRegister(to), body);
+  }
+
+  #asRegister(x: Reg | number): Reg {
+    return typeof x === 'number' ? this.#asm.const('i32', x) : x;
+  }
+
+  /** [from, to), whose length is a multiple of `copies` vectors. */
+  #laneRange(axis: Axis, from: Reg | number, to: Reg | number, copies: number, body: readonly Stmt[]): void {
+    if (from === to || copies === 0) return;
+    const { lanes } = this.#asm;
+    const outer = { axis: this.#laneAxis, varying: this.#varying, copies: this.#copies };
+    const changing = boundNames(body);
+    this.#exprs.touch(changing);
+    const step = lanes * copies;
+    this.#asm.loop(this.#asRegister(from), this.#asRegister(to), step, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
+        this.#laneAxis = axis.name;
+        this.#varying = varyingNames(this.#exprs.table, body, axis.name);
+        this.#copies = Array.from({ length: copies }, (_, copy) => ({ offset: copy * lanes, locals: new Map() }));
+        this.#body(body);
+      }),
+    );
+    this.#laneAxis = outer.axis;
+    this.#varying = outer.varying;
+    this.#copies = outer.copies;
+    this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+    this.#dropLocals(changing);
+  }
+
+  /** After a lane loop its locals are of no more use: the loops that follow hold them in other registers. */
+  #dropLocals(names: Iterable<string>): void {
+    const locals = [...names].filter((name) => name.startsWith('%'));
+    this.#exprs.restore(new Map(locals.map((name) => [name, undefined])));
+    for (const name of locals) this.#fixed.delete(name);
+  }
+
+  #scalarRange(axis: Axis, from: Reg | number, to: Reg | number, body: readonly Stmt[]): void {
+    if (from === to) return;
+    const changing = boundNames(body);
+    this.#exprs.touch(changing);
+    this.#asm.loop(this.#asRegister(from), this.#asRegister(to), 1, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+        this.#body(body);
+      }),
+    );
+    this.#dropLocals(changing);
+  }
+
+  /** Each statement for all copies, then the next. */
+  #body(body: readonly Stmt[]): void {
+    for (const s of body) this.#stmt(s);
+  }
+
+  #stmt(s: Stmt): void {
+    switch (s.kind) {
+      case 'store':
+        this.#eachCopy(() => this.#exprs.store(s.buffer, s.index, s.value));
+        return;
+      case 'let':
+        this.#eachCopy((copy) => this.#assign(s.local, s.value, copy));
+        return;
+      case 'reduce':
+        this.#reduce(s);
+        return;
+      case 'if': {
+        const changing = boundNames(s.body);
+        this.#exprs.touch(changing);
+        this.#asm.if(this.#exprs.value(s.cond), () => this.#exprs.scope(() => this.#body(s.body)));
+        this.#exprs.touch(changing);
+        this.#touchCopies(changing);
+        return;
+      }
+      case 'for':
+        if (s.axis.extent === 0) return;
+        if (!this.#laneAxis && isLaneLoop(this.#facts, s.axis, s.body, this.#asm.lanes)) {
+          this.#exprs.prepare(s.body, [s.axis.name], true);
+          this.#laneLoop(s.axis, 0, s.axis.extent, s.body);
+          return;
+        }
+        this.#loopStmt(s.axis, s.body);
+        return;
+      case 'scan':
+        if (s.axis.extent > 0) this.#loopStmt(s.axis, s.body);
+        return;
+      default:
+        s satisfies never;
+    }
+  }
+
+  #loopStmt(axis: Axis, body: readonly Stmt[]): void {
+    const changing = boundNames(body);
+    this.#exprs.touch(changing);
+    this.#touchCopies(changing);
+    this.#exprs.prepare(body, [axis.name], this.#laneAxis !== undefined);
+    this.#serialLoop(
+      axis,
+      () => {
+        this.#touchCopies(changing);
+        this.#body(body);
+      },
+      body,
+    );
+    this.#touchCopies(changing);
+  }
+
+  /** Runs `emit` for every copy, at its offset and with its locals. */
+  #eachCopy(emit: (copy: number) => void): void {
+    const axis = this.#laneAxis;
+    if (axis === undefined || this.#copies.length === 1) {
+      emit(0);
+      return;
+    }
+    const locals = [...this.#varying].filter((name) => name.startsWith('%'));
+    this.#copies.forEach((copy, i) => {
+      this.#exprs.shift(axis, copy.offset);
+      this.#exprs.restore(new Map([...locals.map((name) => [name, undefined] as const), ...copy.locals]));
+      emit(i);
+      copy.locals = this.#exprs.save(locals);
+    });
+    this.#exprs.shift(axis, 0);
+    this.#exprs.restore(new Map([...locals.map((name) => [name, undefined] as const), ...this.#copies[0].locals]));
+  }
+
+  /** Values kept under the present versions of these names are stale in every copy. */
+  #touchCopies(names: ReadonlySet<string>): void {
+    if (this.#laneAxis !== undefined && this.#copies.length > 1) this.#eachCopy(() => this.#exprs.touch(names));
+  }
+
+  readonly #fixed = new Map<string, Reg[]>();
+
+  #assign(name: string, value: Expr, copy: number): void {
+    const key = localKey(name);
+    const from = this.#varying.has(key) ? this.#exprs.vector(value) : this.#exprs.value(value);
+    // A register that is written again (a loop counter, a local) must not be shared.
+    const shares = value.kind === 'axis' || value.kind === 'local' || value.kind === 'cast' || value.kind === 'bitcast';
+    if (!this.#reassigned.has(name) && !shares) {
+      this.#exprs.bind(key, { kind: 'register', reg: from });
+      return;
+    }
+    const registers = this.#fixed.get(key) ?? [];
+    this.#fixed.set(key, registers);
+    registers[copy] ??= this.#asm.reg(from.type);
+    this.#asm.move(registers[copy], from);
+    this.#exprs.bind(key, { kind: 'register', reg: registers[copy] });
+  }
+
+  #reduce(s: Extract<Stmt, { kind: 'reduce' }>): void {
+    const axes = s.axes.filter((a) => a.extent !== 1);
+    for (const axis of s.axes) this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+    const last = axes.at(-1);
+    if (!this.#laneAxis && last && isLaneReduce(this.#facts, last, s.value, this.#asm.lanes)) {
+      this.#laneReduce(s, axes.slice(0, -1), last);
+    } else this.#serialReduce(s, axes);
+  }
+
+  /** One accumulator a copy; vectors where the value varies by lane. */
+  #serialReduce(s: Extract<Stmt, { kind: 'reduce' }>, axes: readonly Axis[]): void {
+    const key = localKey(s.local);
+    const isVarying = this.#varying.has(key);
+    const type = isVarying ? vectorType(s.dtype) : scalarType(s.dtype);
+    const start = constant(s.dtype, identityOf(s.op, s.dtype));
+    const accumulators = (isVarying ? this.#copies : [0]).map(() => this.#asm.reg(type));
+    for (const acc of accumulators) {
+      this.#asm.move(acc, isVarying ? this.#exprs.vector(start) : this.#exprs.value(start));
+    }
+    const fold = () => {
+      if (isVarying) this.#eachCopy((copy) => this.#fold(s, accumulators[copy]));
+      else this.#fold(s, accumulators[0]);
+    };
+    this.#reduceLoops(s, axes, fold);
+    const bindAcc = (copy: number) => this.#exprs.bind(key, { kind: 'register', reg: accumulators[copy] });
+    if (isVarying) this.#eachCopy(bindAcc);
+    else bindAcc(0);
+  }
+
+  #reduceLoops(s: Extract<Stmt, { kind: 'reduce' }>, axes: readonly Axis[], innermost: () => void): void {
+    const taps = axes.reduce((n, a) => n * a.extent, 1);
+    const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
+    if (axes.length === 0) innermost();
+    else if (taps <= MAX_UNROLLED_TAPS) {
+      this.#exprs.prepare(
+        [carrier],
+        axes.map((a) => a.name),
+        this.#varying.has(localKey(s.local)),
+      );
+      for (let i = 0; i < axes[0].extent; i++) {
+        this.#exprs.bind(axes[0].name, { kind: 'constant', value: i });
+        this.#reduceLoops(s, axes.slice(1), innermost);
+      }
+    } else {
+      this.#exprs.prepare(
+        [carrier],
+        axes.map((a) => a.name),
+        this.#varying.has(localKey(s.local)),
+      );
+      this.#serialLoop(axes[0], () => this.#reduceLoops(s, axes.slice(1), innermost), []);
+    }
+  }
+
+  /** acc = op(acc, value). A sum of products is a fused multiply-add. */
+  #fold(s: Extract<Stmt, { kind: 'reduce' }>, acc: Reg): void {
+    const asm = this.#asm;
+    const get = (x: Expr) => (isVector(acc) ? this.#exprs.vector(x) : this.#exprs.value(x));
+    const { value } = s;
+    if (s.op === 'add' && s.dtype === 'f32' && value.kind === 'binary' && value.op === 'mul') {
+      asm.fma(acc, get(value.a), get(value.b));
+    } else this.#combine(s.op, s.dtype, acc, get(value));
+  }
+
+  #combine(op: ReduceOp, dtype: Expr['dtype'], acc: Reg, x: Reg): void {
+    const asm = this.#asm;
+    const out = isVector(acc) ? vectorBinary(asm, op, dtype, acc, x) : scalarBinary(asm, op, dtype, acc, x);
+    if (out) asm.move(acc, out);
+  }
+
+  /** Partial results in the lanes of several vectors along the last axis, combined at the end. */
+  #laneReduce(s: Extract<Stmt, { kind: 'reduce' }>, outer: readonly Axis[], last: Axis): void {
+    const asm = this.#asm;
+    const start = constant(s.dtype, identityOf(s.op, s.dtype));
+    const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
+    const copies = copiesFor([carrier], last.extent, asm.lanes);
+    const accumulators = Array.from({ length: copies }, () => asm.reg(vectorType(s.dtype)));
+    for (const acc of accumulators) asm.move(acc, this.#exprs.vector(start));
+    const total = asm.reg(scalarType(s.dtype));
+    asm.move(total, this.#exprs.value(start));
+    const many = Math.floor(last.extent / (asm.lanes * copies)) * asm.lanes * copies;
+    const vectors = Math.floor(last.extent / asm.lanes) * asm.lanes;
+    this.#reduceLoopsAround(s, outer, last, () => {
+      this.#laneSteps(last, 0, many, copies, (copy) => this.#fold(s, accumulators[copy]));
+      this.#laneSteps(last, many, vectors, (vectors - many) / asm.lanes, (copy) => this.#fold(s, accumulators[copy]));
+      this.#scalarSteps(last, vectors, last.extent, () => this.#fold(s, total));
+    });
+    for (let width = copies; width > 1; width = Math.ceil(width / 2)) {
+      for (let i = Math.ceil(width / 2); i < width; i++) {
+        this.#combine(s.op, s.dtype, accumulators[i - Math.ceil(width / 2)], accumulators[i]);
+      }
+    }
+    this.#combine(s.op, s.dtype, total, asm.horizontal(s.op, accumulators[0]));
+    this.#exprs.bind(localKey(s.local), { kind: 'register', reg: total });
+  }
+
+  #reduceLoopsAround(s: Extract<Stmt, { kind: 'reduce' }>, outer: readonly Axis[], last: Axis, body: () => void): void {
+    const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
+    this.#exprs.prepare(
+      [carrier],
+      [...outer, last].map((a) => a.name),
+      true,
+    );
+    if (outer.length === 0) body();
+    else this.#serialLoop(outer[0], () => this.#reduceLoopsAround(s, outer.slice(1), last, body), []);
+  }
+
+  #laneSteps(axis: Axis, from: number, to: number, copies: number, emit: (copy: number) => void): void {
+    if (from === to) return;
+    const { lanes } = this.#asm;
+    this.#asm.loop(this.#asRegister(from), this.#asRegister(to), lanes * copies, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
+        for (let copy = 0; copy < copies; copy++) {
+          this.#exprs.shift(axis.name, copy * lanes);
+          emit(copy);
+        }
+      }),
+    );
+    this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+  }
+
+  #scalarSteps(axis: Axis, from: number, to: number, emit: () => void): void {
+    if (from === to) return;
+    this.#asm.loop(this.#asRegister(from), this.#asRegister(to), 1, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+        emit();
+      }),
+    );
+  }
+}
+
+/** How many vectors a lane loop takes at a time: more where the body is short. */
+function copiesFor(body: readonly Stmt[], extent: number, lanes: number): number {
+  const size = bodySize(body);
+  const wanted = size <= 16 ? 4 : size <= 40 ? 2 : 1;
+  return Math.max(1, Math.min(wanted, Math.floor(extent / lanes)));
+}
+
+function reassignedLocals(body: readonly Stmt[]): Set<string> {
+  const once = new Set<string>();
+  const twice = new Set<string>();
+  const visit = (stmts: readonly Stmt[], carried: boolean): void => {
+    for (const s of stmts) {
+      if (s.kind === 'let' || s.kind === 'reduce') {
+        if (once.has(s.local) || carried) twice.add(s.local);
+        once.add(s.local);
+      } else if (s.kind === 'if' || s.kind === 'scan') visit(s.body, true);
+      else if (s.kind === 'for') visit(s.body, carried);
+    }
+  };
+  visit(body, false);
+  return twice;
+}
+
+/** What a reduction of nothing gives. */
+export function identityOf(op: ReduceOp, dtype: Expr['dtype']): number | bigint {
+  if (op === 'add') return 0;
+  if (op === 'mul') return 1;
+  const { kind, min, max } = DTYPES[dtype];
+  if (kind === 'float') return op === 'min' ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY;
+  return op === 'min' ? max : min;
+}

@@ -1,0 +1,122 @@
+/**
+ * Index expressions as linear forms: sum of coef·atom, plus constant, where an atom is an axis or anything that is not linear.
+ *
+ * Every Expr gets an identity by structure (equal subtrees share one number) and the set of names it depends on. The emitter caches
+ * registers by the former and places code by the latter; address arithmetic is built from the linear form term by term, so that
+ * what an outer loop knows is added there.
+ */
+import { children } from '../../loop/expr.ts';
+import type { Expr } from '../../loop/ir.ts';
+import { bufferKey, localKey } from './walk.ts';
+
+export interface ExprInfo {
+  /** Equal for structurally equal expressions. */
+  readonly id: number;
+  /** Axes, locals (localKey) and buffers read (bufferKey). */
+  readonly free: ReadonlySet<string>;
+  /** Reads memory, or divides by what may be zero: must not run where the program would not run it. */
+  readonly guarded: boolean;
+}
+
+export interface Linear {
+  readonly terms: readonly { readonly atom: Expr; readonly coef: number }[];
+  readonly constant: number;
+}
+
+/** Facts about expressions, kept as long as one kernel is worked on. */
+export class ExprTable {
+  readonly #infos = new Map<Expr, ExprInfo>();
+  readonly #linears = new Map<Expr, Linear>();
+  readonly #ids = new Map<string, number>();
+
+  info(x: Expr): ExprInfo {
+    const known = this.#infos.get(x);
+    if (known) return known;
+    const kids = children(x).map((child) => this.info(child));
+    const text = `${headOf(x)}(${kids.map((k) => k.id).join(',')})`;
+    const id = this.#ids.get(text) ?? this.#ids.size;
+    this.#ids.set(text, id);
+    const free = new Set(kids.flatMap((k) => [...k.free]));
+    if (x.kind === 'axis') free.add(x.name);
+    if (x.kind === 'local') free.add(localKey(x.name));
+    if (x.kind === 'load') free.add(bufferKey(x.buffer));
+    const guarded = x.kind === 'load' || kids.some((k) => k.guarded);
+    const info = { id, free, guarded };
+    this.#infos.set(x, info);
+    return info;
+  }
+
+  dependsOn(x: Expr, names: ReadonlySet<string>): boolean {
+    for (const name of this.info(x).free) if (names.has(name)) return true;
+    return false;
+  }
+
+  /** The linear form of an i32 expression; always exists, in the worst case as one atom. */
+  linear(x: Expr): Linear {
+    const known = this.#linears.get(x);
+    if (known) return known;
+    const out = this.#linearOf(x);
+    this.#linears.set(x, out);
+    return out;
+  }
+
+  #linearOf(x: Expr): Linear {
+    if (x.kind === 'const') return { terms: [], constant: Number(x.value) };
+    if (x.kind === 'binary' && x.dtype === 'i32') {
+      const a = this.linear(x.a);
+      const b = this.linear(x.b);
+      if (x.op === 'add') return this.#sum(a, b, 1);
+      if (x.op === 'sub') return this.#sum(a, b, -1);
+      if (x.op === 'mul' && b.terms.length === 0) return this.#sum({ terms: [], constant: 0 }, a, b.constant);
+      if (x.op === 'mul' && a.terms.length === 0) return this.#sum({ terms: [], constant: 0 }, b, a.constant);
+    }
+    return { terms: [{ atom: x, coef: 1 }], constant: 0 };
+  }
+
+  #sum(a: Linear, b: Linear, scale: number): Linear {
+    const coefs = new Map<number, { atom: Expr; coef: number }>();
+    for (const t of a.terms) coefs.set(this.info(t.atom).id, { ...t });
+    for (const t of b.terms) {
+      const id = this.info(t.atom).id;
+      const at = coefs.get(id);
+      if (at) at.coef += t.coef * scale;
+      else coefs.set(id, { atom: t.atom, coef: t.coef * scale });
+    }
+    return { terms: [...coefs.values()].filter((t) => t.coef !== 0), constant: a.constant + b.constant * scale };
+  }
+
+  /**
+   * How an index moves along an axis: the coefficient of the axis, 0 where the index does not depend on it, undefined where it does
+   * in another way than linearly.
+   */
+  strideAlong(index: Expr, axis: string): number | undefined {
+    let stride = 0;
+    for (const { atom, coef } of this.linear(index).terms) {
+      if (atom.kind === 'axis' && atom.name === axis) stride = coef;
+      else if (this.info(atom).free.has(axis)) return undefined;
+    }
+    return stride;
+  }
+}
+
+function headOf(x: Expr): string {
+  switch (x.kind) {
+    case 'const':
+      return `${x.dtype}:${Object.is(x.value, -0) ? '-0' : x.value}`;
+    case 'axis':
+      return `axis ${x.name}`;
+    case 'local':
+      return `local ${x.name}`;
+    case 'load':
+      return `load ${x.buffer}`;
+    case 'unary':
+    case 'binary':
+      return `${x.kind} ${x.op} ${x.dtype}`;
+    case 'select':
+    case 'cast':
+    case 'bitcast':
+      return `${x.kind} ${x.dtype}`;
+    default:
+      return x satisfies never;
+  }
+}

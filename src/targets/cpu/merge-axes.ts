@@ -1,0 +1,85 @@
+/**
+ * Index spaces made simple before they become loops: axes of extent 1 go, neighbours that memory cannot tell apart become one.
+ *
+ * Two neighbours x (outer) and y merge where every index has coef(x) = coef(y)·extent(y) and neither stands anywhere else: then
+ * coef(x)·x + coef(y)·y = coef(y)·(x·extent(y) + y). Elementwise work over tensors of one layout becomes a single flat loop.
+ */
+import * as e from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import { ExprTable } from './linear.ts';
+import { eachExpr, eachStmt, exprMapper, exprsOf, mapStmts } from './walk.ts';
+
+interface Nest {
+  readonly axes: readonly Axis[];
+  readonly body: readonly Stmt[];
+}
+
+/** The kernel with its parallel axes, and the axes of each reduce, simplified. Its form no longer describes it. */
+export function mergeAxes(kernel: Kernel): Kernel {
+  const body = kernel.body.map((s) => mergeInside(s));
+  return { ...kernel, ...mergeNest({ axes: kernel.axes, body }) };
+}
+
+function mergeInside(s: Stmt): Stmt {
+  if (s.kind === 'reduce') {
+    const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
+    const { axes, body } = mergeNest({ axes: s.axes, body: [carrier] });
+    const inner = body[0];
+    return inner.kind === 'let' ? { ...s, axes, value: inner.value } : s;
+  }
+  return s.kind === 'for' || s.kind === 'scan' || s.kind === 'if' ? { ...s, body: s.body.map(mergeInside) } : s;
+}
+
+function mergeNest(nest: Nest): Nest {
+  let { axes, body } = nest;
+  for (const axis of axes.filter((a) => a.extent === 1)) body = replaceAxis(body, axis.name, e.index(0));
+  axes = axes.filter((a) => a.extent !== 1);
+  for (let i = 0; i + 1 < axes.length; ) {
+    const [x, y] = [axes[i], axes[i + 1]];
+    if (canMerge(body, x, y)) {
+      body = replaceAxis(body, x.name, e.index(0));
+      axes = axes.toSpliced(i, 2, { name: y.name, extent: x.extent * y.extent });
+      i = Math.max(0, i - 1);
+    } else i++;
+  }
+  return { axes, body };
+}
+
+function canMerge(body: readonly Stmt[], x: Axis, y: Axis): boolean {
+  if (x.extent * y.extent >= 2 ** 31) return false;
+  const table = new ExprTable();
+  const names = new Set([x.name, y.name]);
+  const indices = new Set<Expr>();
+  eachStmt(body, (s) => {
+    if (s.kind === 'store') indices.add(s.index);
+  });
+  eachExpr(body, (ex) => {
+    if (ex.kind === 'load') indices.add(ex.index);
+  });
+  for (const index of indices) {
+    const strides = [x, y].map((axis) => table.strideAlong(index, axis.name));
+    if (strides[0] === undefined || strides[1] === undefined || strides[0] !== strides[1] * y.extent) return false;
+  }
+  return !standsOutsideIndices(body, names);
+}
+
+/** The axes may stand in indices, whose linear form says all about them, and nowhere else. */
+function standsOutsideIndices(body: readonly Stmt[], names: ReadonlySet<string>): boolean {
+  const dropIndices = exprMapper((x) => (x.kind === 'load' ? { ...x, index: e.index(0) } : x));
+  let found = false;
+  eachStmt(body, (s) => {
+    for (const x of s.kind === 'store' ? [s.value] : exprsOf(s)) {
+      eachExpr([{ kind: 'let', local: '', dtype: x.dtype, value: dropIndices(x) }], (part) => {
+        if (part.kind === 'axis' && names.has(part.name)) found = true;
+      });
+    }
+  });
+  return found;
+}
+
+function replaceAxis(body: readonly Stmt[], name: string, by: Expr): readonly Stmt[] {
+  return mapStmts(
+    body,
+    exprMapper((x) => (x.kind === 'axis' && x.name === name ? by : x)),
+  );
+}

@@ -1,0 +1,5 @@
+/** The table of templates that CPU targets share. `generated` applies to every kernel; the others to what their file says. */
+import { generated } from './generated.ts';
+import type { CpuTemplate } from './template.ts';
+
+export const CPU_TEMPLATES: readonly CpuTemplate[] = [generated];
