@@ -3,6 +3,7 @@
  */
 import { Bug } from '../core/errors.ts';
 import { ACTIVATION_OPS } from './activation.ts';
+import { ARG_OPS } from './arg.ts';
 import { ARITHMETIC_OPS } from './arithmetic.ts';
 import { BATCH_NORMALIZATION_OPS } from './batch-normalization.ts';
 import { BLOCK_OPS } from './blocks.ts';
@@ -16,9 +17,11 @@ import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
 import { LOGIC_OPS } from './logic.ts';
 import { MATMUL_OPS } from './matmul.ts';
+import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
+import { REDUCE_OPS } from './reduce.ts';
 import { REPEAT_OPS } from './repeat.ts';
 import { RESHAPE_OPS } from './reshape.ts';
 import { SELECT_OPS } from './select.ts';
@@ -29,6 +32,9 @@ import { TRANSPOSE_OPS } from './transpose.ts';
 import { UNARY_OPS } from './unary.ts';
 
 const FILES: readonly (readonly Op[])[] = [
+  REDUCE_OPS,
+  NORMALIZATION_OPS,
+  ARG_OPS,
   ACTIVATION_OPS,
   ARITHMETIC_OPS,
   BATCH_NORMALIZATION_OPS,

@@ -1,0 +1,220 @@
+/**
+ * Reductions over axes: ReduceSum, Mean, Max, Min, Prod, L1, L2, SumSquare, LogSum, LogSumExp.
+ *
+ *     y[kept] = finish(fold over the reduced dims of value(x), how many)
+ *
+ * A row of REDUCTIONS is one operator: what is folded of an element and what becomes of the fold. Axes are an input of the newest
+ * forms and must be known when the engine is built; older forms had them as an attribute.
+ */
+import { type DType, isFloat } from '../core/dtype.ts';
+import { Bug } from '../core/errors.ts';
+import type { Dim, Shape, StaticShape } from '../core/shape.ts';
+import { fromNumbers, type Tensor } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import { add, binary, cast, constant, div, like, local, mul, select, sub, unary } from '../loop/expr.ts';
+import type { Expr, ReduceOp } from '../loop/ir.ts';
+import { attrToInput, checkAxes, i64Vector, intsInput, intsOf } from './dims.ts';
+import { type AttrsOf, bool, defineOp, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
+import { toFloat64 } from './product.ts';
+import { assign, dimOffsets, inputRow, otherDims, reduceRow } from './rows.ts';
+
+const ATTRS = { keepdims: bool(true), noop_with_empty_axes: bool(false) } as const;
+type ReduceAttrs = AttrsOf<typeof ATTRS>;
+
+interface Reduction {
+  readonly name: string;
+  readonly op: ReduceOp;
+  value?(x: number): number;
+  finish?(fold: number, count: number): number;
+  valueExpr?(x: Expr): Expr;
+  finishExpr?(fold: Expr, count: number): Expr;
+  /** The fold is of floats whatever the input is. */
+  readonly inFloat?: boolean;
+  /** The row's maximum is subtracted from each element first and added to the result, which keeps exp in range. */
+  readonly shifted?: boolean;
+  readonly cases?: readonly OpCase[];
+}
+
+const REDUCTIONS: readonly Reduction[] = [
+  { name: 'ReduceSum', op: 'add' },
+  {
+    name: 'ReduceMean',
+    op: 'add',
+    finish: (fold, count) => fold / count,
+    finishExpr: (fold, count) => div(fold, like(fold, count)),
+  },
+  { name: 'ReduceMax', op: 'max' },
+  { name: 'ReduceMin', op: 'min' },
+  { name: 'ReduceProd', op: 'mul' },
+  { name: 'ReduceL1', op: 'add', value: Math.abs, valueExpr: (x) => unary('abs', x) },
+  {
+    name: 'ReduceL2',
+    op: 'add',
+    value: (x) => x * x,
+    finish: Math.sqrt,
+    valueExpr: (x) => mul(x, x),
+    finishExpr: (fold) => unary('sqrt', fold),
+    inFloat: true,
+  },
+  { name: 'ReduceSumSquare', op: 'add', value: (x) => x * x, valueExpr: (x) => mul(x, x) },
+  { name: 'ReduceLogSum', op: 'add', finish: Math.log, finishExpr: (fold) => unary('log', fold), inFloat: true },
+  {
+    name: 'ReduceLogSumExp',
+    op: 'add',
+    value: Math.exp,
+    finish: Math.log,
+    valueExpr: (x) => unary('exp', x),
+    finishExpr: (fold) => unary('log', fold),
+    inFloat: true,
+    shifted: true,
+  },
+];
+
+const COMBINE: {
+  readonly [O in ReduceOp]: { readonly start: number; readonly fold: (a: number, b: number) => number };
+} = {
+  add: { start: 0, fold: (a, b) => a + b },
+  mul: { start: 1, fold: (a, b) => a * b },
+  min: { start: Number.POSITIVE_INFINITY, fold: Math.min },
+  max: { start: Number.NEGATIVE_INFINITY, fold: Math.max },
+};
+
+/** The dims to reduce, given the axes input's value where there is one: no axes means all dims, or none with noop_with_empty_axes. */
+export function reducedDims(
+  axes: readonly number[] | undefined,
+  attrs: { noop_with_empty_axes: boolean },
+  rank: number,
+): number[] {
+  if (!axes || axes.length === 0) return attrs.noop_with_empty_axes ? [] : otherDims(rank, []);
+  return axes.map((a) => (a < 0 ? a + rank : a));
+}
+
+const reducedShape = (shape: Shape, dims: readonly number[], keepdims: boolean): Dim[] =>
+  shape.flatMap((d, i) => (!dims.includes(i) ? [d] : keepdims ? [1] : []));
+
+function inferReduce(ctx: InferContext<ReduceAttrs>) {
+  const { dtype, shape } = ctx.input(0);
+  const axes = intsInput(ctx, 1);
+  if (ctx.inputs[1] && !axes)
+    ctx.fail('the axes are computed while running', 'they must be known when the engine is built');
+  if (axes) checkAxes(ctx, axes, shape.length);
+  return [{ dtype, shape: reducedShape(shape, reducedDims(axes, ctx.attrs, shape.length), ctx.attrs.keepdims) }];
+}
+
+function evalReduce(r: Reduction, x: Tensor, dims: readonly number[]): Float64Array {
+  const values = toFloat64(x);
+  const steps = dimOffsets(x.shape, dims);
+  const { start, fold } = COMBINE[r.op];
+  const { value = (v: number) => v, finish = (v: number) => v } = r;
+  return Float64Array.from(dimOffsets(x.shape, otherDims(x.shape.length, dims)), (row) => {
+    let shift = 0;
+    if (r.shifted) {
+      let max = Number.NEGATIVE_INFINITY;
+      for (const step of steps) max = Math.max(max, values[row + step]);
+      if (Number.isFinite(max)) shift = max;
+    }
+    let sum = start;
+    for (const step of steps) sum = fold(sum, value(values[row + step] - shift));
+    return finish(sum, steps.length) + shift;
+  });
+}
+
+/** The dtype that a reduction folds in: bool as i32, and floats for those that need them. */
+function foldType(r: Reduction, dtype: DType): DType {
+  if (dtype === 'bool') return 'i32';
+  return r.inFloat && !isFloat(dtype) ? 'f64' : dtype;
+}
+
+function lowerReduce(r: Reduction, ctx: KernelContext<ReduceAttrs>): KernelSpec {
+  const { shape, dtype } = ctx.input(0);
+  const axesValue = ctx.inputs[1] && ctx.constant(1);
+  if (ctx.inputs[1] && !axesValue) throw new Bug('reduce-axes', `${r.name} lowers with axes that are not constant`);
+  const dims = reducedDims(axesValue && intsOf(axesValue), ctx.attrs, shape.length);
+  const { axes, coords } = ctx.outputAxes(0);
+  const outer = inputCoords(shape, dims, coords, ctx.attrs.keepdims);
+  const work = foldType(r, dtype);
+  const at = (row: { readonly coords: readonly Expr[] }) => cast(work, ctx.load(0, row.coords));
+  const { valueExpr = (x) => x, finishExpr = (x) => x } = r;
+  const [max, shift, fold] = ['max', 'shift', 'fold'].map((hint) => ctx.fresh(hint));
+  const row = inputRow(ctx, shape, dims, outer);
+  const count = dims.reduce((n, d) => n * shape[d], 1);
+  if (!r.shifted) {
+    const result = finishExpr(local(fold, work), count);
+    return {
+      form: { kind: 'reduce' },
+      axes,
+      body: [reduceRow(fold, r.op, row, valueExpr(at(row))), ctx.store(0, coords, cast(dtype, result))],
+    };
+  }
+  const maxRow = inputRow(ctx, shape, dims, outer);
+  const largest = local(max, work);
+  const bounded = binary('lt', unary('abs', largest), constant(work, Number.POSITIVE_INFINITY));
+  const offset = local(shift, work);
+  return {
+    form: { kind: 'reduce' },
+    axes,
+    body: [
+      reduceRow(max, 'max', maxRow, at(maxRow)),
+      assign(shift, select(bounded, largest, constant(work, 0))),
+      reduceRow(fold, r.op, row, valueExpr(sub(at(row), offset))),
+      ctx.store(0, coords, cast(dtype, add(finishExpr(local(fold, work), count), offset))),
+    ],
+  };
+}
+
+/** Coordinates in the input of an output element; the reduced dims, which a row's axes will run along, are 0. */
+export function inputCoords(
+  shape: StaticShape,
+  dims: readonly number[],
+  coords: readonly Expr[],
+  keepdims: boolean,
+): readonly Expr[] {
+  let next = 0;
+  return shape.map((_, d) => {
+    if (!dims.includes(d)) return coords[next++];
+    if (keepdims) next++;
+    return constant('i32', 0);
+  });
+}
+
+const reduceCase = (
+  name: string,
+  shape: number[],
+  axes: number[] | undefined,
+  attrs: OpCase['attrs'] = {},
+): OpCase => ({
+  name,
+  attrs,
+  // Positive, so that logarithms and products stay in range.
+  inputs: [{ dtype: 'f32', shape, range: [0.25, 1.75] }, ...(axes ? [{ constant: i64Vector(axes) }] : [])],
+});
+const CASES: readonly OpCase[] = [
+  reduceCase('last', [3, 5, 7], [-1]),
+  reduceCase('first, dropped', [3, 5, 7], [0], { keepdims: false }),
+  reduceCase('spatial', [2, 5, 7, 3], [2, 3]),
+  reduceCase('outer and inner, dropped', [2, 5, 7, 3], [3, 0], { keepdims: false }),
+  reduceCase('all', [2, 3, 5], undefined, { keepdims: false }),
+  reduceCase('all kept', [2, 3, 5], undefined),
+  reduceCase('a dim of 1', [4, 1, 3], [1], { keepdims: false }),
+  reduceCase('no axes, no work', [2, 3], [], { noop_with_empty_axes: true }),
+  reduceCase('scalar', [], undefined),
+  { name: 'i32', inputs: [{ dtype: 'i32', shape: [3, 4], range: [1, 5] }, { constant: i64Vector([1]) }] },
+  { name: 'i64', inputs: [{ dtype: 'i64', shape: [3, 4], range: [1, 5] }, { constant: i64Vector([0]) }] },
+  { name: 'f64', inputs: [{ dtype: 'f64', shape: [5, 3], range: [0.5, 2] }, { constant: i64Vector([1]) }] },
+];
+
+const defineReduction = (r: Reduction): Op =>
+  defineOp({
+    name: r.name,
+    onnx: { since: 1, upgrade: (node, ctx) => attrToInput(node, ctx, 'axes', 1) },
+    attrs: ATTRS,
+    inputs: [1, 2],
+    infer: inferReduce,
+    eval: ([x, axes], attrs, [out]) => [
+      fromNumbers(out.dtype, out.shape, evalReduce(r, x!, reducedDims(axes && intsOf(axes), attrs, x!.shape.length))),
+    ],
+    lower: { kind: 'kernel', layout: 'any', streams: r.shifted ? [] : [0], build: (ctx) => lowerReduce(r, ctx) },
+    cases: [...CASES, ...(r.cases ?? [])],
+  });
+
+export const REDUCE_OPS: readonly Op[] = REDUCTIONS.map(defineReduction);
