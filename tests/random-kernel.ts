@@ -194,6 +194,7 @@ class Maker {
 
   stores(scope: Scope): Stmt[] {
     const buffer = this.rnd.pick(this.outputs);
+    this.pool = [];
     const index = this.index(buffer.elements, scope, 1);
     return [{ kind: 'store', buffer: buffer.name, index, value: this.root(buffer.dtype, scope) }];
   }

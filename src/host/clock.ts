@@ -1,9 +1,13 @@
 /**
- * Time, and turns of the event loop.
+ * Time, and giving way to whatever else the host has to do. Works alike in Node and in browsers.
  */
 
-/** Nanoseconds since some fixed moment, monotonic; the resolution is the host's (microseconds in browsers). */
+/** A monotonic clock in nanoseconds from an arbitrary start. Browsers may round it to microseconds or worse. */
 export const now = (): number => performance.now() * 1e6;
 
-/** Lets the host run what waits (rendering, aborts, input) before a long piece of work goes on. */
-export const yieldToHost = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+/** Resolves after the host has run what waits: timers, drawing, an abort. */
+export const yieldToHost = (): Promise<void> =>
+  new Promise((resolve) => {
+    if (typeof setImmediate === 'function') setImmediate(resolve);
+    else setTimeout(resolve, 0);
+  });

@@ -28,7 +28,7 @@ import { COMPARES, INFIX, PREFIX, RESERVED } from './print.ts';
 /** Nesting of statements, parentheses and operands. */
 const MAX_DEPTH = 1000;
 /** Nodes of all expressions of a kernel, each label counted as often as it stands. */
-const MAX_NODES = 1 << 20;
+const MAX_NODES = 1 << 18;
 /** Dims of an access, and terms of a coordinate. */
 const MAX_TERMS = 64;
 const MAX_INT = 2 ** 31 - 1;

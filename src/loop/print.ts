@@ -12,6 +12,7 @@
 import { type DType, isFloat, type Scalar } from '../core/dtype.ts';
 import { children } from './expr.ts';
 import type { Access, Affine, Axis, BinaryOp, Expr, Kernel, Stmt } from './ir.ts';
+import { Structure } from './structure.ts';
 
 /** Infix operators with their precedence; a higher one binds tighter, all associate to the left. The others are calls. */
 export const INFIX: { readonly [op in BinaryOp]?: { readonly sign: string; readonly precedence: number } } = {
@@ -43,7 +44,7 @@ export const COMPARES: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 
 
 /** Words that a name must be quoted to be. */
 export const RESERVED: ReadonlySet<string> = new Set(
-  'true false inf nan for scan if let reduce over of in out pad stride a b kernel'.split(' '),
+  'true false inf nan for scan if let reduce over of in out pad stride kernel'.split(' '),
 );
 
 /** Tree nodes from which on a repeated subexpression gets a label. */
@@ -166,65 +167,58 @@ export function printExpr(expr: Expr, expected?: DType): string {
 
 /** One expression's text: finds repeated subexpressions first, then writes. */
 class ExprPrinter {
-  /** Structural identity of a node: equal ids, equal expressions. */
-  private readonly ids = new Map<Expr, number>();
-  private readonly idOfKey = new Map<string, number>();
+  readonly #structure = new Structure();
   /** By id: size as a tree, number of mentions, whether the bare text tells its dtype. */
-  private readonly sizes: number[] = [];
-  private readonly mentions: number[] = [];
-  private readonly bare: boolean[] = [];
-  private readonly labels = new Map<number, number>();
+  readonly #sizes: number[] = [];
+  readonly #mentions: number[] = [];
+  readonly #bare: boolean[] = [];
+  readonly #labels = new Map<number, number>();
 
   constructor(root: Expr) {
-    this.visit(root);
+    this.#visit(root);
   }
 
-  private visit(e: Expr): number {
-    const known = this.ids.get(e);
-    if (known !== undefined) return known;
-    const kids = children(e).map((child) => this.visit(child));
-    const key = `${e.kind} ${e.dtype} ${ownText(e)} ${kids.join(' ')}`;
-    let id = this.idOfKey.get(key);
-    if (id === undefined) {
-      id = this.sizes.length;
-      this.idOfKey.set(key, id);
-      this.sizes.push(kids.reduce((n, kid) => n + this.sizes[kid], 1));
-      this.mentions.push(0);
-      for (const kid of kids) this.mentions[kid]++;
-      this.bare.push(this.tellsDtype(e, kids));
-    }
-    this.ids.set(e, id);
+  #visit(e: Expr): number {
+    const id = this.#structure.id(e);
+    if (this.#sizes[id] !== undefined) return id;
+    for (const child of children(e)) this.#visit(child);
+    const operands = this.#structure.operands(id);
+    this.#sizes[id] = operands.reduce((n, operand) => n + this.#sizes[operand], 1);
+    this.#mentions[id] = 0;
+    for (const operand of operands) this.#mentions[operand]++;
+    this.#bare[id] = this.#tellsDtype(e, operands);
     return id;
   }
 
-  private tellsDtype(e: Expr, kids: readonly number[]): boolean {
+  #tellsDtype(e: Expr, operands: readonly number[]): boolean {
+    const [first, second, third] = operands.map((operand) => this.#bare[operand]);
     switch (e.kind) {
       case 'const':
         return e.dtype === 'bool';
       case 'unary':
-        return e.op === 'not' || e.op === 'isnan' || e.op === 'isinf' || this.bare[kids[0]];
+        return e.dtype === 'bool' || first;
       case 'binary':
-        return e.dtype === 'bool' || this.bare[kids[0]] || this.bare[kids[1]];
+        return e.dtype === 'bool' || first || second;
       case 'select':
-        return this.bare[kids[1]] || this.bare[kids[2]];
+        return second || third;
       default:
         return true;
     }
   }
 
   print(e: Expr, expected: DType | undefined, precedence: number): string {
-    const id = this.visit(e);
-    if (this.mentions[id] < 2 || this.sizes[id] < LABEL_SIZE) return this.printNode(e, expected, precedence);
-    const label = this.labels.get(id);
+    const id = this.#visit(e);
+    if (this.#mentions[id] < 2 || this.#sizes[id] < LABEL_SIZE) return this.#printNode(e, expected, precedence);
+    const label = this.#labels.get(id);
     if (label !== undefined) return `#${label}`;
-    const fresh = this.labels.size + 1;
-    this.labels.set(id, fresh);
-    const text = this.printNode(e, undefined, 0);
-    this.bare[id] = true;
+    const fresh = this.#labels.size + 1;
+    this.#labels.set(id, fresh);
+    const text = this.#printNode(e, undefined, 0);
+    this.#bare[id] = true;
     return `(#${fresh} = ${text})`;
   }
 
-  private printNode(e: Expr, expected: DType | undefined, precedence: number): string {
+  #printNode(e: Expr, expected: DType | undefined, precedence: number): string {
     const paren = (text: string, own: number): string => (own < precedence ? `(${text})` : text);
     switch (e.kind) {
       case 'const': {
@@ -246,12 +240,12 @@ class ExprPrinter {
       }
       case 'binary': {
         const infix = INFIX[e.op];
-        const [a, b] = this.printPair(e, expected, infix?.precedence ?? 0);
+        const [a, b] = this.#printPair(e, expected, infix?.precedence ?? 0);
         return infix ? paren(`${a} ${infix.sign} ${b}`, infix.precedence) : `${e.op}(${a}, ${b})`;
       }
       case 'select': {
         const cond = this.print(e.cond, 'bool', 0);
-        const [a, b] = this.printAlike(e.a, e.b, e.dtype, expected, 0, 0);
+        const [a, b] = this.#printAlike(e.a, e.b, e.dtype, expected, 0, 0);
         return `select(${cond}, ${a}, ${b})`;
       }
       case 'cast':
@@ -263,18 +257,14 @@ class ExprPrinter {
     }
   }
 
-  private printPair(
-    e: Extract<Expr, { kind: 'binary' }>,
-    expected: DType | undefined,
-    precedence: number,
-  ): [string, string] {
+  #printPair(e: Extract<Expr, { kind: 'binary' }>, expected: DType | undefined, precedence: number): [string, string] {
     const outer = COMPARES.has(e.op) ? undefined : expected;
     const right = precedence === 0 ? 0 : precedence + 1;
-    return this.printAlike(e.a, e.b, e.a.dtype, outer, precedence, right);
+    return this.#printAlike(e.a, e.b, e.a.dtype, outer, precedence, right);
   }
 
   /** Two operands of one dtype: what the outside or one of them tells, the other need not say. */
-  private printAlike(
+  #printAlike(
     a: Expr,
     b: Expr,
     dtype: DType,
@@ -282,26 +272,8 @@ class ExprPrinter {
     left: number,
     right: number,
   ): [string, string] {
-    const told = expected ?? (this.bare[this.visit(a)] || this.bare[this.visit(b)] ? dtype : undefined);
+    const told = expected ?? (this.#bare[this.#visit(a)] || this.#bare[this.#visit(b)] ? dtype : undefined);
     const first = this.print(a, told, left);
     return [first, this.print(b, told ?? dtype, right)];
-  }
-}
-
-/** What a node says beside its kind, dtype and operands. */
-function ownText(e: Expr): string {
-  switch (e.kind) {
-    case 'const':
-      return printScalar(e.dtype, e.value);
-    case 'axis':
-    case 'local':
-      return printName(e.name);
-    case 'load':
-      return printName(e.buffer);
-    case 'unary':
-    case 'binary':
-      return e.op;
-    default:
-      return '';
   }
 }

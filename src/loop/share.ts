@@ -6,28 +6,8 @@
  * when the branch is not taken. i32 index arithmetic is left to the emitter, which hoists it out of loops.
  */
 import * as e from './expr.ts';
+import { children, mapChildren } from './expr.ts';
 import type { Expr, Stmt } from './ir.ts';
-
-const children = (x: Expr): readonly Expr[] => {
-  switch (x.kind) {
-    case 'const':
-    case 'axis':
-    case 'local':
-      return [];
-    case 'load':
-      return [x.index];
-    case 'unary':
-    case 'cast':
-    case 'bitcast':
-      return [x.x];
-    case 'binary':
-      return [x.a, x.b];
-    case 'select':
-      return [x.cond, x.a, x.b];
-    default:
-      return x satisfies never;
-  }
-};
 
 const worthNaming = (x: Expr): boolean => children(x).length > 0 && x.dtype !== 'i32';
 
@@ -63,37 +43,4 @@ export function shareSubexpressions(stmt: Stmt, fresh: (hint: string) => string)
   };
   const value = rebuild(stmt.value);
   return [...lets, { ...stmt, value }];
-}
-
-/** x with each direct subexpression replaced; x itself where none changed. */
-export function mapChildren(x: Expr, f: (child: Expr) => Expr): Expr {
-  switch (x.kind) {
-    case 'const':
-    case 'axis':
-    case 'local':
-      return x;
-    case 'load': {
-      const index = f(x.index);
-      return index === x.index ? x : { ...x, index };
-    }
-    case 'unary':
-    case 'cast':
-    case 'bitcast': {
-      const inner = f(x.x);
-      return inner === x.x ? x : { ...x, x: inner };
-    }
-    case 'binary': {
-      const a = f(x.a);
-      const b = f(x.b);
-      return a === x.a && b === x.b ? x : { ...x, a, b };
-    }
-    case 'select': {
-      const cond = f(x.cond);
-      const a = f(x.a);
-      const b = f(x.b);
-      return cond === x.cond && a === x.a && b === x.b ? x : { ...x, cond, a, b };
-    }
-    default:
-      return x satisfies never;
-  }
 }

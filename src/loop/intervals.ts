@@ -1,0 +1,184 @@
+/**
+ * Which values an i32 expression may take: intervals of integers, from the extents of the axes and the conditions that hold.
+ *
+ * A guard `0 <= x && x < n` narrows x, wherever an expression of the same structure stands below it.
+ * An interval never leaves out a value that occurs; where arithmetic could wrap, it is all of i32.
+ * Divisions round toward minus infinity: floordiv(x, c) of [lo, hi] is [⌊lo/c⌋, ⌊hi/c⌋] for c > 0; mod is [0, c-1], or x itself
+ * where x lies in it.
+ */
+import { children } from './expr.ts';
+import type { Axis, Expr } from './ir.ts';
+import { Structure } from './structure.ts';
+
+export interface Interval {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+const I32: Interval = { lo: -(2 ** 31), hi: 2 ** 31 - 1 };
+const BOOL: Interval = { lo: 0, hi: 1 };
+
+/** What holds where an expression stands. Made by `facts`, `within` and `assume`. */
+export interface Facts {
+  /** Values of each axis in scope. */
+  readonly axes: ReadonlyMap<string, Interval>;
+  /** Narrower intervals of expressions, by their number in `structure`. */
+  readonly known: ReadonlyMap<number, Interval>;
+  readonly structure: Structure;
+  /** Intervals found under these facts. */
+  readonly done: Map<Expr, Interval>;
+}
+
+export const noFacts = (): Facts => ({
+  axes: new Map(),
+  known: new Map(),
+  structure: new Structure(),
+  done: new Map(),
+});
+
+/** The facts inside loops over axes. */
+export const within = (axes: readonly Axis[], facts: Facts): Facts => ({
+  ...facts,
+  axes: new Map([
+    ...facts.axes,
+    ...axes.map((a): [string, Interval] => [a.name, { lo: 0, hi: Math.max(0, a.extent - 1) }]),
+  ]),
+  done: new Map(),
+});
+
+const meet = (a: Interval, b: Interval): Interval => ({ lo: Math.max(a.lo, b.lo), hi: Math.min(a.hi, b.hi) });
+/** An interval of exact results; results beyond i32 wrap, so they could be anything. */
+const exact = (...ends: readonly number[]): Interval => {
+  const [lo, hi] = [Math.min(...ends), Math.max(...ends)];
+  return lo < I32.lo || hi > I32.hi || Number.isNaN(lo) ? I32 : { lo: lo + 0, hi: hi + 0 };
+};
+
+/** The interval of an i32 or bool expression; all of its type where nothing better is known. */
+export function intervalOf(e: Expr, facts: Facts): Interval {
+  if (e.dtype !== 'i32' && e.dtype !== 'bool') return I32;
+  const before = facts.done.get(e);
+  if (before) return before;
+  const narrower = facts.known.size > 0 ? facts.known.get(facts.structure.id(e)) : undefined;
+  const found = compute(e, facts);
+  const result = narrower ? meet(found, narrower) : found;
+  facts.done.set(e, result);
+  return result;
+}
+
+function compute(e: Expr, facts: Facts): Interval {
+  const all = e.dtype === 'bool' ? BOOL : I32;
+  const of = (x: Expr): Interval => intervalOf(x, facts);
+  switch (e.kind) {
+    case 'const':
+      return { lo: Number(e.value), hi: Number(e.value) };
+    case 'axis':
+      return facts.axes.get(e.name) ?? I32;
+    case 'select': {
+      const cond = of(e.cond);
+      if (cond.lo === 1) return of(e.a);
+      if (cond.hi === 0) return of(e.b);
+      const [a, b] = [of(e.a), of(e.b)];
+      return { lo: Math.min(a.lo, b.lo), hi: Math.max(a.hi, b.hi) };
+    }
+    case 'unary': {
+      const x = of(e.x);
+      if (e.op === 'neg') return exact(-x.lo, -x.hi);
+      if (e.op === 'not') return { lo: 1 - x.hi, hi: 1 - x.lo };
+      return e.op === 'abs' && x.lo >= 0 ? x : all;
+    }
+    case 'binary':
+      return e.a.dtype === 'i32' || e.a.dtype === 'bool' ? combine(e, of(e.a), of(e.b), all) : all;
+    default:
+      return all;
+  }
+}
+
+function combine(e: Extract<Expr, { kind: 'binary' }>, a: Interval, b: Interval, all: Interval): Interval {
+  const decided = (yes: boolean, no: boolean): Interval => (yes ? { lo: 1, hi: 1 } : no ? { lo: 0, hi: 0 } : BOOL);
+  switch (e.op) {
+    case 'add':
+      return exact(a.lo + b.lo, a.hi + b.hi);
+    case 'sub':
+      return exact(a.lo - b.hi, a.hi - b.lo);
+    case 'mul':
+      return exact(a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi);
+    case 'floordiv':
+      return b.lo === b.hi && b.lo > 0 ? exact(Math.floor(a.lo / b.lo), Math.floor(a.hi / b.lo)) : all;
+    case 'div':
+      return b.lo === b.hi && b.lo > 0 ? exact(Math.trunc(a.lo / b.lo), Math.trunc(a.hi / b.lo)) : all;
+    case 'mod':
+      if (b.lo < 1) return all;
+      return a.lo >= 0 && a.hi < b.lo ? a : { lo: 0, hi: b.hi - 1 };
+    case 'rem':
+      if (b.lo < 1 || a.lo < 0) return all;
+      return a.hi < b.lo ? a : { lo: 0, hi: b.hi - 1 };
+    case 'min':
+      return { lo: Math.min(a.lo, b.lo), hi: Math.min(a.hi, b.hi) };
+    case 'max':
+      return { lo: Math.max(a.lo, b.lo), hi: Math.max(a.hi, b.hi) };
+    case 'lt':
+      return decided(a.hi < b.lo, a.lo >= b.hi);
+    case 'le':
+      return decided(a.hi <= b.lo, a.lo > b.hi);
+    case 'gt':
+      return decided(a.lo > b.hi, a.hi <= b.lo);
+    case 'ge':
+      return decided(a.lo >= b.hi, a.hi < b.lo);
+    case 'eq':
+      return decided(a.lo === a.hi && b.lo === b.hi && a.lo === b.lo, a.hi < b.lo || b.hi < a.lo);
+    case 'ne':
+      return decided(a.hi < b.lo || b.hi < a.lo, a.lo === a.hi && b.lo === b.hi && a.lo === b.lo);
+    case 'and':
+      return { lo: a.lo & b.lo, hi: a.hi & b.hi };
+    case 'or':
+      return { lo: a.lo | b.lo, hi: a.hi | b.hi };
+    default:
+      return all;
+  }
+}
+
+/**
+ * The facts where `cond` is true: comparisons of x with y, and conjunctions of these, narrow x by y's interval and y by x's.
+ * What cannot be used is left out, so the result may know less than cond says, never more. Nothing is learnt of expressions that
+ * read locals: a later statement may set them again.
+ */
+export function assume(cond: Expr, facts: Facts): Facts {
+  const known = new Map(facts.known);
+  const narrow = (x: Expr, lo: number, hi: number): void => {
+    if (x.kind === 'const' || readsLocal(x)) return;
+    const id = facts.structure.id(x);
+    known.set(id, meet(known.get(id) ?? I32, { lo, hi }));
+  };
+  const visit = (e: Expr): void => {
+    if (e.kind !== 'binary') return;
+    if (e.op === 'and') {
+      visit(e.a);
+      visit(e.b);
+    } else if (e.a.dtype === 'i32') {
+      const [a, b] = [intervalOf(e.a, facts), intervalOf(e.b, facts)];
+      const below = e.op === 'lt' || e.op === 'le' || e.op === 'eq';
+      const above = e.op === 'gt' || e.op === 'ge' || e.op === 'eq';
+      const strict = e.op === 'lt' || e.op === 'gt' ? 1 : 0;
+      if (below) {
+        narrow(e.a, I32.lo, b.hi - strict);
+        narrow(e.b, a.lo + strict, I32.hi);
+      }
+      if (above) {
+        narrow(e.a, b.lo + strict, I32.hi);
+        narrow(e.b, I32.lo, a.hi - strict);
+      }
+    }
+  };
+  visit(cond);
+  return { ...facts, known, done: new Map() };
+}
+
+function readsLocal(root: Expr): boolean {
+  const seen = new Set<Expr>();
+  const visit = (e: Expr): boolean => {
+    if (seen.has(e)) return false;
+    seen.add(e);
+    return e.kind === 'local' || children(e).some(visit);
+  };
+  return visit(root);
+}

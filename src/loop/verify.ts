@@ -1,0 +1,312 @@
+/**
+ * Checks that a kernel keeps the rules of ir.ts: names defined before use, dtypes that fit, indices i32, stores to `out` and loads
+ * from `in` buffers, a contract's body the one that its form implies, and indices inside their buffers as far as can be told.
+ *
+ * An index that is a sum of axes outside any condition takes its extreme values, so one that leaves its buffer is a fault. Others
+ * are faults where no value of theirs is inside; the rest are checked by whoever runs the kernel. Total and bounded: kernels may
+ * come from a stranger's file.
+ */
+import { DTYPES, type DType, isBigInt, isFloat } from '../core/dtype.ts';
+import { Bug } from '../core/errors.ts';
+import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
+import { affineExpr, contractBody } from './contract.ts';
+import { children } from './expr.ts';
+import { assume, type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
+import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
+import { COMPARES, kernelLines, printExpr, printKernel } from './print.ts';
+
+/** One broken rule, and the statement that breaks it where it is one statement. */
+export interface Fault {
+  readonly message: string;
+  readonly stmt?: Stmt;
+}
+
+/** Throws Bug with the printed kernel and a mark under each bad line. */
+export function verifyKernel(kernel: Kernel): void {
+  const faults = findFaults(kernel);
+  if (faults.length > 0) throw new Bug('loop-verify', markFaults(kernel, faults));
+}
+
+function markFaults(kernel: Kernel, faults: readonly Fault[]): string {
+  const lines = kernelLines(kernel);
+  const shown = new Set(lines.map((line) => line.stmt));
+  const general = faults.filter((f) => !f.stmt || !shown.has(f.stmt)).map((f) => f.message);
+  const marked = lines.flatMap(({ text, stmt }) => [
+    text,
+    ...faults.filter((f) => stmt && f.stmt === stmt).map((f) => `${' '.repeat(text.search(/\S/))}^ ${f.message}`),
+  ]);
+  return [`kernel is invalid${general.map((m) => `: ${m}`).join('')}`, ...marked].join('\n');
+}
+
+/** Every broken rule, in the order of the text; none where the kernel is valid. Never throws. */
+export function findFaults(kernel: Kernel): readonly Fault[] {
+  const verifier = new Verifier(kernel.buffers);
+  verifier.buffers();
+  verifier.axes(kernel.axes, []);
+  if (kernel.form.kind === 'contract') verifier.contract(kernel, kernel.form);
+  const facts = within(kernel.axes, noFacts());
+  const empty = kernel.axes.some((a) => a.extent === 0);
+  verifier.body(kernel.body, { facts, locals: new Map(), certain: !empty });
+  return verifier.faults;
+}
+
+interface Scope {
+  readonly facts: Facts;
+  /** Locals that are set on every way here. */
+  readonly locals: Map<string, DType>;
+  /** True where the statement runs for every point of the axes in scope, and there is one. */
+  readonly certain: boolean;
+}
+
+const isIndexRange = (n: number, least: number): boolean => Number.isInteger(n) && n >= least && n < 2 ** 31;
+
+class Verifier {
+  readonly faults: Fault[] = [];
+  readonly #buffers: readonly Buffer[];
+  readonly #byName: ReadonlyMap<string, Buffer>;
+  /** A local keeps its dtype for the whole kernel. */
+  readonly #localDTypes = new Map<string, DType>();
+  #stmt: Stmt | undefined;
+
+  constructor(buffers: readonly Buffer[]) {
+    this.#buffers = buffers;
+    this.#byName = new Map(buffers.map((b) => [b.name, b]));
+  }
+
+  #fault(message: string): void {
+    this.faults.push(this.#stmt ? { message, stmt: this.#stmt } : { message });
+  }
+
+  buffers(): void {
+    if (this.#byName.size !== this.#buffers.length) this.#fault('two buffers have one name');
+    for (const b of this.#buffers)
+      if (!isIndexRange(b.elements, 0)) this.#fault(`buffer "${b.name}" has ${b.elements} elements`);
+  }
+
+  axes(axes: readonly Axis[], outer: Iterable<string>): void {
+    const names = new Set(outer);
+    for (const { name, extent } of axes) {
+      if (names.has(name)) this.#fault(`axis "${name}" stands inside another of that name`);
+      names.add(name);
+      if (!isIndexRange(extent, 0)) this.#fault(`axis "${name}" has extent ${extent}`);
+    }
+  }
+
+  contract(kernel: Kernel, form: Contract): void {
+    if (form.acc !== 'f32' && form.acc !== 'f64' && form.acc !== 'i32')
+      this.#fault(`a contract cannot sum in ${form.acc}`);
+    this.axes(form.axes, []);
+    this.#access('a', form.a, form, 'n');
+    this.#access('b', form.b, form, 'm');
+    if (!this.#byName.has(form.a.buffer) || !this.#byName.has(form.b.buffer)) return;
+    const body = contractBody(kernel.buffers, form);
+    const axes = form.axes.filter((a) => a.role !== 'k').map(({ name, extent }) => ({ name, extent }));
+    const text = (a: readonly Axis[], stmts: readonly Stmt[]) =>
+      printKernel({ name: '', form: { kind: 'map' }, buffers: [], axes: a, body: stmts });
+    if (text(kernel.axes, kernel.body) !== text(axes, body))
+      this.#fault('the body is not the one that the form of the contract implies');
+  }
+
+  /** An operand: axes it may depend on, coordinates inside their extents unless padded, all elements inside the buffer. */
+  #access(which: 'a' | 'b', access: Access, form: Contract, without: 'm' | 'n'): void {
+    const buffer = this.#byName.get(access.buffer);
+    if (!buffer) {
+      this.#fault(`operand ${which} reads "${access.buffer}", which is no buffer`);
+      return;
+    }
+    const extents = new Map(form.axes.filter((a) => a.role !== without).map((a) => [a.name, a.extent]));
+    const nonEmpty = form.axes.every((a) => a.extent > 0);
+    let [least, most] = [0, 0];
+    for (const { at, extent, stride, padded } of access.dims) {
+      for (const { axis, coef } of at.terms) {
+        if (!extents.has(axis)) this.#fault(`operand ${which} depends on "${axis}", which is no axis of its roles`);
+        if (!isIndexRange(Math.abs(coef), 0)) this.#fault(`operand ${which} has coefficient ${coef}`);
+      }
+      if (!isIndexRange(extent, 0) || !isIndexRange(Math.abs(stride), 0) || !isIndexRange(Math.abs(at.constant), 0))
+        this.#fault(`operand ${which} has a dim of extent ${extent}, stride ${stride}, constant ${at.constant}`);
+      const reach = at.terms.map((t) => t.coef * ((extents.get(t.axis) ?? 1) - 1));
+      const lo = reach.reduce((n, r) => n + Math.min(0, r), at.constant);
+      const hi = reach.reduce((n, r) => n + Math.max(0, r), at.constant);
+      if (nonEmpty && !padded && (lo < 0 || hi >= extent))
+        this.#fault(
+          `operand ${which}: ${printExpr(affineExpr(at), 'i32')} leaves its extent ${extent} and is not padded`,
+        );
+      least += Math.min(0, (extent - 1) * stride);
+      most += Math.max(0, (extent - 1) * stride);
+    }
+    if (nonEmpty && access.dims.every((d) => d.extent > 0) && (least < 0 || most >= buffer.elements))
+      this.#fault(
+        `operand ${which} reaches elements ${least} to ${most} of "${buffer.name}", which has ${buffer.elements}`,
+      );
+  }
+
+  body(body: readonly Stmt[], scope: Scope): void {
+    for (const stmt of body) {
+      this.#stmt = stmt;
+      this.#check(stmt, scope);
+    }
+    this.#stmt = undefined;
+  }
+
+  #check(stmt: Stmt, scope: Scope): void {
+    const inner = (axes: readonly Axis[]): Scope => {
+      this.axes(axes, scope.facts.axes.keys());
+      const certain = scope.certain && axes.every((a) => a.extent > 0);
+      return { facts: within(axes, scope.facts), locals: new Map(scope.locals), certain };
+    };
+    switch (stmt.kind) {
+      case 'for':
+      case 'scan':
+        this.body(stmt.body, inner([stmt.axis]));
+        break;
+      case 'if': {
+        this.#expr(stmt.cond, 'bool', scope);
+        const facts = assume(stmt.cond, scope.facts);
+        const certain = scope.certain && intervalOf(stmt.cond, scope.facts).lo === 1;
+        this.body(stmt.body, { facts, locals: new Map(scope.locals), certain });
+        break;
+      }
+      case 'let':
+        this.#expr(stmt.value, stmt.dtype, scope);
+        this.#define(stmt.local, stmt.dtype, scope);
+        break;
+      case 'reduce':
+        if (!binaryFn(stmt.op, stmt.dtype)) this.#fault(`no reduction ${stmt.op} on ${stmt.dtype}`);
+        this.#expr(stmt.value, stmt.dtype, inner(stmt.axes));
+        this.#define(stmt.local, stmt.dtype, scope);
+        break;
+      case 'store': {
+        const buffer = this.#byName.get(stmt.buffer);
+        if (buffer?.role !== 'out') this.#fault(`stores to "${stmt.buffer}", which is no out buffer`);
+        this.#expr(stmt.index, 'i32', scope);
+        this.#expr(stmt.value, buffer?.dtype, scope);
+        if (buffer) this.#inside(stmt.index, buffer, scope);
+        break;
+      }
+      default:
+        stmt satisfies never;
+    }
+  }
+
+  #define(name: string, dtype: DType, scope: Scope): void {
+    if (scope.facts.axes.has(name)) this.#fault(`local "${name}" has the name of an axis`);
+    const before = this.#localDTypes.get(name);
+    if (before && before !== dtype) this.#fault(`local "${name}" is ${before} elsewhere`);
+    this.#localDTypes.set(name, dtype);
+    scope.locals.set(name, dtype);
+  }
+
+  /** Checks a statement's expression; each node once for each set of conditions that it stands under. */
+  #expr(root: Expr, dtype: DType | undefined, scope: Scope): void {
+    if (dtype && root.dtype !== dtype) this.#fault(`${printShort(root)} is ${root.dtype}, expected ${dtype}`);
+    const visit = (e: Expr, here: Scope, seen: Set<Expr>): void => {
+      if (seen.has(e)) return;
+      seen.add(e);
+      const fault = this.#nodeFault(e, here);
+      if (fault) this.#fault(`${printShort(e)}: ${fault}`);
+      if (e.kind === 'load') {
+        const buffer = this.#byName.get(e.buffer);
+        if (buffer) this.#inside(e.index, buffer, here);
+      }
+      if (e.kind !== 'select') {
+        for (const child of children(e)) visit(child, here, seen);
+        return;
+      }
+      visit(e.cond, here, seen);
+      const cond = intervalOf(e.cond, here.facts);
+      visit(e.a, { ...here, facts: assume(e.cond, here.facts), certain: here.certain && cond.lo === 1 }, new Set());
+      visit(e.b, { ...here, certain: here.certain && cond.hi === 0 }, new Set());
+    };
+    visit(root, scope, new Set());
+  }
+
+  #nodeFault(e: Expr, scope: Scope): string | undefined {
+    switch (e.kind) {
+      case 'const':
+        return fitsDType(e.value, e.dtype) ? undefined : `no value of ${e.dtype}`;
+      case 'axis':
+        return scope.facts.axes.has(e.name) ? undefined : 'no such axis here';
+      case 'local': {
+        const dtype = scope.locals.get(e.name);
+        return dtype === e.dtype
+          ? undefined
+          : dtype
+            ? `is ${dtype}, read as ${e.dtype}`
+            : 'may be read before it is set';
+      }
+      case 'load': {
+        const buffer = this.#byName.get(e.buffer);
+        if (buffer?.role !== 'in') return 'loads from what is no in buffer';
+        if (buffer.dtype !== e.dtype) return `loads ${e.dtype} from ${buffer.dtype}`;
+        return e.index.dtype === 'i32' ? undefined : `index is ${e.index.dtype}`;
+      }
+      case 'unary': {
+        const result = e.op === 'isnan' || e.op === 'isinf' ? 'bool' : e.x.dtype;
+        return unaryFn(e.op, e.x.dtype) && e.dtype === result ? undefined : `no ${e.op} of ${e.x.dtype} to ${e.dtype}`;
+      }
+      case 'binary': {
+        const result = COMPARES.has(e.op) ? 'bool' : e.a.dtype;
+        if (e.a.dtype !== e.b.dtype) return `${e.op} of ${e.a.dtype} and ${e.b.dtype}`;
+        return binaryFn(e.op, e.a.dtype) && e.dtype === result ? undefined : `no ${e.op} of ${e.a.dtype} to ${e.dtype}`;
+      }
+      case 'select':
+        if (e.cond.dtype !== 'bool') return `condition is ${e.cond.dtype}`;
+        return e.a.dtype === e.dtype && e.b.dtype === e.dtype ? undefined : `select of ${e.a.dtype} and ${e.b.dtype}`;
+      case 'cast':
+        return undefined;
+      case 'bitcast':
+        return bitcastFn(e.x.dtype, e.dtype) ? undefined : `no bitcast from ${e.x.dtype} to ${e.dtype}`;
+      default:
+        return e satisfies never;
+    }
+  }
+
+  #inside(index: Expr, buffer: Buffer, scope: Scope): void {
+    if (!scope.certain || index.dtype !== 'i32') return;
+    const affine = affineRange(index, scope.facts);
+    const { lo, hi } = affine ?? intervalOf(index, scope.facts);
+    if (affine ? lo < 0 || hi >= buffer.elements : hi < 0 || lo >= buffer.elements)
+      this.#fault(`${printShort(index)} is ${lo} to ${hi}, "${buffer.name}" has ${buffer.elements} elements`);
+  }
+}
+
+/** The extremes of a sum of axes with constant factors, both taken at some point; undefined where the index is not one. */
+function affineRange(index: Expr, facts: Facts): Interval | undefined {
+  const coefs = new Map<string, number>();
+  let constant = 0;
+  const collect = (e: Expr, factor: number): boolean => {
+    if (e.kind === 'const') {
+      constant += factor * Number(e.value);
+      return true;
+    }
+    if (e.kind === 'axis') {
+      coefs.set(e.name, (coefs.get(e.name) ?? 0) + factor);
+      return true;
+    }
+    if (e.kind !== 'binary') return false;
+    if (e.op === 'add') return collect(e.a, factor) && collect(e.b, factor);
+    if (e.op === 'sub') return collect(e.a, factor) && collect(e.b, -factor);
+    return e.op === 'mul' && e.b.kind === 'const' && collect(e.a, factor * Number(e.b.value));
+  };
+  if (!collect(index, 1)) return undefined;
+  let [lo, hi] = [constant, constant];
+  for (const [name, coef] of coefs) {
+    const axis = facts.axes.get(name);
+    if (!axis) return undefined;
+    lo += Math.min(coef * axis.lo, coef * axis.hi);
+    hi += Math.max(coef * axis.lo, coef * axis.hi);
+  }
+  return { lo, hi };
+}
+
+function fitsDType(value: number | bigint, dtype: DType): boolean {
+  if (typeof value === 'bigint' ? !isBigInt(dtype) : isBigInt(dtype)) return false;
+  if (isFloat(dtype)) return true;
+  const whole = typeof value === 'bigint' || Number.isInteger(value);
+  return whole && value >= DTYPES[dtype].min && value <= DTYPES[dtype].max;
+}
+
+const printShort = (e: Expr): string => {
+  const text = printExpr(e, e.dtype);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+};
