@@ -4,8 +4,8 @@
  * Forms are chosen for float32 range: an exponential's argument is never positive where its result would be multiplied or divided
  * by an infinity, so that no NaN arises for large inputs.
  */
-import type { DType } from '../core/dtype.ts';
-import { add, binary, div, like, max, min, mul, select, sub, unary } from '../loop/expr.ts';
+import { type DType, isFloat } from '../core/dtype.ts';
+import { add, binary, cast, div, like, max, min, mul, select, sub, unary } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { defineElementwise, FLOATS, NUMERIC } from './elementwise.ts';
 import { type AttrSpecs, type AttrsOf, float, type Op, type OpCase, oneOf } from './op.ts';
@@ -61,6 +61,14 @@ function geluTanh(x: Expr): Expr {
   return mul(mul(like(x, 0.5), x), add(like(x, 1), unary('tanh', mul(like(x, Math.sqrt(2 / Math.PI)), cubic))));
 }
 
+/** x + bias below -lambd, x - bias above lambd, 0 between. */
+const shrink = (x: Expr, lambd: number, bias: number): Expr =>
+  select(
+    binary('lt', x, like(x, -lambd)),
+    add(x, like(x, bias)),
+    select(binary('gt', x, like(x, lambd)), sub(x, like(x, bias)), like(x, 0)),
+  );
+
 export const ACTIVATION_OPS: readonly Op[] = [
   activation(
     'HardSigmoid',
@@ -93,6 +101,7 @@ export const ACTIVATION_OPS: readonly Op[] = [
     { alpha: float(1) },
     (x, { alpha }) => add(max(x, like(x, 0)), expMinus1(div(x, like(x, alpha)), alpha)),
     [{ alpha: 0.5 }, { alpha: 3 }],
+    ['f32'],
   ),
   activation(
     'ThresholdedRelu',
@@ -119,12 +128,8 @@ export const ACTIVATION_OPS: readonly Op[] = [
     9,
     { lambd: float(0.5), bias: float(0) },
     (x, { lambd, bias }) =>
-      select(
-        binary('lt', x, like(x, -lambd)),
-        add(x, like(x, bias)),
-        select(binary('gt', x, like(x, lambd)), sub(x, like(x, bias)), like(x, 0)),
-      ),
+      isFloat(x.dtype) ? shrink(x, lambd, bias) : cast(x.dtype, shrink(cast('f64', x), lambd, bias)),
     [{ lambd: 1.5, bias: 0.75 }],
-    NUMERIC,
+    NUMERIC.filter((d) => d !== 'bf16'),
   ),
 ];

@@ -7,7 +7,7 @@ import { binary } from '../loop/expr.ts';
 import type { BinaryOp } from '../loop/ir.ts';
 import { binaryCases } from './arithmetic.ts';
 import { ANY, defineElementwise, INTEGERS, NUMERIC, UNSIGNED } from './elementwise.ts';
-import type { AttrSpec, Op, OpCase } from './op.ts';
+import { type Op, type OpCase, requiredOneOf } from './op.ts';
 
 const bool: readonly DType[] = ['bool'];
 
@@ -64,9 +64,7 @@ const shiftCase = (direction: string, dtype: DType): OpCase => ({
 const bitShift = defineElementwise({
   name: 'BitShift',
   onnx: { since: 11 },
-  attrs: {
-    direction: { type: 'string', required: true, default: 'LEFT', oneOf: ['LEFT', 'RIGHT'] } satisfies AttrSpec<string>,
-  },
+  attrs: { direction: requiredOneOf('LEFT', 'RIGHT') },
   inputs: [2, 2],
   accepts: () => UNSIGNED,
   expr: ([a, b], { direction }) => binary(direction === 'LEFT' ? 'shl' : 'shr', a, b),

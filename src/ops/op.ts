@@ -52,6 +52,11 @@ export const dtypeAttr = attrType<DType>('dtype');
 /** A string; `oneOf('a', 'b')` has default 'a'. */
 export const string = attrType<string>('string');
 export const oneOf = (...values: string[]): AttrSpec<string> => spec('string', values[0], values);
+/** As oneOf, where the attribute must be there. */
+export const requiredOneOf = (...values: string[]): AttrSpec<string> => ({
+  ...(string.required satisfies AttrSpec<string>),
+  oneOf: values,
+});
 
 /** Attributes as they stand in an ONNX node of some opset, before completeAttrs. */
 export interface RawNode {
@@ -160,6 +165,11 @@ export interface ChannelAffine {
   readonly shift: Float64Array;
 }
 
+export interface InputAffine extends ChannelAffine {
+  /** The input that is scaled and shifted. */
+  readonly input: number;
+}
+
 /** One generated test: inputs with their dtypes and shapes (or values), attributes. Runs on every target. */
 export interface OpCase {
   readonly name: string;
@@ -200,7 +210,7 @@ export interface OpDef<S extends AttrSpecs = AttrSpecs> {
    */
   identity?(ctx: InferContext<AttrsOf<S>>): number | undefined;
   /** Where output 0 is one input scaled and shifted a channel by constants (batch normalisation, a product with [C,1,1]). */
-  channelAffine?(ctx: InferContext<AttrsOf<S>>): (ChannelAffine & { readonly input: number }) | undefined;
+  channelAffine?(ctx: InferContext<AttrsOf<S>>): InputAffine | undefined;
   /**
    * For linear operators with constant weights: the constants, by input number, with which output 0 becomes scaled and shifted.
    * Undefined where weights are not constant or the axis is not the one that they can take in. Same dtypes as before.
@@ -223,10 +233,12 @@ export interface Op extends OpSemantics {
   readonly onnx: OnnxBinding;
   readonly attrSpecs: AttrSpecs;
   readonly expand: OpDef['expand'] | undefined;
-  readonly identity: OpDef['identity'] | undefined;
-  readonly channelAffine: OpDef['channelAffine'] | undefined;
-  readonly absorbAffine: OpDef['absorbAffine'] | undefined;
-  readonly mergeWith: OpDef['mergeWith'] | undefined;
+  readonly identity: ((ctx: InferContext) => number | undefined) | undefined;
+  readonly channelAffine: ((ctx: InferContext) => InputAffine | undefined) | undefined;
+  readonly absorbAffine:
+    | ((ctx: InferContext, affine: ChannelAffine) => ReadonlyMap<number, Tensor> | undefined)
+    | undefined;
+  readonly mergeWith: ((first: InferContext, second: InferContext) => Attrs | undefined) | undefined;
   readonly lower: Lowering<Attrs> | undefined;
   readonly traits: Traits;
   readonly cases: readonly OpCase[];
@@ -248,10 +260,10 @@ export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
     eval: typed.eval as unknown as OpSemantics['eval'],
     completeAttrs: (raw, fail) => completeAttrs(def.attrs, raw, fail),
     expand: typed.expand,
-    identity: typed.identity,
-    channelAffine: typed.channelAffine,
-    absorbAffine: typed.absorbAffine,
-    mergeWith: typed.mergeWith,
+    identity: typed.identity as unknown as Op['identity'],
+    channelAffine: typed.channelAffine as unknown as Op['channelAffine'],
+    absorbAffine: typed.absorbAffine as unknown as Op['absorbAffine'],
+    mergeWith: typed.mergeWith as unknown as Op['mergeWith'],
     lower: typed.lower as Lowering<Attrs> | undefined,
     traits: def.traits ?? {},
     cases: def.cases,

@@ -6,12 +6,13 @@
  *
  * Pad-2 has pads and value as attributes. Since opset 18 `axes` says which dims the pads are of.
  */
+import type { DType } from '../core/dtype.ts';
 import { addDims, type Dim, rowMajorStrides, type StaticShape } from '../core/shape.ts';
 import { decodeScalar, encodeScalar, fromNumbers, scalarTensor } from '../core/tensor.ts';
 import { add, binary, constant, index, max, min, mul, select, sub } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { attrToInput, checkAxes, dimsInput, i64Vector, intsInput, intsOf } from './dims.ts';
-import { defineOp, type OpCase, oneOf, type RawNode, type UpgradeContext } from './op.ts';
+import { defineOp, type LowerContext, type OpCase, oneOf, type RawNode, type UpgradeContext } from './op.ts';
 import { knownInts } from './position.ts';
 import { OUTSIDE, offsets, readSeparable } from './separable.ts';
 
@@ -71,6 +72,18 @@ function sourceExpr(mode: string, i: Expr, n: number, begin: number, end: number
   }
 }
 
+/** The value of mode constant: 0 where input 2 is absent. */
+function padValue<A>(ctx: LowerContext<A>, dtype: DType): Expr {
+  const type = ctx.inputs[2];
+  if (!type) return constant(dtype, 0);
+  const known = ctx.constant(2);
+  if (known) return constant(dtype, decodeScalar(dtype, known.data[0]));
+  return ctx.load(
+    2,
+    type.shape.map(() => index(0)),
+  );
+}
+
 function padsToInputs(node: RawNode, ctx: UpgradeContext): RawNode {
   if (ctx.opset >= 11) return node;
   const moved = attrToInput(node, ctx, 'pads', 1);
@@ -124,15 +137,7 @@ const pad = defineOp({
         sourceExpr(ctx.attrs.mode, add(coords[d], index(-begin)), shape[d], begin, end, inside),
       );
       if (inside.length === 0) return ctx.load(0, from);
-      const known = ctx.constant(2);
-      const value = !ctx.inputs[2]
-        ? constant(dtype, 0)
-        : known
-          ? constant(dtype, decodeScalar(dtype, known.data[0]))
-          : ctx.load(
-              2,
-              ctx.inputs[2].shape.map(() => index(0)),
-            );
+      const value = padValue(ctx, dtype);
       return select(
         inside.reduce((a, b) => binary('and', a, b)),
         ctx.load(0, from),

@@ -90,13 +90,20 @@ export function sigmoid(x: Expr): Expr {
   return div(like(x, 1), binary('add', like(x, 1), unary('exp', unary('neg', x))));
 }
 
-/** f32 over shapes with 0, 1, primes and a scalar; each other dtype once. */
-export function unaryCases(dtypes: readonly DType[], range: readonly [number, number] = [-4, 4]): readonly OpCase[] {
+/**
+ * f32 over shapes with 0, 1, primes and a scalar; each other dtype once. A lone element is its own scale in comparisons, so it is
+ * drawn from the upper half of the range, where no function here is a small difference of large numbers.
+ */
+export function unaryCases(
+  dtypes: readonly DType[],
+  [low, high]: readonly [number, number] = [-4, 4],
+): readonly OpCase[] {
   const [first, ...rest] = dtypes;
-  const one = (dtype: DType, shape: readonly number[]): OpCase => ({
-    name: `${dtype} [${shape}]`,
-    inputs: [dtype === 'bool' || dtype.startsWith('u') ? { dtype, shape } : { dtype, shape, range }],
-  });
+  const one = (dtype: DType, shape: readonly number[]): OpCase => {
+    const range = [shape.every((d) => d === 1) ? (low + high) / 2 : low, high] as const;
+    const name = `${dtype} [${shape}]`;
+    return { name, inputs: [dtype === 'bool' || dtype.startsWith('u') ? { dtype, shape } : { dtype, shape, range }] };
+  };
   return [...[[], [1], [0, 3], [7], [2, 3, 37]].map((s) => one(first, s)), ...rest.map((d) => one(d, [3, 11]))];
 }
 
