@@ -14,7 +14,10 @@ export const KNOBS = {
     default: '0',
     doc: '1 stages and times; 2 kernels and tactics; 3 the graph after each pass; 4 emitted code; 5 loop IR after each rewrite; 6 runtime steps. Each level shows those below too, and errors come with their stack',
   },
-  STOP_AFTER: { default: '', doc: 'name of the graph pass after which the pipeline ends, for bisecting a wrong answer' },
+  STOP_AFTER: {
+    default: '',
+    doc: 'name of the graph pass after which the pipeline ends, for bisecting a wrong answer',
+  },
 } as const satisfies Readonly<Record<string, Knob>>;
 export type KnobName = keyof typeof KNOBS;
 

@@ -67,11 +67,18 @@ export const graphBuilder = (name: string, ops: OpTable): GraphBuilder => builde
 /** A builder that goes on from a draft. */
 export function builderOn(draft: Draft, ops: OpTable): GraphBuilder {
   const { facts } = draft;
-  const fresh = freshNames(draft.taken);
+  const nextName = freshNames(draft.taken);
+  /** Names given out by fresh() that nothing has used yet. */
+  const promised = new Set<string>();
+  const fresh = (hint: string): string => {
+    const name = nextName(hint);
+    promised.add(name);
+    return name;
+  };
 
   const define = (name: string, what: string): string => {
     if (name === '') throw new ModelError('model-invalid', `${what} of graph "${draft.name}" has an empty name`);
-    if (draft.taken.has(name)) {
+    if (!promised.delete(name) && draft.taken.has(name)) {
       throw new ModelError(
         'model-invalid',
         `${what} "${name}" of graph "${draft.name}": a value with this name exists already`,
@@ -97,7 +104,7 @@ export function builderOn(draft: Draft, ops: OpTable): GraphBuilder {
       return name;
     },
     constant(value, name) {
-      const given = name === undefined ? fresh('const') : define(name, 'constant');
+      const given = name === undefined ? nextName('const') : define(name, 'constant');
       draft.constants.set(given, value);
       addConstant(facts, given, value);
       return given;
@@ -117,7 +124,7 @@ export function builderOn(draft: Draft, ops: OpTable): GraphBuilder {
       });
       const outputs = options.outputs
         ? options.outputs.map((name) => (name === '' ? '' : define(name, `output of ${nodeLabel(raw)}`)))
-        : [fresh(op.name)];
+        : [nextName(op.name)];
       const node: Node = { ...raw, attrs, outputs };
       try {
         inferNode(node, op, facts);

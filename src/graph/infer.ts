@@ -181,13 +181,15 @@ function learnElements(
   const dims = op.inferDims?.(ctx);
   if (!dims || node.outputs[0] === '') return;
   facts.dims.set(node.outputs[0], dims);
-  const { dtype, shape } = types[0];
-  // Beyond 2^53 a dim is no longer an exact number; such a list is no shape anyway.
-  if (isStatic(dims) && isStatic(shape) && elements(shape) === dims.length && dims.every(Number.isSafeInteger)) {
-    if (isBigInt(dtype) || dtype === 'i32') {
-      facts.constants.set(node.outputs[0], fromNumbers(dtype, shape, dims));
-    }
-  }
+  const value = tensorOfDims(dims, types[0]);
+  if (value) facts.constants.set(node.outputs[0], value);
+}
+
+/** The integer tensor of a type whose elements are these dims; undefined where some are symbolic, or cannot be held exactly. */
+export function tensorOfDims(dims: Shape, { dtype, shape }: ValueType): Tensor | undefined {
+  if (!isStatic(dims) || !isStatic(shape) || elements(shape) !== dims.length) return undefined;
+  if (!(isBigInt(dtype) || dtype === 'i32') || !dims.every(Number.isSafeInteger)) return undefined;
+  return fromNumbers(dtype, shape, dims);
 }
 
 const isSmall = (type: ValueType): boolean => isStatic(type.shape) && elements(type.shape) <= SMALL_OUTPUT_ELEMENTS;

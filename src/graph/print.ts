@@ -85,7 +85,7 @@ function printTypeDim(dim: Dim): string {
   return terms.map((term, i) => (i === 0 || term.startsWith('-') ? term : `+${term}`)).join('');
 }
 
-function printAttr(value: AttrValue, options: PrintOptions): string {
+export function printAttr(value: AttrValue, options: PrintOptions = {}): string {
   switch (typeof value) {
     case 'undefined':
       return 'none';

@@ -10,9 +10,9 @@ import { Bug } from '../core/errors.ts';
 import { isStatic, shapesEqual } from '../core/shape.ts';
 import { printType, type Tensor, type ValueType } from '../core/tensor.ts';
 import { builderOn, type Draft, emptyDraft, freshNames, type GraphBuilder } from './build.ts';
-import { inferNode, initialFacts, operatorOf } from './infer.ts';
-import { type Attrs, type AttrValue, type Graph, type Node, nodeLabel } from './ir.ts';
-import type { OpTable } from './semantics.ts';
+import { inferContext, inferNode, initialFacts, operatorOf } from './infer.ts';
+import { type Attrs, type AttrValue, type Graph, type Loc, type Node, nodeLabel } from './ir.ts';
+import type { InferContext, OpTable } from './semantics.ts';
 
 /** The one operator that rewriting itself makes: output 0 is input 0. */
 export const COPY_OP = 'Identity';
@@ -61,6 +61,9 @@ function namesOf(graph: Graph): Set<string> {
   return names;
 }
 
+/** The ONNX nodes that a node made of two stands for, each once. */
+export const mergeLocs = (a: Loc, b: Loc): Loc => [...new Set([...a, ...b])];
+
 /** The node with value names put for others, in its inputs and in what its graphs take from outside. */
 export function renameInputs(node: Node, renamed: ReadonlyMap<string, string>): Node {
   if (renamed.size === 0 || !nodeUses(node).some((name) => renamed.has(name))) return node;
@@ -98,7 +101,7 @@ export function editGraph(graph: Graph, edit: GraphEdit): Graph {
   const types = new Map([...graph.values, ...(edit.types ?? [])]);
   const constants = new Map([...graph.constants, ...(edit.constants ?? [])]);
   for (const [name, value] of edit.constants ?? []) types.set(name, { dtype: value.dtype, shape: value.shape });
-  return tidyGraph({ ...graph, nodes: keepOutputNames(graph.outputs, nodes, uses, types), values: types, constants });
+  return tidyGraph({ ...graph, nodes: keepOutputNames(graph, nodes, uses, types), values: types, constants });
 }
 
 /** Values to their replacements' replacements, to the end. */
@@ -116,16 +119,18 @@ function resolveChains(uses: ReadonlyMap<string, string>): ReadonlyMap<string, s
 
 /**
  * Makes nodes compute the graph's outputs under their own names, where `uses` says that another value takes an output's place:
- * the other value is renamed where it may be, else copied. Adds types of what it names.
+ * the other value is renamed where it may be, else copied. `old` is the graph before. Adds types of what it names.
  */
 function keepOutputNames(
-  outputs: readonly string[],
+  old: Graph,
   nodes: readonly Node[],
   uses: ReadonlyMap<string, string>,
   types: Map<string, ValueType>,
 ): readonly Node[] {
+  const { outputs } = old;
   const replaced = new Set(outputs.filter((name) => uses.has(name)));
   if (replaced.size === 0) return nodes;
+  const oldProducers = producersOf(old);
   // The names are about to be defined by others; the nodes that defined them so far give them up.
   const live = nodes
     .map((node) => renameOutputs(node, (name) => (replaced.has(name) ? '' : name)))
@@ -137,7 +142,10 @@ function keepOutputNames(
     const source = uses.get(output) as string;
     types.set(output, types.get(source) as ValueType);
     if (produced.has(source) && !outputs.includes(source) && !renamed.has(source)) renamed.set(source, output);
-    else copies.push({ op: COPY_OP, inputs: [source], outputs: [output], attrs: {}, loc: [output] });
+    else {
+      const loc = oldProducers.get(output)?.loc ?? [output];
+      copies.push({ op: COPY_OP, inputs: [source], outputs: [output], attrs: {}, loc });
+    }
   }
   const rename = (node: Node): Node => renameOutputs(renameInputs(node, renamed), (name) => renamed.get(name) ?? name);
   return [...live, ...copies].map(rename);
@@ -162,10 +170,15 @@ export function tidyGraph(graph: Graph): Graph {
 }
 
 /**
- * What takes the place of a node: the names of values, one an output ('' where the node has none); undefined keeps the node.
- * The node's inputs have their new names already; the builder adds nodes and constants before it.
+ * What takes the place of a node: the names of values, one an output ('' where nobody reads it); undefined keeps the node.
+ * The node's inputs have their new names already; the builder adds nodes and constants before it. `contextOf` gives what inference
+ * knows of the inputs of this node or an earlier one.
  */
-export type RewriteRule = (node: Node, b: GraphBuilder) => readonly string[] | undefined;
+export type RewriteRule = (
+  node: Node,
+  b: GraphBuilder,
+  contextOf: (node: Node) => InferContext,
+) => readonly string[] | undefined;
 
 export interface RewriteOptions {
   /** The replacement may have another dtype or shape than what it replaces; its readers are inferred again. */
@@ -173,7 +186,7 @@ export interface RewriteOptions {
 }
 
 /**
- * Rewrites nodes in order by a rule. A value that the rule made for a node takes over the name of the output it replaces, so names
+ * Rewrites nodes in order by a rule; the same graph comes back where the rule kept them all. A value that the rule made for a node takes over the name of the output it replaces, so names
  * from the model stay with what they mean. Throws Bug where a replacement's type differs.
  */
 export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule, options: RewriteOptions = {}): Graph {
@@ -195,12 +208,14 @@ export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule, opti
     },
   };
   const uses = new Map<string, string>();
+  const contextOf = (node: Node): InferContext => inferContext(node, draft.facts);
+  let changed = false;
 
   for (const original of graph.nodes) {
     const node = renameInputs(original, uses);
     const first = draft.nodes.length;
     made.clear();
-    const results = rule(node, b);
+    const results = rule(node, b, contextOf);
     if (!results) {
       draft.nodes.length = first;
       inferNode(node, operatorOf(node, ops), draft.facts);
@@ -210,24 +225,20 @@ export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule, opti
     if (results.length !== node.outputs.length) {
       throw new Bug('rewrite-outputs', `${nodeLabel(node)} is replaced by ${results.length} values`);
     }
+    changed = true;
     const named = new Map<string, string>();
     for (const [i, output] of node.outputs.entries()) {
-      if (output === '') continue;
+      if (output === '' || results[i] === '') continue;
       const result = named.get(results[i]) ?? results[i];
       if (!options.retype) checkReplacement(node, graph.values.get(output), draft.facts.types.get(result));
       if (takeOverName(draft, first, made, result, output, graph.outputs)) named.set(result, output);
       else uses.set(output, result);
     }
   }
-  const rebuilt: Graph = {
-    name: graph.name,
-    inputs: graph.inputs,
-    outputs: graph.outputs,
-    values: draft.facts.types,
-    constants: draft.constants,
-    nodes: draft.nodes,
-  };
-  return editGraph(rebuilt, { uses });
+  if (!changed) return graph;
+  const { nodes, constants, facts } = draft;
+  const kept = keepOutputNames(graph, nodes, uses, facts.types);
+  return tidyGraph({ ...graph, nodes: kept, constants, values: facts.types });
 }
 
 /** Renames `result` to `output` where it was made for this node; false where it was there before, or may not have the name. */

@@ -1,0 +1,43 @@
+/**
+ * Takes out nodes that change nothing: their readers read the input instead.
+ *
+ * Which nodes do is the operators' to say (`identity`; and every alias keeps the elements), the types decide the rest: a Reshape to
+ * the shape that is there already, a Cast to the same dtype, x · 1, a Transpose that moves no dim.
+ */
+import { shapesEqual } from '../core/shape.ts';
+import type { ValueType } from '../core/tensor.ts';
+import type { Graph } from '../graph/ir.ts';
+import { producersOf, rewriteNodes, usersOf } from '../graph/rewrite.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import type { Op } from '../ops/op.ts';
+import type { PassContext } from './pass.ts';
+
+export function removeNoOps(graph: Graph, { ops }: PassContext): Graph {
+  const users = usersOf(graph);
+  const outputs = new Set(graph.outputs);
+  const producers = producersOf(graph);
+  const isRead = (name: string): boolean => outputs.has(name) || users.has(name);
+
+  return rewriteNodes(graph, ops, (node, _, contextOf) => {
+    const op = ops.get(node.op);
+    const [output, ...others] = node.outputs;
+    if (!op || op.traits.impure || others.some(isRead)) return undefined;
+    const i = unchangedInput(op, contextOf(node), graph.values.get(output));
+    if (i === undefined) return undefined;
+    const source = node.inputs[i];
+    if (outputs.has(output)) {
+      // The source must take over the output's name, and has only one name to give.
+      if (!producers.has(source) || outputs.has(source)) return undefined;
+      outputs.add(source);
+    }
+    return [source, ...others.map(() => '')];
+  });
+}
+
+/** The input that output 0, of type `out`, equals in type and elements; undefined where there is none. */
+export function unchangedInput(op: Op, ctx: InferContext, out: ValueType | undefined): number | undefined {
+  const i = op.identity?.(ctx) ?? (op.lower?.kind === 'alias' ? 0 : undefined);
+  const type = i === undefined ? undefined : ctx.inputs[i];
+  if (!type || !out || type.dtype !== out.dtype || !shapesEqual(type.shape, out.shape)) return undefined;
+  return i;
+}
