@@ -1,0 +1,78 @@
+/**
+ * onnxruntime-node as a runner of models, on the CPU and without its optimiser: an implementation of ONNX that is not ours.
+ */
+import ort from 'onnxruntime-node';
+import { DTYPES, type DType } from '../src/core/dtype.ts';
+import type { Tensor } from '../src/core/tensor.ts';
+import type { Graph } from '../src/graph/ir.ts';
+import { writeAttribute } from '../src/onnx/attributes.ts';
+import { NEWEST_OPSET } from '../src/onnx/opsets.ts';
+import type { Op } from '../src/ops/op.ts';
+import { modelBytes, type RawModelNode } from './onnx-model.ts';
+
+/** Its element types. There is none for bf16. */
+const TYPES: readonly (readonly [DType, ort.Tensor.Type])[] = [
+  ['f32', 'float32'],
+  ['f64', 'float64'],
+  ['f16', 'float16'],
+  ['i64', 'int64'],
+  ['u64', 'uint64'],
+  ['i32', 'int32'],
+  ['u32', 'uint32'],
+  ['i16', 'int16'],
+  ['u16', 'uint16'],
+  ['i8', 'int8'],
+  ['u8', 'uint8'],
+  ['bool', 'bool'],
+];
+const TYPE_OF = new Map(TYPES);
+const DTYPE_OF = new Map(TYPES.map(([dtype, type]) => [type, dtype]));
+
+/** Runs the model. Rejects where onnxruntime refuses it. */
+export async function runModel(bytes: Uint8Array, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
+  const session = await ort.InferenceSession.create(bytes, {
+    graphOptimizationLevel: 'disabled',
+    intraOpNumThreads: 1,
+    logSeverityLevel: 4,
+  });
+  try {
+    const results = await session.run(Object.fromEntries([...inputs].map(([name, t]) => [name, toOrt(t)])));
+    return new Map(Object.entries(results).map(([name, value]) => [name, fromOrt(value)]));
+  } finally {
+    await session.release();
+  }
+}
+
+/** Runs a graph, written as a model. */
+export const runGraph = (graph: Graph, inputs: ReadonlyMap<string, Tensor>, ops: ReadonlyMap<string, Op>) =>
+  runModel(graphBytes(graph, ops), inputs);
+
+function toOrt(t: Tensor): ort.Tensor {
+  const type = TYPE_OF.get(t.dtype);
+  if (!type) throw new Error(`onnxruntime-node has no ${t.dtype} tensors`);
+  return new ort.Tensor(type, t.data as never, t.shape);
+}
+
+function fromOrt(value: ort.Tensor): Tensor {
+  const dtype = DTYPE_OF.get(value.type);
+  if (!dtype) throw new Error(`unexpected ${value.type}`);
+  const { buffer, byteOffset, byteLength } = value.data as Uint8Array;
+  const { array, bytes } = DTYPES[dtype];
+  return { dtype, shape: value.dims, data: new array(buffer, byteOffset, byteLength / bytes) };
+}
+
+function graphBytes(graph: Graph, ops: ReadonlyMap<string, Op>): Uint8Array {
+  const nodes = graph.nodes.map((n): RawModelNode => {
+    const specs = ops.get(n.op)!.attrSpecs;
+    const attrs = Object.entries(n.attrs).flatMap(([name, value]) => writeAttribute(name, value, specs[name]) ?? []);
+    return { op: n.op, inputs: n.inputs, outputs: n.outputs, attrs };
+  });
+  const types = (names: readonly string[]) => new Map(names.map((name) => [name, graph.values.get(name)!]));
+  return modelBytes({
+    opset: NEWEST_OPSET,
+    nodes,
+    inputs: types(graph.inputs),
+    outputs: types(graph.outputs),
+    initializers: graph.constants,
+  });
+}

@@ -1,0 +1,188 @@
+/**
+ * Every operator's cases on everything that can run one: suites × runners. The definition is eval; a runner must agree with it.
+ *
+ * Evaluation also compares the outputs' types with what inference said. What a runner cannot do is a row of its gaps with the
+ * reason; a gap that closes fails the test, so the list stays true.
+ */
+import { describe, expect, it } from 'vitest';
+import type { DType } from '../src/core/dtype.ts';
+import { bindDim, type Dim, isStatic, type Shape } from '../src/core/shape.ts';
+import type { Tensor } from '../src/core/tensor.ts';
+import { graphBuilder } from '../src/graph/build.ts';
+import { evalGraph } from '../src/graph/eval.ts';
+import { inferNode, initialFacts } from '../src/graph/infer.ts';
+import type { Graph } from '../src/graph/ir.ts';
+import { OPS } from '../src/ops/all.ts';
+import type { Op, OpCase } from '../src/ops/op.ts';
+import { runGraph } from './onnxruntime.ts';
+import { caseGraph, difference, tolerance } from './op-cases.ts';
+
+interface Gap {
+  readonly ops: readonly string[];
+  /** Cases that use one of these dtypes; all where not given. */
+  readonly dtypes?: readonly DType[];
+  /** Cases whose names match. */
+  readonly names?: RegExp;
+  /** `refused`: it does not run at all. `differs`: it runs and gives something else. */
+  readonly how: 'refused' | 'differs';
+  readonly why: string;
+}
+
+interface Runner {
+  readonly name: string;
+  /** Undefined where the runner has nothing of its own for the graph. */
+  run(graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<ReadonlyMap<string, Tensor>> | undefined;
+  readonly gaps: readonly Gap[];
+}
+
+const anyOf = (names: string): readonly string[] => names.split(' ');
+const noKernel = (ops: string, dtypes: readonly DType[], names?: RegExp): Gap => ({
+  ops: anyOf(ops),
+  dtypes,
+  ...(names && { names }),
+  how: 'refused',
+  why: `its CPU has no kernel for ${dtypes.join(', ')}`,
+});
+
+const RUNNERS: readonly Runner[] = [
+  {
+    name: 'onnxruntime',
+    run: (graph, inputs) => runGraph(graph, inputs, OPS),
+    gaps: [
+      { ops: [...OPS.keys()], dtypes: ['bf16'], how: 'refused', why: 'onnxruntime-node has no bf16 tensors' },
+      noKernel('HardSigmoid HardSwish LeakyRelu Elu Selu ThresholdedRelu Softplus Softsign Mish Gelu Erf Mean', [
+        'f64',
+      ]),
+      noKernel('Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh', ['f64']),
+      noKernel('Relu', ['i64', 'i16']),
+      noKernel('Min Max', ['i16', 'u16']),
+      noKernel('PRelu', ['i32']),
+      noKernel('BitShift', ['u16']),
+      noKernel('EyeLike', ['u8', 'f16', 'bool']),
+      noKernel('OneHot', ['f32', 'i32'], /^(i32|f32) indices/),
+      noKernel('GlobalLpPool', ['f32']),
+      {
+        ops: ['Shrink'],
+        dtypes: ['f64'],
+        how: 'differs',
+        why: 'it computes float64 in float32',
+      },
+      {
+        ops: ['LayerNormalization'],
+        dtypes: ['f64'],
+        names: /large mean/,
+        how: 'differs',
+        why: 'it subtracts the squared mean from the mean of squares, which cancels',
+      },
+      {
+        ops: anyOf('MaxPool AveragePool LpPool'),
+        names: /ceil mode drops/,
+        how: 'refused',
+        why: 'it does not take pads as large as the kernel',
+      },
+    ],
+  },
+  { name: 'expansion', run: expanded, gaps: [] },
+];
+
+/** The case's node written with others by its operator's `expand`, evaluated. */
+function expanded(graph: Graph, inputs: ReadonlyMap<string, Tensor>) {
+  const [node] = graph.nodes;
+  const { expand } = OPS.get(node.op)!;
+  const b = graphBuilder('expanded', OPS);
+  for (const name of graph.inputs) b.input(name, graph.values.get(name)!.dtype, graph.values.get(name)!.shape);
+  for (const [name, value] of graph.constants) b.constant(value, name);
+  const types = node.inputs.map((name) => graph.values.get(name));
+  const outputs = expand?.(b, node, node.attrs, types);
+  if (!outputs) return undefined;
+  // One value may be several outputs of the graph under names of their own.
+  const names = outputs.map((name) => b.node('Identity', [name])[0]);
+  for (const name of names) b.output(name);
+  const values = evalGraph(b.finish(), OPS, inputs);
+  return Promise.resolve(new Map(graph.outputs.map((name, i) => [name, values.get(names[i])!])));
+}
+
+const dtypesOf = (graph: Graph): readonly DType[] => [...graph.values.values()].map((t) => t.dtype);
+const gapOf = (runner: Runner, op: Op, c: OpCase, graph: Graph): Gap | undefined =>
+  runner.gaps.find(
+    (gap) =>
+      gap.ops.includes(op.key) &&
+      (gap.names?.test(c.name) ?? true) &&
+      (gap.dtypes?.some((d) => dtypesOf(graph).includes(d)) ?? true),
+  );
+
+/** Inputs of case i are drawn from seed FIRST_SEED + 100·i; it is in the name of the test. */
+const FIRST_SEED = 1000;
+function itEach(op: Op, test: (c: OpCase, seed: number) => void | Promise<void>): void {
+  op.cases.forEach((c, i) => {
+    const seed = FIRST_SEED + 100 * i;
+    it(`${op.key}: ${c.name} (seed ${seed})`, () => test(c, seed));
+  });
+}
+
+for (const runner of RUNNERS) {
+  describe(runner.name, () => {
+    for (const op of OPS.values()) {
+      if (runner.name === 'expansion' && !op.expand) continue;
+      itEach(op, async (c, seed) => {
+        const { graph, inputs } = caseGraph(op, c, OPS, seed);
+        const expected = evalGraph(graph, OPS, inputs);
+        const gap = gapOf(runner, op, c, graph);
+        if (gap?.how === 'refused') return void (await expect(runner.run(graph, inputs)).rejects.toThrow());
+        const actual = await runner.run(graph, inputs);
+        if (!actual) return;
+        let agrees = true;
+        for (const [name, value] of expected) {
+          const error = difference(actual.get(name)!, value);
+          agrees &&= error <= tolerance(value.dtype, c);
+          if (!gap) expect(error, name).toBeLessThanOrEqual(tolerance(value.dtype, c));
+        }
+        if (gap) expect(agrees, gap.why).toBe(false);
+      });
+    }
+  });
+}
+
+/** Inputs whose sizes inference needs: they decide the rank of the result or the number of a window's taps. */
+const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
+  ['Conv', [1]],
+  ['GatherND', [1]],
+]);
+
+/** The case's graph with every size of its inputs above 1 replaced by a name; equal sizes get one name. */
+function opened(graph: Graph): { readonly graph: Graph; readonly sizes: ReadonlyMap<string, number> } {
+  const sizes = new Map<string, number>();
+  const open = (d: Dim): Dim => {
+    if (typeof d !== 'number' || d < 2) return d;
+    sizes.set(`s${d}`, d);
+    return { terms: [{ name: `s${d}`, coef: 1 }], constant: 0 };
+  };
+  const values = new Map(graph.values);
+  const [node] = graph.nodes;
+  for (const name of graph.inputs) {
+    if (MUST_BE_KNOWN.get(node.op)?.some((i) => node.inputs[i] === name)) continue;
+    const { dtype, shape } = values.get(name)!;
+    values.set(name, { dtype, shape: shape.map(open) });
+  }
+  return { graph: { ...graph, values }, sizes };
+}
+
+describe('inference with open sizes gives the known shape when they are bound', () => {
+  for (const op of OPS.values()) {
+    itEach(op, (c, seed) => {
+      const { graph } = caseGraph(op, c, OPS, seed);
+      const { graph: open, sizes } = opened(graph);
+      const [node] = open.nodes;
+      const types = inferNode(node, op, initialFacts(open));
+      for (const [i, { dtype, shape }] of types.entries()) {
+        const known = graph.values.get(node.outputs[i])!;
+        expect(dtype).toBe(known.dtype);
+        expect(shape.length).toBe(known.shape.length);
+        const bound: Shape = shape.map((d) => bindDim(d, sizes));
+        // What is still open afterwards is a fresh name, which says nothing.
+        const told = known.shape.map((d, k) => (isStatic([bound[k]]) ? d : bound[k]));
+        expect(bound).toEqual(told);
+      }
+    });
+  }
+});
