@@ -15,7 +15,7 @@ const laneType = (type: RegType): RegType => (type === 'vf32' ? 'f32' : type ===
 const isVector = (type: RegType): boolean => type === 'vf32' || type === 'vi32';
 
 /** x as the type holds it: wrapped or rounded. */
-function fit(type: RegType, x: Lane): Lane {
+function hold(type: RegType, x: Lane): Lane {
   switch (laneType(type)) {
     case 'i32':
     case 'ptr':
@@ -159,11 +159,11 @@ function saturate(x: number, bits: number, unsigned: boolean): bigint {
 }
 
 function convertLane(from: RegType, to: RegType, x: Lane, unsigned: boolean): Lane {
-  if (!isInt(from)) return isInt(to) ? fit(to, saturate(Number(x), to === 'i64' ? 64 : 32, unsigned)) : fit(to, x);
+  if (!isInt(from)) return isInt(to) ? hold(to, saturate(Number(x), to === 'i64' ? 64 : 32, unsigned)) : hold(to, x);
   const bits = from === 'i64' ? 64 : 32;
   const exact = unsigned ? BigInt.asUintN(bits, BigInt(x)) : BigInt(x);
   // A 64-bit integer becomes f32 in one rounding, not by way of f64: round to odd in 54 bits first.
-  return isInt(to) ? fit(to, exact) : to === 'f32' ? Math.fround(roundToOdd(exact)) : Number(exact);
+  return isInt(to) ? hold(to, exact) : to === 'f32' ? Math.fround(roundToOdd(exact)) : Number(exact);
 }
 
 function roundToOdd(x: bigint): number {
@@ -208,7 +208,7 @@ export class EvalAsm implements Asm {
   }
 
   const(type: RegType, value: Lane): Reg {
-    return this.#map(type, () => fit(type, value));
+    return this.#map(type, () => hold(type, value));
   }
   reg(type: RegType): Reg {
     const id = this.#values.length;
@@ -229,7 +229,7 @@ export class EvalAsm implements Asm {
       const value = isInt(type)
         ? intOp(op, type === 'i64' ? 64 : 32, type === 'ptr', BigInt(x), BigInt(y))
         : floatOp(op, Number(x), Number(y));
-      return compares && isVector(type) ? -Number(value) : fit(result, value);
+      return compares && isVector(type) ? -Number(value) : hold(result, value);
     };
     return this.#map(result, one, into);
   }
