@@ -10,6 +10,7 @@ import { fromNumbers, scalarTensor, tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, binary, cast, div, like, mul, select, unary } from '../loop/expr.ts';
 import type { BinaryOp, Expr } from '../loop/ir.ts';
+import { binaryAffine, neutralOperand, type ScaleShift } from './channel-affine.ts';
 import { dimsInput } from './dims.ts';
 import { broadcastAll, defineElementwise, FLOATS, INTEGERS, NUMERIC } from './elementwise.ts';
 import { bool, type Op, type OpCase } from './op.ts';
@@ -67,12 +68,18 @@ function divDims(a: Dim, b: Dim): Dim | undefined {
 
 const wide = tensor('i64', [2], BigInt64Array.of(2n ** 53n + 1n, -(2n ** 62n)));
 
-const arithmetic = (
-  name: string,
-  op: BinaryOp,
-  dims: (a: Dim, b: Dim) => Dim | undefined,
-  options: { readonly commutative?: boolean; readonly cases?: readonly OpCase[] } = {},
-): Op =>
+interface Arithmetic {
+  readonly dims: (a: Dim, b: Dim) => Dim | undefined;
+  /** x op neutral = x. */
+  readonly neutral: number;
+  /** x op c, and c op x, as a scale and a shift of x. */
+  readonly right: ScaleShift;
+  readonly left?: ScaleShift;
+  readonly commutative?: boolean;
+  readonly cases?: readonly OpCase[];
+}
+
+const arithmetic = (name: string, op: BinaryOp, row: Arithmetic): Op =>
   defineElementwise({
     name,
     onnx: { since: 7 },
@@ -80,12 +87,11 @@ const arithmetic = (
     inputs: [2, 2],
     accepts: () => NUMERIC,
     expr: ([a, b]) => binary(op, a, b),
-    inferDims: dimwise(dims),
-    traits: { commutative: options.commutative ?? false },
-    cases: options.cases ?? [
-      ...binaryCases(NUMERIC),
-      { name: 'i64 beyond 2^53', inputs: [wide, scalarTensor('i64', 1)] },
-    ],
+    inferDims: dimwise(row.dims),
+    identity: (ctx) => neutralOperand(ctx, row.neutral, row.commutative ?? false),
+    channelAffine: (ctx) => binaryAffine(ctx, row.right, row.left),
+    traits: { commutative: row.commutative ?? false },
+    cases: row.cases ?? [...binaryCases(NUMERIC), { name: 'i64 beyond 2^53', inputs: [wide, scalarTensor('i64', 1)] }],
   });
 
 const signedPairs = (dtype: DType, divisors: readonly number[]): OpCase['inputs'] => [
@@ -166,6 +172,7 @@ const pow = defineElementwise({
     if (isFloat(x.dtype)) return binary('pow', x, cast(x.dtype, y));
     return cast(x.dtype, binary('pow', cast('f64', x), cast('f64', y)));
   },
+  identity: (ctx) => neutralOperand(ctx, 1, false),
   cases: [
     ...binaryCases(['f32', 'f64', 'f16'], [0.5, 3]),
     ...[...POWERS.keys(), 0, 1.7].map(
@@ -244,6 +251,7 @@ const variadic = (name: string, dtypes: readonly DType[], expr: (args: readonly 
     inputs: [1, Number.POSITIVE_INFINITY],
     accepts: () => dtypes,
     expr,
+    identity: (ctx) => (ctx.inputs.length === 1 ? 0 : undefined),
     cases: [
       ...binaryCases(dtypes),
       { name: 'one', inputs: [{ dtype: 'f32', shape: [3, 5] }] },
@@ -253,10 +261,10 @@ const variadic = (name: string, dtypes: readonly DType[], expr: (args: readonly 
   });
 
 export const ARITHMETIC_OPS: readonly Op[] = [
-  arithmetic('Add', 'add', addDims, { commutative: true }),
-  arithmetic('Sub', 'sub', subDims),
-  arithmetic('Mul', 'mul', mulDims, { commutative: true }),
-  arithmetic('Div', 'div', divDims, { cases: division }),
+  arithmetic('Add', 'add', { dims: addDims, neutral: 0, right: (c) => [1, c], left: (c) => [1, c], commutative: true }),
+  arithmetic('Sub', 'sub', { dims: subDims, neutral: 0, right: (c) => [1, -c], left: (c) => [-1, c] }),
+  arithmetic('Mul', 'mul', { dims: mulDims, neutral: 1, right: (c) => [c, 0], left: (c) => [c, 0], commutative: true }),
+  arithmetic('Div', 'div', { dims: divDims, neutral: 1, right: (c) => [1 / c, 0], cases: division }),
   mod,
   pow,
   prelu,

@@ -50,6 +50,7 @@ const castOp = defineElementwise({
   accepts: () => ANY,
   result: (_, { to }) => to,
   expr: ([x], { to }) => cast(to, x),
+  identity: () => 0,
   inferDims: (ctx) => (ctx.attrs.to === 'i64' || ctx.attrs.to === 'i32' ? dimsInput(ctx, 0) : undefined),
   cases: castCases,
 });
@@ -65,6 +66,7 @@ const castLike = defineElementwise({
   shape: (ctx) => ctx.input(0).shape,
   // The second operand's elements are never read: only its dtype counts.
   expr: ([x], _, out) => cast(out, x),
+  identity: () => 0,
   cases: [
     {
       name: 'f32 like i64',

@@ -71,6 +71,7 @@ const concat = defineOp({
     }
     return [result];
   },
+  identity: (ctx) => (ctx.inputs.length === 1 ? 0 : undefined),
   lower: { kind: 'concat', axis: (attrs, rank) => axisOf(attrs.axis, rank) },
   cases: [
     {

@@ -21,7 +21,10 @@ export const NUMERIC = [...FLOATS, ...INTEGERS] as const;
 export const ANY = [...NUMERIC, 'bool'] as const;
 
 export interface ElementwiseDef<S extends AttrSpecs>
-  extends Pick<OpDef<S>, 'name' | 'onnx' | 'attrs' | 'inputs' | 'traits' | 'cases' | 'inferDims'> {
+  extends Pick<
+    OpDef<S>,
+    'name' | 'onnx' | 'attrs' | 'inputs' | 'traits' | 'cases' | 'inferDims' | 'identity' | 'channelAffine'
+  > {
   /** Element types that input i may have. */
   readonly accepts: (i: number) => readonly DType[];
   /** Inputs that share input 0's dtype; all of them where not given. */
@@ -35,7 +38,7 @@ export interface ElementwiseDef<S extends AttrSpecs>
 
 /** Makes an operator from its expression. */
 export function defineElementwise<S extends AttrSpecs>(def: ElementwiseDef<S>): Op {
-  const { name, onnx, attrs, inputs, traits, cases, inferDims } = def;
+  const { name, onnx, attrs, inputs, traits, cases, inferDims, identity, channelAffine } = def;
   const shares = def.shares ?? (() => true);
   return defineOp<S>({
     name,
@@ -45,6 +48,8 @@ export function defineElementwise<S extends AttrSpecs>(def: ElementwiseDef<S>): 
     cases,
     ...(traits && { traits }),
     ...(inferDims && { inferDims }),
+    ...(identity && { identity }),
+    ...(channelAffine && { channelAffine }),
     infer(ctx) {
       const types = ctx.inputs.map((_, i) => ctx.input(i));
       types.forEach((type, i) => {

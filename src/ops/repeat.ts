@@ -44,6 +44,7 @@ const expand = defineOp({
     );
     return [readSeparable(x!, tables, out)];
   },
+  identity: () => 0,
   lower: {
     kind: 'index',
     read(ctx, _, coords) {
@@ -92,6 +93,7 @@ const tile = defineOp({
     });
     return [readSeparable(x!, tables, out)];
   },
+  identity: () => 0,
   lower: {
     kind: 'index',
     read(ctx, _, coords) {

@@ -127,6 +127,8 @@ const slice = defineOp({
     }
     return [readSeparable(x!, tables, out)];
   },
+  // All positions of each axis are taken; a step of -1 takes them in reverse.
+  identity: (ctx) => (!ctx.inputs[4] || intsInput(ctx, 4)?.every((step) => step > 0) ? 0 : undefined),
   lower: {
     kind: 'index',
     read(ctx, _, coords) {

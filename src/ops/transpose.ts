@@ -36,6 +36,12 @@ const transpose = defineOp({
       ),
     ];
   },
+  identity: (ctx) => (permOf(ctx.attrs.perm, ctx.input(0).shape.length).every((d, i) => d === i) ? 0 : undefined),
+  mergeWith(first, second) {
+    const rank = first.input(0).shape.length;
+    const inner = permOf(first.attrs.perm, rank).map((d) => (d + rank) % rank);
+    return { perm: permOf(second.attrs.perm, rank).map((d) => inner[(d + rank) % rank]) };
+  },
   lower: {
     kind: 'index',
     read(ctx, _, coords) {
