@@ -1,0 +1,125 @@
+/**
+ * The manifest section: all of an engine but its kernels, weights' bytes, code and graph, as JSON with keys in a fixed order.
+ */
+import { DTYPES, type DType } from '../core/dtype.ts';
+import { Bug } from '../core/errors.ts';
+import type { Binding, BufferRef, Engine, Packing, Step, TargetName, Weight } from './engine.ts';
+import { type Check, integer, list, nullable, number, oneOf, record, table, text, truth } from './shape-of-json.ts';
+
+export type Manifest = Pick<
+  Engine,
+  'name' | 'target' | 'builtBy' | 'machine' | 'precision' | 'inputs' | 'outputs' | 'steps' | 'weights' | 'arenaBytes'
+>;
+
+const TARGETS: Readonly<Record<TargetName, true>> = {
+  reference: true,
+  wasm: true,
+  x64: true,
+  cuda: true,
+  webgpu: true,
+};
+const MOST_DIMS = 64;
+const LARGEST_DIM = 2 ** 31 - 1;
+
+const bytes = integer(0);
+const dtype = oneOf(...(Object.keys(DTYPES) as DType[]));
+const shape = list(integer(0, LARGEST_DIM), MOST_DIMS);
+const buffer: Check<BufferRef> = record({ space: oneOf('arena', 'weights'), byteOffset: bytes, bytes });
+const binding: Check<Binding> = record({ name: text, dtype, shape, buffer });
+const packing: Check<Packing> = record({
+  kind: oneOf('panels'),
+  width: integer(1, LARGEST_DIM),
+  batch: integer(0, LARGEST_DIM),
+  k: integer(0, LARGEST_DIM),
+  n: integer(0, LARGEST_DIM),
+});
+const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
+const weight: Check<Weight> = (value, path) => {
+  const { packing, ...plain } = weightInFile(value, path);
+  return packing ? { ...plain, packing } : plain;
+};
+const tactic = record({ template: text, params: table(number), predictedNs: number });
+const step: Check<Step> = record({
+  kernel: integer(0),
+  tactic,
+  buffers: list(buffer),
+  values: list(text),
+  loc: list(text),
+  tiles: integer(0, LARGEST_DIM),
+  maxThreads: integer(1, LARGEST_DIM),
+  barrier: truth,
+  flops: number,
+  bytesMoved: number,
+});
+const manifest: Check<Manifest> = record({
+  name: text,
+  target: oneOf(...(Object.keys(TARGETS) as TargetName[])),
+  builtBy: text,
+  machine: list(text),
+  precision: text,
+  inputs: list(binding),
+  outputs: list(binding),
+  steps: list(step),
+  weights: list(weight),
+  arenaBytes: bytes,
+});
+
+/** Throws ModelError `engine-parse` with the path of the first value that does not fit. */
+export const readManifest = (json: unknown): Manifest => manifest(json, '');
+
+export function writeManifest(engine: Engine): string {
+  return JSON.stringify(
+    {
+      name: engine.name,
+      target: engine.target,
+      builtBy: engine.builtBy,
+      machine: engine.machine,
+      precision: engine.precision,
+      inputs: engine.inputs.map(bindingToJson),
+      outputs: engine.outputs.map(bindingToJson),
+      steps: engine.steps.map(stepToJson),
+      weights: engine.weights.map(weightToJson),
+      arenaBytes: engine.arenaBytes,
+    },
+    (key, value: unknown) => {
+      if (typeof value === 'number' && !Number.isFinite(value)) throw new Bug('engine-number', `${key} is ${value}`);
+      return value;
+    },
+  );
+}
+
+const bufferToJson = ({ space, byteOffset, bytes }: BufferRef) => ({ space, byteOffset, bytes });
+const bindingToJson = (b: Binding) => ({
+  name: b.name,
+  dtype: b.dtype,
+  shape: b.shape,
+  buffer: bufferToJson(b.buffer),
+});
+
+const weightToJson = (w: Weight) => ({
+  name: w.name,
+  dtype: w.dtype,
+  shape: w.shape,
+  byteOffset: w.byteOffset,
+  bytes: w.bytes,
+  packing: w.packing
+    ? { kind: w.packing.kind, width: w.packing.width, batch: w.packing.batch, k: w.packing.k, n: w.packing.n }
+    : null,
+});
+
+const stepToJson = (s: Step) => ({
+  kernel: s.kernel,
+  tactic: {
+    template: s.tactic.template,
+    params: Object.fromEntries(Object.entries(s.tactic.params).sort(([a], [b]) => (a < b ? -1 : 1))),
+    predictedNs: s.tactic.predictedNs,
+  },
+  buffers: s.buffers.map(bufferToJson),
+  values: s.values,
+  loc: s.loc,
+  tiles: s.tiles,
+  maxThreads: s.maxThreads,
+  barrier: s.barrier,
+  flops: s.flops,
+  bytesMoved: s.bytesMoved,
+});

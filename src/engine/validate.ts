@@ -1,0 +1,85 @@
+/**
+ * What must hold between the parts of an engine, whoever wrote the file: steps name kernels and buffers that exist, buffers lie inside
+ * their spaces and are large enough for what kernels do with them. Whoever runs a validated engine need not check again.
+ */
+import { DTYPES, type DType } from '../core/dtype.ts';
+import { ModelError } from '../core/errors.ts';
+import { elements } from '../core/shape.ts';
+import { findFaults } from '../loop/verify.ts';
+import type { Binding, BufferRef, Engine, Step, Weight } from './engine.ts';
+
+/** Throws ModelError `engine-parse`. */
+export function validateEngine(engine: Engine): void {
+  engine.kernels.forEach((kernel, i) => {
+    const [fault] = findFaults(kernel);
+    if (fault) throw invalid(`kernel ${i} (${kernel.name}): ${fault.message}`);
+  });
+  engine.weights.forEach((weight, i) => {
+    checkWeight(engine, weight, `weight ${i} ("${weight.name}")`);
+  });
+  checkBindings(engine, engine.inputs, 'input');
+  checkBindings(engine, engine.outputs, 'output');
+  engine.steps.forEach((step, i) => {
+    checkStep(engine, step, `step ${i} (${step.loc.join('+')})`);
+  });
+  if (engine.target === 'reference') checkGraphEngine(engine);
+}
+
+const invalid = (message: string): ModelError =>
+  new ModelError('engine-parse', `the engine is not valid: ${message}`, { hint: 'build the engine again' });
+
+/** Inside its space, and aligned to its elements. */
+function checkBuffer(engine: Engine, { space, byteOffset, bytes }: BufferRef, dtype: DType, what: string): void {
+  const size = space === 'arena' ? engine.arenaBytes : engine.weightBytes.length;
+  if (byteOffset + bytes > size)
+    throw invalid(`${what} ends at ${byteOffset + bytes}, outside the ${space} of ${size} bytes`);
+  if (byteOffset % DTYPES[dtype].bytes !== 0) throw invalid(`${what} at ${byteOffset} is not aligned for ${dtype}`);
+}
+
+function checkWeight(engine: Engine, weight: Weight, what: string): void {
+  checkBuffer(engine, { space: 'weights', byteOffset: weight.byteOffset, bytes: weight.bytes }, weight.dtype, what);
+  const count = weight.packing ? packedElements(weight.packing) : elements(weight.shape);
+  if (count * DTYPES[weight.dtype].bytes !== weight.bytes)
+    throw invalid(`${what} has ${weight.bytes} bytes for ${count} elements`);
+}
+
+const packedElements = ({ batch, width, k, n }: NonNullable<Weight['packing']>): number =>
+  batch * Math.ceil(n / width) * k * width;
+
+function checkBindings(engine: Engine, bindings: readonly Binding[], role: string): void {
+  const names = new Set<string>();
+  for (const { name, dtype, shape, buffer } of bindings) {
+    const what = `${role} "${name}"`;
+    if (names.has(name)) throw invalid(`${what} is there twice`);
+    names.add(name);
+    checkBuffer(engine, buffer, dtype, what);
+    const bytes = elements(shape) * DTYPES[dtype].bytes;
+    if (buffer.bytes !== bytes) throw invalid(`${what} needs ${bytes} bytes and has ${buffer.bytes}`);
+    if (role === 'input' && buffer.space !== 'arena')
+      throw invalid(`${what} lies in the weights, which nobody may write`);
+  }
+}
+
+function checkStep(engine: Engine, step: Step, what: string): void {
+  const kernel = engine.kernels[step.kernel];
+  if (kernel === undefined) throw invalid(`${what} uses kernel ${step.kernel} of ${engine.kernels.length}`);
+  if (step.buffers.length !== kernel.buffers.length || step.values.length !== kernel.buffers.length) {
+    throw invalid(`${what} has ${step.buffers.length} buffers, its kernel takes ${kernel.buffers.length}`);
+  }
+  for (const [i, { name, dtype, elements: count, role }] of kernel.buffers.entries()) {
+    const buffer = step.buffers[i];
+    checkBuffer(engine, buffer, dtype, `buffer ${name} of ${what}`);
+    const bytes = count * DTYPES[dtype].bytes;
+    if (buffer.bytes < bytes)
+      throw invalid(`buffer ${name} of ${what} has ${buffer.bytes} bytes, its kernel uses ${bytes}`);
+    if (role === 'out' && buffer.space !== 'arena') throw invalid(`${what} writes to the weights`);
+  }
+  if (step.maxThreads > Math.max(1, step.tiles)) throw invalid(`${what} has more threads than tiles`);
+}
+
+/** The reference target finds constants of the graph among the weights by name. */
+function checkGraphEngine(engine: Engine): void {
+  if (engine.graph === undefined) throw invalid('target reference runs a graph, and there is none');
+  const names = new Set(engine.weights.map((w) => w.name));
+  if (names.size !== engine.weights.length) throw invalid('two constants of the graph have one name');
+}
