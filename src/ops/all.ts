@@ -10,12 +10,15 @@ import { BLOCK_OPS } from './blocks.ts';
 import { CAST_OPS } from './cast.ts';
 import { CONCAT_OPS } from './concat.ts';
 import { CONV_OPS } from './conv.ts';
+import { CONV_TRANSPOSE_OPS } from './conv-transpose.ts';
+import { CUMSUM_OPS } from './cumsum.ts';
 import { DIAGONAL_OPS } from './diagonal.ts';
 import { DROPOUT_OPS } from './dropout.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
 import { LOGIC_OPS } from './logic.ts';
+import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
@@ -30,8 +33,13 @@ import { SLICE_OPS } from './slice.ts';
 import { SOFTMAX_OPS } from './softmax.ts';
 import { TRANSPOSE_OPS } from './transpose.ts';
 import { UNARY_OPS } from './unary.ts';
+import { UNIT_NORMALIZATION_OPS } from './unit-normalization.ts';
 
 const FILES: readonly (readonly Op[])[] = [
+  UNIT_NORMALIZATION_OPS,
+  LRN_OPS,
+  CUMSUM_OPS,
+  CONV_TRANSPOSE_OPS,
   REDUCE_OPS,
   NORMALIZATION_OPS,
   ARG_OPS,

@@ -52,7 +52,6 @@ const batchNormalization = defineOp({
   expand(b, node, { epsilon }, types) {
     const { dtype, shape } = types[0]!;
     const dims = channelDims(shape);
-    const { loc } = node;
     const statistics = node.inputs.slice(1).map((name) => b.constantValue(name));
     if (statistics.every((t) => t !== undefined)) {
       const { factor, shift } = channelScale(statistics, epsilon);
@@ -64,16 +63,16 @@ const batchNormalization = defineOp({
             values,
           ),
         );
-      const [scaled] = b.node('Mul', [node.inputs[0], constant(factor)], { loc });
-      return b.node('Add', [scaled, constant(shift)], { loc });
+      const [scaled] = b.node('Mul', [node.inputs[0], constant(factor)]);
+      return b.node('Add', [scaled, constant(shift)]);
     }
     const [scale, bias, mean, variance] = node.inputs.slice(1).map((name) => perChannel(b, name, dims));
-    const [safe] = b.node('Add', [variance, b.constant(fromNumbers(b.type(variance).dtype, [], [epsilon]))], { loc });
-    const [deviation] = b.node('Sqrt', [safe], { loc });
-    const [centred] = b.node('Sub', [node.inputs[0], mean], { loc });
-    const [unit] = b.node('Div', [centred, deviation], { loc });
-    const [scaled] = b.node('Mul', [unit, scale], { loc });
-    return b.node('Add', [scaled, bias], { loc });
+    const [safe] = b.node('Add', [variance, b.constant(fromNumbers(b.type(variance).dtype, [], [epsilon]))]);
+    const [deviation] = b.node('Sqrt', [safe]);
+    const [centred] = b.node('Sub', [node.inputs[0], mean]);
+    const [unit] = b.node('Div', [centred, deviation]);
+    const [scaled] = b.node('Mul', [unit, scale]);
+    return b.node('Add', [scaled, bias]);
   },
   cases: cases(),
 });

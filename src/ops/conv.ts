@@ -11,6 +11,7 @@ import { fromNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { addAffine, affineConstant, scaleAffine } from '../loop/affine.ts';
 import { add, cast } from '../loop/expr.ts';
+import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
 import {
   type AxisOrNone,
   affineSum,
@@ -90,6 +91,16 @@ const conv = defineOp({
       }
     }
     return [fromNumbers(out.dtype, out.shape, sums)];
+  },
+  absorbAffine(ctx, affine) {
+    const weight = ctx.constant(1);
+    const bias = ctx.inputs[2] && ctx.constant(2);
+    if (affine.axis !== 1 || !weight || (ctx.inputs[2] && !bias)) return undefined;
+    const filter = weight.data.length / weight.shape[0];
+    return new Map([
+      [1, scaleChannels(weight, affine.scale, filter)],
+      [2, scaleAndShiftBias(bias, affine, weight.dtype)],
+    ]);
   },
   lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },
   cases: convCases(),

@@ -9,6 +9,7 @@ import { broadcastShapes, dimsEqual, printShape } from '../core/shape.ts';
 import { fromNumbers } from '../core/tensor.ts';
 import { add, cast, constant, index, mul } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
+import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
 import { along, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
 import { transposeMatrices } from './matmul.ts';
 import { type AttrsOf, bool, type ContractSpec, defineOp, float, type KernelContext, type OpCase } from './op.ts';
@@ -54,6 +55,17 @@ const gemm = defineOp({
       }
     }
     return [fromNumbers(out.dtype, out.shape, y)];
+  },
+  absorbAffine(ctx, affine) {
+    const weight = ctx.constant(1);
+    const addend = ctx.inputs[2] && ctx.constant(2);
+    if (affine.axis !== 1 || !weight || (ctx.inputs[2] && !addend) || ctx.attrs.beta !== 1) return undefined;
+    const columns = weight.shape[ctx.attrs.transB ? 0 : 1];
+    if (addend && (addend.shape.at(-1) !== columns || addend.data.length !== columns)) return undefined;
+    return new Map([
+      [1, scaleChannels(weight, affine.scale, ctx.attrs.transB ? weight.shape[1] : 1)],
+      [2, scaleAndShiftBias(addend, affine, weight.dtype)],
+    ]);
   },
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: lowerGemm },
   cases: gemmCases(),

@@ -257,22 +257,21 @@ const groupNormalization = defineOp({
   },
   expand(b, node, { epsilon, num_groups: groups }, types) {
     const { dtype, shape } = types[0]!;
-    const { loc } = node;
     const [x, scale, bias] = node.inputs;
     const perGroup = types[1]!.shape[0] === groups;
     const groupVector = (value: number) =>
       b.constant(fromNumbers(dtype, [groups], new Array<number>(groups).fill(value)));
-    const [grouped] = b.node('Reshape', [x, b.constant(i64Vector([0, groups, -1]))], { loc });
+    const [grouped] = b.node('Reshape', [x, b.constant(i64Vector([0, groups, -1]))]);
     const [unit] = b.node(
       'InstanceNormalization',
       [grouped, perGroup ? scale : groupVector(1), perGroup ? bias : groupVector(0)],
-      { attrs: { epsilon }, loc },
+      { attrs: { epsilon } },
     );
-    const [dims] = b.node('Shape', [x], { loc });
-    const normalized = b.node('Reshape', [unit, dims], { loc });
+    const [dims] = b.node('Shape', [x]);
+    const normalized = b.node('Reshape', [unit, dims]);
     if (perGroup) return normalized;
-    const [scaled] = b.node('Mul', [normalized[0], perChannel(b, scale, channelDims(shape))], { loc });
-    return b.node('Add', [scaled, perChannel(b, bias, channelDims(shape))], { loc });
+    const [scaled] = b.node('Mul', [normalized[0], perChannel(b, scale, channelDims(shape))]);
+    return b.node('Add', [scaled, perChannel(b, bias, channelDims(shape))]);
   },
   cases: [
     rowCase('groups of 2', [2, 6, 3, 5], [6], [6], { num_groups: 3 }),

@@ -56,14 +56,13 @@ export const expandFlattening: NonNullable<OpDef<typeof AXIS_ATTRS>['expand']> =
   const { shape } = type;
   const axis = attrs.axis < 0 ? attrs.axis + shape.length : attrs.axis;
   const wide = otherDims(shape.length, []).filter((d) => d >= axis && shape[d] !== 1);
-  const { loc } = node;
   if (axis < shape.length && wide.length <= 1) {
-    return b.node(node.op, node.inputs, { attrs: { axis: wide[0] ?? axis }, loc });
+    return b.node(node.op, node.inputs, { attrs: { axis: wide[0] ?? axis } });
   }
-  const [flat] = b.node('Flatten', node.inputs, { attrs: { axis }, loc });
-  const [rows] = b.node(node.op, [flat], { attrs: { axis: 1 }, loc });
-  const [dims] = b.node('Shape', node.inputs, { loc });
-  return b.node('Reshape', [rows, dims], { loc });
+  const [flat] = b.node('Flatten', node.inputs, { attrs: { axis } });
+  const [rows] = b.node(node.op, [flat], { attrs: { axis: 1 } });
+  const [dims] = b.node('Shape', node.inputs);
+  return b.node('Reshape', [rows, dims]);
 };
 
 /** Result of a row given x − max and the sum of its exponentials. */
