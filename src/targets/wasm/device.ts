@@ -10,10 +10,11 @@ import type { Device, DeviceInfo, OpenEngine, OpenOptions } from '../../engine/d
 import type { CodeSection, Engine } from '../../engine/engine.ts';
 import { coreCount, processorName } from '../../host/processor.ts';
 import { compileWasm, type WasmFeatures, wasmFeatures } from '../../host/wasm-features.ts';
+import type { HostWorker } from '../../host/workers.ts';
 import { createContext } from './context.ts';
 import { VARIANTS, type Variant } from './control.ts';
 import { EngineMemory } from './memory.ts';
-import { startTeam } from './team.ts';
+import { endWorkers, spawnWorkers, startTeam, type Team } from './team.ts';
 
 /** Rounds in which a host that starts with slower code may replace it, and the time they may take together. */
 const WARMUP_RUNS = 3;
@@ -77,8 +78,8 @@ export async function openWasm(engine: Engine, options: OpenOptions, features: W
   const threads = variant.threads ? wanted : 1;
 
   const memory = new EngineMemory(engine.weightBytes, engine.arenaBytes, variant.threads);
-  const { module, optimized } = await compileModule(section);
-  const team = await startTeam(module, memory, threads, features.mayWait);
+  const workers = spawnWorkers(threads - 1);
+  const { team, optimized } = await startProgram(section, memory, workers, features.mayWait);
   const contexts = new Set<{ dispose(): void }>();
   let disposed = false;
 
@@ -104,11 +105,19 @@ export async function openWasm(engine: Engine, options: OpenOptions, features: W
   return open;
 }
 
-/** An engine whose code does not validate is damaged, or of a version that this host does not read. */
-async function compileModule(section: CodeSection) {
+/** Compiles the code while the workers start, and brings them together. The workers end where that fails. */
+async function startProgram(
+  section: CodeSection,
+  memory: EngineMemory,
+  workers: readonly HostWorker[],
+  mayWait: boolean,
+): Promise<{ readonly team: Team; readonly optimized: boolean }> {
   try {
-    return await compileWasm(section.bytes);
+    const { module, optimized } = await compileWasm(section.bytes);
+    return { team: await startTeam(module, memory, workers, mayWait), optimized };
   } catch (cause) {
+    endWorkers(workers);
+    if (!(cause instanceof WebAssembly.CompileError)) throw cause;
     throw new ModelError('engine-parse', `code section ${section.name} is not valid WebAssembly`, { cause });
   }
 }

@@ -46,43 +46,55 @@ receive(({ module, memory, control, thread, stop, generation, finished, failed }
 });
 `;
 
+/** Starts the threads that a team will need; what else opening takes can go on meanwhile. */
+export function spawnWorkers(count: number): readonly HostWorker[] {
+  const workers: HostWorker[] = [];
+  try {
+    for (let i = 0; i < count; i++) workers.push(spawnWorker(WORKER_SOURCE));
+    return workers;
+  } catch (cause) {
+    endWorkers(workers);
+    throw refused(count + 1, cause);
+  }
+}
+
+export function endWorkers(workers: readonly HostWorker[]): void {
+  for (const worker of workers) worker.terminate();
+}
+
 /** Resolves when every worker waits for work. Throws ModelError `target-unavailable` where the host refuses threads. */
 export async function startTeam(
   module: WebAssembly.Module,
   memory: EngineMemory,
-  threads: number,
+  workers: readonly HostWorker[],
   mayWait: boolean,
 ): Promise<Team> {
   const instance = new WebAssembly.Instance(module, { env: { memory: memory.memory } });
   const { run, step } = instance.exports as unknown as ProgramExports;
-  const workers: HostWorker[] = [];
+  const { stop, generation, finished } = CONTROL;
+  const words = { stop, generation, finished, failed: STOP.failed };
+  workers.forEach((worker, i) => {
+    worker.start({ module, memory: memory.memory, control: CONTROL_ADDRESS, thread: i + 1, ...words });
+  });
   try {
-    for (let thread = 1; thread < threads; thread++) {
-      const worker = spawnWorker(WORKER_SOURCE);
-      workers.push(worker);
-      const { stop, generation, finished } = CONTROL;
-      const words = { stop, generation, finished, failed: STOP.failed };
-      worker.start({ module, memory: memory.memory, control: CONTROL_ADDRESS, thread, ...words });
-    }
     await Promise.all(workers.map((worker) => worker.next()));
   } catch (cause) {
-    for (const worker of workers) worker.terminate();
-    throw new ModelError('target-unavailable', `this host does not give ${threads} threads`, {
-      hint: 'ask for fewer',
-      cause,
-    });
+    throw refused(workers.length + 1, cause);
   }
-  return makeTeam(run, step, memory, workers, threads, mayWait);
+  return makeTeam(run, step, memory, workers, mayWait);
 }
+
+const refused = (threads: number, cause: unknown): ModelError =>
+  new ModelError('target-unavailable', `this host does not give ${threads} threads`, { hint: 'ask for fewer', cause });
 
 function makeTeam(
   run: ProgramExports['run'],
   step: ProgramExports['step'],
   memory: EngineMemory,
   workers: readonly HostWorker[],
-  threads: number,
   mayWait: boolean,
 ): Team {
+  const threads = workers.length + 1;
   const weights = memory.weightsAddress;
   // A shared memory's views outlive its growth; with one thread the words are not used after this.
   const words = memory.words();
@@ -138,7 +150,7 @@ function makeTeam(
       const failed = Atomics.compareExchange(words, CONTROL.stop, STOP.run, STOP.end) === STOP.failed;
       Atomics.add(words, CONTROL.epoch, 1);
       Atomics.notify(words, CONTROL.epoch);
-      if (failed) for (const worker of workers) worker.terminate();
+      if (failed) endWorkers(workers);
     },
   };
 }
