@@ -40,6 +40,8 @@ export interface Packing {
   readonly batch: number;
   readonly k: number;
   readonly n: number;
+  /** Elements of zeros that follow: what rows outside a padded operand read. */
+  readonly zeros?: number;
 }
 
 export interface Weight {
@@ -59,6 +61,8 @@ export interface Step {
   readonly buffers: readonly BufferRef[];
   /** Names of the values that the buffers hold, in order. */
   readonly values: readonly string[];
+  /** Logical shapes of those values, in order: for people, nothing runs by them. */
+  readonly shapes?: readonly StaticShape[];
   /** The ONNX nodes this step computes. */
   readonly loc: readonly string[];
   /** Units of work the step can be cut into; a thread takes a range of them. */

@@ -51,6 +51,7 @@ const sample: Engine = {
         { space: 'arena', byteOffset: 128, bytes: 12 },
       ],
       values: ['y', 'z'],
+      shapes: [[3, 5], [3]],
       loc: ['/sum'],
       tiles: 3,
       maxThreads: 2,
@@ -151,9 +152,19 @@ const forgeManifest = (change: (manifest: Record<string, unknown>) => unknown): 
   forge('manifest', (text) => JSON.stringify(change(JSON.parse(text))));
 
 test.each([
-  ['a step of a kernel that is not there', 'steps', [{ ...sample.steps[0], kernel: 2 }], /uses kernel 2 of 2/],
-  ['a negative kernel', 'steps', [{ ...sample.steps[0], kernel: -1 }], /steps\[0\]\.kernel is -1/],
-  ['no tiles for threads', 'steps', [{ ...sample.steps[0], tiles: 1, maxThreads: 2 }], /more threads than tiles/],
+  [
+    'a step of a kernel that is not there',
+    'steps',
+    [{ ...sample.steps[0], shapes: null, kernel: 2 }],
+    /uses kernel 2 of 2/,
+  ],
+  ['a negative kernel', 'steps', [{ ...sample.steps[0], shapes: null, kernel: -1 }], /steps\[0\]\.kernel is -1/],
+  [
+    'no tiles for threads',
+    'steps',
+    [{ ...sample.steps[0], shapes: null, tiles: 1, maxThreads: 2 }],
+    /more threads than tiles/,
+  ],
   ['a buffer outside the arena', 'arenaBytes', 128, /outside the arena of 128 bytes/],
   ['an output of the wrong size', 'outputs', [{ ...sample.outputs[0], shape: [4] }], /needs 16 bytes and has 12/],
   ['two inputs of one name', 'inputs', [sample.inputs[0], sample.inputs[0]], /is there twice/],

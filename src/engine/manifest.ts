@@ -39,11 +39,12 @@ const weight: Check<Weight> = (value, path) => {
   return packing ? { ...plain, packing } : plain;
 };
 const tactic = record({ template: text, params: table(number), predictedNs: number });
-const step: Check<Step> = record({
+const stepInFile = record({
   kernel: integer(0),
   tactic,
   buffers: list(buffer),
   values: list(text),
+  shapes: nullable(list(shape)),
   loc: list(text),
   tiles: integer(0, LARGEST_DIM),
   maxThreads: integer(1, LARGEST_DIM),
@@ -51,6 +52,10 @@ const step: Check<Step> = record({
   flops: number,
   bytesMoved: number,
 });
+const step: Check<Step> = (value, path) => {
+  const { shapes, ...plain } = stepInFile(value, path);
+  return shapes ? { ...plain, shapes } : plain;
+};
 const manifest: Check<Manifest> = record({
   name: text,
   target: oneOf(...(Object.keys(TARGETS) as TargetName[])),
@@ -116,6 +121,7 @@ const stepToJson = (s: Step) => ({
   },
   buffers: s.buffers.map(bufferToJson),
   values: s.values,
+  shapes: s.shapes ?? null,
   loc: s.loc,
   tiles: s.tiles,
   maxThreads: s.maxThreads,

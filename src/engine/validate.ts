@@ -63,13 +63,14 @@ function checkBindings(engine: Engine, bindings: readonly Binding[], role: strin
 function checkStep(engine: Engine, step: Step, what: string): void {
   const kernel = engine.kernels[step.kernel];
   if (kernel === undefined) throw invalid(`${what} uses kernel ${step.kernel} of ${engine.kernels.length}`);
-  if (step.buffers.length !== kernel.buffers.length || step.values.length !== kernel.buffers.length) {
-    throw invalid(`${what} has ${step.buffers.length} buffers, its kernel takes ${kernel.buffers.length}`);
+  const count = kernel.buffers.length;
+  if (step.buffers.length !== count || step.values.length !== count || (step.shapes?.length ?? count) !== count) {
+    throw invalid(`${what} has ${step.buffers.length} buffers, its kernel takes ${count}`);
   }
-  for (const [i, { name, dtype, elements: count, role }] of kernel.buffers.entries()) {
+  for (const [i, { name, dtype, elements, role }] of kernel.buffers.entries()) {
     const buffer = step.buffers[i];
     checkBuffer(engine, buffer, dtype, `buffer ${name} of ${what}`);
-    const bytes = count * DTYPES[dtype].bytes;
+    const bytes = elements * DTYPES[dtype].bytes;
     if (buffer.bytes < bytes)
       throw invalid(`buffer ${name} of ${what} has ${buffer.bytes} bytes, its kernel uses ${bytes}`);
     if (role === 'out' && buffer.space !== 'arena') throw invalid(`${what} writes to the weights`);

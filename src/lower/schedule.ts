@@ -52,6 +52,7 @@ export function schedule(graph: LoweredGraph, target: Target, choose: Chooser): 
         return storage.block.space === 'weights' ? store.place(storage, kernel, name, packing?.get(name)) : arenaRef(plan, storage);
       }),
       values: step.operands.map((o) => o.value),
+      shapes: step.operands.map((o) => o.storage.shape),
       loc: step.loc,
       tiles,
       maxThreads: Math.max(1, Math.min(tiles, Math.round(tactic.predictedNs / NS_PER_THREAD))),
