@@ -55,6 +55,14 @@ it('positions: Range to a size, Slice of a table to it, Expand', () => {
   expect(shape(rows)).toBe('[batch,seq]');
 });
 
+it('Expand to a shape in which Where replaces -1', () => {
+  const { x, op, c, dim, shape, list } = model();
+  const wanted = list(dim(x, 0), c(vector(-1)), c(vector(768)));
+  const ones = op('ConstantOfShape', [c(vector(3))], { value: fromNumbers('i64', [1], [1]) });
+  const absent = op('Equal', [wanted, op('Mul', [ones, c(i64(-1))])]);
+  expect(shape(op('Expand', [x, op('Where', [absent, ones, wanted])]))).toBe('[batch,seq,768]');
+});
+
 it('slices of a shape, and of a tensor where the result is linear', () => {
   const { x, op, c, shape } = model();
   const sizes = op('Slice', [op('Shape', [x]), c(vector(0)), c(vector(2))]);

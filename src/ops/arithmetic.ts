@@ -5,13 +5,12 @@
  * through the shape arithmetic that exporters write.
  */
 import { type DType, isFloat } from '../core/dtype.ts';
-import { addDims, type Dim, floorDivDims, mulDims, type Shape, shapesEqual, subDims } from '../core/shape.ts';
+import { addDims, type Dim, floorDivDims, mulDims, shapesEqual, subDims } from '../core/shape.ts';
 import { fromNumbers, scalarTensor, tensor } from '../core/tensor.ts';
-import type { InferContext } from '../graph/semantics.ts';
 import { add, binary, cast, div, like, mul, select, unary } from '../loop/expr.ts';
 import type { BinaryOp, Expr } from '../loop/ir.ts';
 import { binaryAffine, neutralOperand, type ScaleShift } from './channel-affine.ts';
-import { dimsInput } from './dims.ts';
+import { dimwise } from './dims.ts';
 import { broadcastAll, defineElementwise, FLOATS, INTEGERS, NUMERIC } from './elementwise.ts';
 import { bool, type Op, type OpCase } from './op.ts';
 
@@ -41,23 +40,6 @@ export function binaryCases(dtypes: readonly DType[], range?: readonly [number, 
   ];
   return [...shapes.map(([a, b]) => one(first, a, b)), ...rest.map((d) => one(d, [3, 11], [11]))];
 }
-
-/** Applies f to the dims of inputs 0 and 1, a single one being repeated. */
-const dimwise =
-  (f: (a: Dim, b: Dim) => Dim | undefined) =>
-  (ctx: InferContext<unknown>): Shape | undefined => {
-    const a = dimsInput(ctx, 0);
-    const b = dimsInput(ctx, 1);
-    if (!a || !b || (a.length !== b.length && a.length !== 1 && b.length !== 1)) return undefined;
-    const length = a.length === 1 ? b.length : a.length;
-    const out: Dim[] = [];
-    for (let i = 0; i < length; i++) {
-      const dim = f(a[a.length === 1 ? 0 : i], b[b.length === 1 ? 0 : i]);
-      if (dim === undefined) return undefined;
-      out.push(dim);
-    }
-    return out;
-  };
 
 /** Truncating as ONNX divides; symbolic dims are never negative, so floor and truncation agree on them. */
 function divDims(a: Dim, b: Dim): Dim | undefined {

@@ -4,6 +4,7 @@
  * An integer input (a shape, axes, pads) is known when it is a constant or when shape arithmetic tells it; a dim may then be
  * symbolic. INT64 extremes, which exporters write for "to the end", become large numbers: callers clamp.
  */
+import { isFloat } from '../core/dtype.ts';
 import { type Dim, dimsEqual, floorDivDims, mulDims, normalizeAxis, type Shape } from '../core/shape.ts';
 import { fromNumbers, type Tensor, toNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
@@ -26,21 +27,44 @@ export function checkAxes(ctx: Fails, axes: readonly number[], rank: number): re
 /** All elements of an integer tensor as numbers; beyond 2^53 rounded, which keeps them "very large". */
 export const intsOf = (t: Tensor): readonly number[] => Array.from(toNumbers(t));
 
-/** The elements of integer input i where they are known as numbers; undefined where they are not, or the input is absent. */
-export function intsInput(ctx: InferContext<unknown>, i: number): readonly number[] | undefined {
-  if (ctx.inputs[i] === undefined) return undefined;
-  const value = ctx.constant(i);
-  if (value) return intsOf(value);
-  const dims = ctx.dims(i);
-  return dims?.every((d) => typeof d === 'number') ? dims : undefined;
-}
+/** Longer constants are data, not sizes. */
+const MOST_SIZES = 1024;
 
-/** The elements of integer input i as dims, symbolic ones too; undefined where they are unknown or the input is absent. */
+/** The elements of integer input i as dims, symbolic ones too; undefined where they are unknown, no sizes, or the input is absent. */
 export function dimsInput(ctx: InferContext<unknown>, i: number): Shape | undefined {
   if (ctx.inputs[i] === undefined) return undefined;
   const value = ctx.constant(i);
-  return value ? intsOf(value) : ctx.dims(i);
+  if (!value) return ctx.dims(i);
+  return isFloat(value.dtype) || value.data.length > MOST_SIZES ? undefined : intsOf(value);
 }
+
+/** The elements of integer input i where they are known as numbers; undefined as for dimsInput, or where one is symbolic. */
+export function intsInput(ctx: InferContext<unknown>, i: number): readonly number[] | undefined {
+  const dims = dimsInput(ctx, i);
+  return dims?.every((d) => typeof d === 'number') ? dims : undefined;
+}
+
+/** An inferDims: f over the dims of all inputs, single ones being repeated; undefined where f is for one of them. */
+export const dimwise =
+  (f: (...dims: Dim[]) => Dim | undefined) =>
+  (ctx: InferContext<unknown>): Shape | undefined => {
+    const lists: Shape[] = [];
+    for (const i of ctx.inputs.keys()) {
+      const dims = dimsInput(ctx, i);
+      if (!dims) return undefined;
+      lists.push(dims);
+    }
+    const lengths = new Set(lists.map((dims) => dims.length).filter((n) => n !== 1));
+    if (lengths.size > 1) return undefined;
+    const [length = 1] = lengths;
+    const out: Dim[] = [];
+    for (let i = 0; i < length; i++) {
+      const dim = f(...lists.map((dims) => dims[dims.length === 1 ? 0 : i]));
+      if (dim === undefined) return undefined;
+      out.push(dim);
+    }
+    return out;
+  };
 
 /** How many elements a rank-1 integer input has. Throws through ctx.fail where it is no vector or its length is open. */
 export function vectorLength(ctx: InferContext<unknown>, i: number): number {

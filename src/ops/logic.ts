@@ -2,10 +2,12 @@
  * Operators of two inputs, with broadcasting, on truth and on bits: comparisons, And, Or, Xor, the bitwise ones, BitShift.
  */
 import type { DType } from '../core/dtype.ts';
+import { type Dim, dimsEqual } from '../core/shape.ts';
 import { fromNumbers, tensor } from '../core/tensor.ts';
 import { binary } from '../loop/expr.ts';
 import type { BinaryOp } from '../loop/ir.ts';
 import { binaryCases } from './arithmetic.ts';
+import { dimwise } from './dims.ts';
 import { ANY, defineElementwise, INTEGERS, NUMERIC, UNSIGNED } from './elementwise.ts';
 import { type Op, type OpCase, requiredOneOf } from './op.ts';
 
@@ -42,6 +44,14 @@ const exact: OpCase = {
   ],
 };
 
+/** 1 or 0 where two sizes are equal or cannot be; a symbolic size is never negative. */
+function equalDims(a: Dim, b: Dim): Dim | undefined {
+  if (dimsEqual(a, b)) return 1;
+  const [x, y] = [a, b].map((d) => typeof d === 'number');
+  if (x && y) return 0;
+  return (x && (a as number) < 0) || (y && (b as number) < 0) ? 0 : undefined;
+}
+
 const fromRow = ([name, since, op, dtypes, commutative, toBool]: (typeof ROWS)[number]): Op =>
   defineElementwise({
     name,
@@ -51,6 +61,7 @@ const fromRow = ([name, since, op, dtypes, commutative, toBool]: (typeof ROWS)[n
     accepts: () => dtypes,
     ...(toBool && { result: (): DType => 'bool' }),
     expr: ([a, b]) => binary(op, a, b),
+    ...(op === 'eq' && { inferDims: dimwise(equalDims) }),
     traits: { commutative },
     cases: [...binaryCases(dtypes), ...(dtypes.includes('f32') ? [ties, exact] : [])],
   });

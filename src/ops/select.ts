@@ -7,6 +7,7 @@ import { DTYPES, type DType, type Scalar } from '../core/dtype.ts';
 import { fromNumbers, scalarTensor, type Tensor } from '../core/tensor.ts';
 import { max, min, select } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
+import { dimwise } from './dims.ts';
 import { ANY, defineElementwise, evalElementwise, NUMERIC } from './elementwise.ts';
 import { defineOp, type OpCase, type RawNode, type UpgradeContext } from './op.ts';
 
@@ -19,6 +20,7 @@ const where = defineElementwise({
   shares: (i) => i > 0,
   result: ([, x]) => x,
   expr: ([cond, a, b]) => select(cond, a, b),
+  inferDims: dimwise((cond, a, b) => (typeof cond === 'number' ? (cond ? a : b) : undefined)),
   cases: [
     {
       name: 'equal shapes',
