@@ -230,8 +230,8 @@ function addOperator(r: Reading, source: SourceNode, op: Op): void {
     outputs: source.outputs,
     attrs: readAttributes(r, source, op),
   };
-  const { inputs, outputs, attrs } = op.onnx.upgrade?.(raw, upgradeContext(r, source)) ?? raw;
-  r.builder.node(source.op, inputs, { attrs, outputs, loc: source.loc });
+  const { op: newest = source.op, inputs, outputs, attrs } = op.onnx.upgrade?.(raw, upgradeContext(r, source)) ?? raw;
+  r.builder.node(newest, inputs, { attrs, outputs, loc: source.loc });
 }
 
 function readAttributes(r: Reading, source: SourceNode, op: Op): Attrs {
@@ -247,6 +247,9 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
   return {
     opset: source.opset,
     constant: (value) => r.builder.constant(value, r.context.unused(`${source.outputs[0]}_const`)),
+    node: (name, inputs, attrs) =>
+      writer(r, source).node(name, inputs, r.context.unused(`${source.outputs[0]}_${name}`), attrs),
+    shape: (input) => (input === '' ? undefined : r.builder.type(input).shape),
     rank: (input) => (input === '' ? undefined : r.builder.type(input).shape.length),
     dtype: (input) => (input === '' ? undefined : r.builder.type(input).dtype),
     fail(message, hint) {

@@ -12,7 +12,7 @@ import { bool, defineOp, int, type KernelContext, type Op, type OpCase } from '.
 import { toFloat64 } from './product.ts';
 import { inputCoords } from './reduce.ts';
 import { assign, dimOffsets, forRow, inputRow, otherDims, outputRow, type RowAxes } from './rows.ts';
-import { AXIS_ATTRS, expandFlattening, rowDims, upgradeFlattening } from './softmax.ts';
+import { AXIS_ATTRS, rowDims, upgradeFlattening } from './softmax.ts';
 
 type Comparison = 'gt' | 'ge' | 'lt' | 'le';
 const BETTER: { readonly [C in Comparison]: (a: number, b: number) => boolean } = {
@@ -119,13 +119,12 @@ const positive = (axis: number, shape: StaticShape): number => (axis < 0 ? axis 
 
 const hardmax = defineOp({
   name: 'Hardmax',
-  onnx: { since: 1, upgrade: upgradeFlattening },
+  onnx: { since: 1, upgrade: upgradeFlattening('Hardmax') },
   attrs: AXIS_ATTRS,
   inputs: [1, 1],
   infer(ctx) {
-    const x = ctx.input(0);
-    if (!(ctx.attrs.flatten && ctx.attrs.axis === x.shape.length)) checkAxis(ctx, ctx.attrs.axis, x.shape.length);
-    return [x];
+    checkAxis(ctx, ctx.attrs.axis, ctx.input(0).shape.length);
+    return [ctx.input(0)];
   },
   eval([x], attrs, [out]) {
     const dims = rowDims(attrs, out.shape.length);
@@ -135,7 +134,6 @@ const hardmax = defineOp({
     for (const [row, best] of extremePositions(x!, dims, 'gt').entries()) y[starts[row] + steps[best]] = 1;
     return [fromNumbers(out.dtype, out.shape, y)];
   },
-  expand: expandFlattening,
   lower: {
     kind: 'kernel',
     layout: 'row-major',

@@ -12,7 +12,7 @@
  *     kernel       a loop nest of its own, whose loads and stores take in the neighbours
  */
 import type { DType } from '../core/dtype.ts';
-import type { StaticShape } from '../core/shape.ts';
+import type { Shape, StaticShape } from '../core/shape.ts';
 import type { Tensor, TensorType, ValueType } from '../core/tensor.ts';
 import type { GraphBuilder } from '../graph/build.ts';
 import type { Attrs, AttrValue, Graph, Node } from '../graph/ir.ts';
@@ -60,6 +60,8 @@ export const requiredOneOf = (...values: string[]): AttrSpec<string> => ({
 
 /** Attributes as they stand in an ONNX node of some opset, before completeAttrs. */
 export interface RawNode {
+  /** The operator that the node has become, in its newest form; where absent the same as before. */
+  readonly op?: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attrs: Attrs;
@@ -68,6 +70,10 @@ export interface UpgradeContext {
   readonly opset: number;
   /** Adds a constant to the graph and returns its value name. */
   constant(tensor: Tensor): string;
+  /** Adds a node, of the newest opset, before this one and returns its output: for old forms that are several nodes today. */
+  node(op: string, inputs: readonly string[], attrs?: Attrs): string;
+  /** Shape of an input where it is known already. */
+  shape(input: string): Shape | undefined;
   /** Rank of an input where it is known already; upgrades of axis defaults need it. */
   rank(input: string): number | undefined;
   /** Element type of an input where it is known already; upgrades that turn an attribute into an input of the same type need it. */

@@ -4,66 +4,45 @@
  *     Softmax     exp(x − max) / Σ exp(x − max)          LogSoftmax  x − max − log Σ exp(x − max)
  *
  * Subtracting the row's maximum keeps exp in range. Before opset 13 these (and Hardmax) flattened their input to
- * [the dims before axis, the rest] and worked on whole rows of that; the attribute `flatten` keeps the old meaning until `expand`
- * has written it with reshapes.
+ * [the dims before axis, the rest] and worked on whole rows of that, which the upgrade writes out.
  */
-import { normalizeAxis } from '../core/shape.ts';
 import { fromNumbers } from '../core/tensor.ts';
-import type { GraphBuilder } from '../graph/build.ts';
-import type { Node } from '../graph/ir.ts';
 import { div, like, local, mul, sub, unary } from '../loop/expr.ts';
 import { checkAxis } from './dims.ts';
 import {
   type AttrsOf,
-  bool,
   defineOp,
   int,
   type KernelContext,
   type KernelSpec,
   type Op,
   type OpCase,
-  type OpDef,
   type RawNode,
   type UpgradeContext,
 } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { assign, dimOffsets, forRow, otherDims, outputRow, reduceRow } from './rows.ts';
 
-export const AXIS_ATTRS = {
-  axis: int(-1),
-  /** The meaning before opset 13; never true in an expanded graph. */
-  flatten: bool(false),
-} as const;
+export const AXIS_ATTRS = { axis: int(-1) } as const;
 type AxisAttrs = AttrsOf<typeof AXIS_ATTRS>;
 
-/** The form before opset 13: axis is 1 where not given, and the dims from it on are one row. */
-export function upgradeFlattening(node: RawNode, ctx: UpgradeContext): RawNode {
-  if (ctx.opset >= 13) return node;
-  const axis = typeof node.attrs.axis === 'number' ? node.attrs.axis : 1;
-  const rank = ctx.rank(node.inputs[0]);
-  const isLast = rank !== undefined && normalizeAxis(axis, rank) === rank - 1;
-  return { ...node, attrs: { axis, ...(!isLast && { flatten: true }) } };
-}
-
-/** Writes a flattening node as Flatten, the node over the last axis, Reshape; with one dim of the row wide, as the node along it. */
-export const expandFlattening: NonNullable<OpDef<typeof AXIS_ATTRS>['expand']> = (
-  b: GraphBuilder,
-  node: Node,
-  attrs: AxisAttrs,
-  [type],
-) => {
-  if (!attrs.flatten || !type) return undefined;
-  const { shape } = type;
-  const axis = attrs.axis < 0 ? attrs.axis + shape.length : attrs.axis;
-  const wide = otherDims(shape.length, []).filter((d) => d >= axis && shape[d] !== 1);
-  if (axis < shape.length && wide.length <= 1) {
-    return b.node(node.op, node.inputs, { attrs: { axis: wide[0] ?? axis } });
-  }
-  const [flat] = b.node('Flatten', node.inputs, { attrs: { axis } });
-  const [rows] = b.node(node.op, [flat], { attrs: { axis: 1 } });
-  const [dims] = b.node('Shape', node.inputs);
-  return b.node('Reshape', [rows, dims]);
-};
+/**
+ * The form before opset 13: axis is 1 where not given, and the dims from it on are one row. That is the newest form along the one
+ * dim of the row that is wider than 1, or else Flatten, the newest form, Reshape.
+ */
+export const upgradeFlattening =
+  (name: string) =>
+  (node: RawNode, ctx: UpgradeContext): RawNode => {
+    if (ctx.opset >= 13) return node;
+    const [x] = node.inputs;
+    const given = typeof node.attrs.axis === 'number' ? node.attrs.axis : 1;
+    const shape = ctx.shape(x) ?? [];
+    const axis = given < 0 ? given + shape.length : given;
+    const wide = shape.flatMap((d, i) => (i >= axis && d !== 1 ? [i] : []));
+    if (axis < shape.length && wide.length <= 1) return { ...node, attrs: { axis: wide[0] ?? axis } };
+    const rows = ctx.node(name, [ctx.node('Flatten', [x], { axis })], { axis: 1 });
+    return { op: 'Reshape', inputs: [rows, ctx.node('Shape', [x])], outputs: node.outputs, attrs: {} };
+  };
 
 /** Result of a row given x − max and the sum of its exponentials. */
 interface SoftmaxRow {
@@ -75,14 +54,12 @@ interface SoftmaxRow {
 const defineSoftmax = ({ name, result, build }: SoftmaxRow): Op =>
   defineOp({
     name,
-    onnx: { since: 1, upgrade: upgradeFlattening },
+    onnx: { since: 1, upgrade: upgradeFlattening(name) },
     attrs: AXIS_ATTRS,
     inputs: [1, 1],
     infer(ctx) {
-      const x = ctx.input(0);
-      // The flattening form also takes axis = rank: every row has one element.
-      if (!(ctx.attrs.flatten && ctx.attrs.axis === x.shape.length)) checkAxis(ctx, ctx.attrs.axis, x.shape.length);
-      return [x];
+      checkAxis(ctx, ctx.attrs.axis, ctx.input(0).shape.length);
+      return [ctx.input(0)];
     },
     eval([x], attrs, [out]) {
       const values = toFloat64(x!);
@@ -98,16 +75,12 @@ const defineSoftmax = ({ name, result, build }: SoftmaxRow): Op =>
       }
       return [fromNumbers(out.dtype, out.shape, y)];
     },
-    expand: expandFlattening,
     lower: { kind: 'kernel', layout: 'row-major', streams: [], build },
     cases: CASES,
   });
 
-/** The dims that make a row. */
-export function rowDims({ axis, flatten }: AxisAttrs, rank: number): number[] {
-  const first = axis < 0 ? axis + rank : axis;
-  return flatten ? otherDims(rank, []).slice(first) : [first];
-}
+/** The dim that makes a row, as a list. */
+export const rowDims = ({ axis }: AxisAttrs, rank: number): number[] => [axis < 0 ? axis + rank : axis];
 
 const softmaxCase = (shape: number[], attrs: OpCase['attrs'] = {}): OpCase => ({
   name: `[${shape}] ${JSON.stringify(attrs)}`,
