@@ -1,0 +1,140 @@
+/**
+ * Graph to ONNX bytes: the inverse of read.ts. Operators in a graph have their newest forms, so nothing is converted.
+ *
+ * Value names and the order of nodes, inputs and constants are kept; a node is named by its loc. Attributes that have the operator's
+ * default are left out. The same graph gives the same bytes.
+ */
+import { create, toBinary } from '@bufbuild/protobuf';
+import { alignUp } from '../core/bytes.ts';
+import { ModelError } from '../core/errors.ts';
+import { byteLength, type Tensor } from '../core/tensor.ts';
+import { VERSION } from '../core/version.ts';
+import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
+import type { Op } from '../ops/op.ts';
+import { writeAttribute } from './attributes.ts';
+import { checkLocation } from './external-data.ts';
+import { LOC_KEY } from './flatten.ts';
+import { writeValueInfo } from './inputs.ts';
+import { type ModelProto, ModelProtoSchema, type NodeProto, NodeProtoSchema } from './onnx_pb.ts';
+import { IR_VERSION, NEWEST_OPSET, OLDEST_WRITABLE_OPSET } from './opsets.ts';
+import { type PlaceExternal, writeTensor } from './tensors.ts';
+
+export interface WriteOptions {
+  readonly ops: ReadonlyMap<string, Op>;
+  /** Version of the default operator set to declare, NEWEST_OPSET where not given; not below OLDEST_WRITABLE_OPSET. */
+  readonly opset?: number;
+  readonly externalData?: ExternalDataOptions;
+}
+
+/** Constants of at least `thresholdBytes` go to a file beside the model. */
+export interface ExternalDataOptions {
+  /** Name of that file, relative to the model. */
+  readonly location: string;
+  readonly thresholdBytes: number;
+  /** Called with the file's content, piece by piece from its start. */
+  readonly append: (bytes: Uint8Array) => void;
+}
+
+/** Tensors in an external file start at multiples of a page, so that they can be mapped. */
+const PAGE_BYTES = 4096;
+/** A protobuf message cannot be larger than this. */
+const MOST_BYTES = 2 ** 31 - 1;
+
+/** Throws ModelError `onnx-unsupported`, or `option-invalid` for an opset out of range, or too old for an operator. */
+export function writeOnnx(graph: Graph, options: WriteOptions): Uint8Array {
+  const opset = options.opset ?? NEWEST_OPSET;
+  if (!(opset >= OLDEST_WRITABLE_OPSET && opset <= NEWEST_OPSET)) {
+    throw new ModelError(
+      'option-invalid',
+      `opset ${opset}: ${OLDEST_WRITABLE_OPSET} to ${NEWEST_OPSET} can be written`,
+    );
+  }
+  checkSize(graph, options);
+  return toBinary(ModelProtoSchema, modelOf(graph, opset, options));
+}
+
+function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto {
+  const { externalData } = options;
+  const place = externalData && externalPlacer(externalData);
+  const isExternal = (tensor: Tensor): boolean =>
+    externalData !== undefined && byteLength(tensor) >= externalData.thresholdBytes;
+  const info = (name: string) => writeValueInfo(name, graph.values.get(name)!);
+  return create(ModelProtoSchema, {
+    irVersion: BigInt(IR_VERSION),
+    producerName: 'hotrod',
+    producerVersion: VERSION,
+    opsetImport: opsetImport(graph, opset, options.ops),
+    graph: {
+      name: graph.name,
+      input: graph.inputs.map(info),
+      output: graph.outputs.map(info),
+      initializer: [...graph.constants].map(([name, tensor]) =>
+        writeTensor(tensor, name, isExternal(tensor) ? place : undefined),
+      ),
+      node: graph.nodes.map((node) => writeNode(node, operatorOf(node, options.ops, opset))),
+    },
+  });
+}
+
+function operatorOf(node: Node, ops: ReadonlyMap<string, Op>, opset: number): Op {
+  const op = ops.get(node.op);
+  if (op === undefined) throw new ModelError('onnx-unsupported', `${nodeLabel(node)}: there is no such operator`);
+  if (!op.onnx.domain && op.onnx.since > opset) {
+    throw new ModelError('option-invalid', `${nodeLabel(node)} exists since opset ${op.onnx.since}, not in ${opset}`);
+  }
+  return op;
+}
+
+/** The default domain first, others by name at the newest version that an operator here needs. */
+function opsetImport(graph: Graph, opset: number, ops: ReadonlyMap<string, Op>): { domain: string; version: bigint }[] {
+  const versions = new Map<string, number>();
+  for (const { op } of graph.nodes) {
+    const { domain = '', since = 1 } = ops.get(op)?.onnx ?? {};
+    if (domain !== '') versions.set(domain, Math.max(versions.get(domain) ?? 1, since));
+  }
+  const others = [...versions].sort(([a], [b]) => (a < b ? -1 : 1));
+  return [['', opset] as const, ...others].map(([domain, version]) => ({ domain, version: BigInt(version) }));
+}
+
+function writeNode(node: Node, op: Op): NodeProto {
+  const attribute = Object.entries(node.attrs).flatMap(
+    ([name, value]) => writeAttribute(name, value, op.attrSpecs[name]) ?? [],
+  );
+  return create(NodeProtoSchema, {
+    opType: op.name,
+    domain: op.onnx.domain ?? '',
+    name: node.loc.join('+'),
+    input: [...node.inputs],
+    output: [...node.outputs],
+    attribute,
+    // One name is the node's own; more, or none, are kept beside it.
+    metadataProps: node.loc.length === 1 ? [] : [{ key: LOC_KEY, value: JSON.stringify(node.loc) }],
+  });
+}
+
+function externalPlacer({ location, append }: ExternalDataOptions): PlaceExternal {
+  checkLocation(location, 'the model to write');
+  let end = 0;
+  return (bytes) => {
+    const offset = alignUp(end, PAGE_BYTES);
+    if (offset > end) append(new Uint8Array(offset - end));
+    append(bytes);
+    end = offset + bytes.length;
+    return new Map([
+      ['location', location],
+      ['offset', String(offset)],
+      ['length', String(bytes.length)],
+    ]);
+  };
+}
+
+function checkSize(graph: Graph, { externalData }: WriteOptions): void {
+  const inside = [...graph.constants.values()].filter(
+    (t) => !externalData || byteLength(t) < externalData.thresholdBytes,
+  );
+  const bytes = inside.reduce((sum, tensor) => sum + byteLength(tensor), 0);
+  if (bytes <= MOST_BYTES) return;
+  throw new ModelError('option-invalid', `${bytes} bytes of constants do not fit into an ONNX file`, {
+    hint: 'write them beside it with externalData',
+  });
+}
