@@ -104,7 +104,7 @@ export function builderOn(draft: Draft, ops: OpTable): GraphBuilder {
       return name;
     },
     constant(value, name) {
-      const given = name === undefined ? nextName('const') : define(name, 'constant');
+      const given = name === undefined ? nextName('constant') : define(name, 'constant');
       draft.constants.set(given, value);
       addConstant(facts, given, value);
       return given;

@@ -42,6 +42,13 @@ export function initialFacts(graph: Graph): Facts {
   return facts;
 }
 
+/** What an inferred graph tells without inferring again: all types, and the elements of constants. */
+export const factsOf = (graph: Graph): Facts => ({
+  types: new Map(graph.values),
+  constants: new Map(graph.constants),
+  dims: new Map(),
+});
+
 export function addConstant(facts: Facts, name: string, value: Tensor): void {
   facts.types.set(name, { dtype: value.dtype, shape: value.shape });
   facts.constants.set(name, value);

@@ -1,18 +1,16 @@
 /**
- * How passes change graphs: look-ups (users, producers), fresh names, and two ways to rewrite.
+ * How passes change graphs: look-ups (users, producers), fresh names, and edits.
  *
- * `editGraph` applies a record of changes at once: nodes put in the place of others, uses redirected, constants added.
- * `rewriteNodes` walks the nodes with a builder at hand and lets a rule build each node's replacement; types are inferred as it goes.
- * Both return a new graph that shares every record they did not have to change, and keep the names of inputs and outputs: an output
- * that becomes equal to an input, a constant or another output is kept as a copy of it.
+ * `editGraph` applies a record of changes at once: nodes put in the place of others, uses redirected, constants added. It returns a
+ * new graph that shares every record it did not have to change, and keeps the names of inputs and outputs: an output that becomes
+ * equal to an input, a constant or another output is kept as a copy of it. To build replacements node by node there is
+ * `rewriteNodes`.
  */
 import { Bug } from '../core/errors.ts';
-import { isStatic, shapesEqual } from '../core/shape.ts';
-import { printType, type Tensor, type ValueType } from '../core/tensor.ts';
-import { builderOn, type Draft, emptyDraft, freshNames, type GraphBuilder } from './build.ts';
-import { inferContext, inferNode, initialFacts, operatorOf } from './infer.ts';
-import { type Attrs, type AttrValue, type Graph, type Loc, type Node, nodeLabel } from './ir.ts';
-import type { InferContext, OpTable } from './semantics.ts';
+import type { Tensor, ValueType } from '../core/tensor.ts';
+import { freshNames } from './build.ts';
+import type { Attrs, AttrValue, Graph, Loc, Node } from './ir.ts';
+import type { OpTable } from './semantics.ts';
 
 /** The one operator that rewriting itself makes: output 0 is input 0. */
 export const COPY_OP = 'Identity';
@@ -55,7 +53,8 @@ export const producersOf = (graph: Graph): ReadonlyMap<string, Node> =>
 /** A source of value names that the graph does not have. */
 export const freshNamesFor = (graph: Graph): ((hint: string) => string) => freshNames(namesOf(graph));
 
-function namesOf(graph: Graph): Set<string> {
+/** Every value name in the graph. */
+export function namesOf(graph: Graph): Set<string> {
   const names = new Set([...graph.values.keys(), ...graph.inputs, ...graph.constants.keys()]);
   for (const node of graph.nodes) for (const name of [...node.outputs, ...nodeUses(node)]) names.add(name);
   return names;
@@ -121,7 +120,7 @@ function resolveChains(uses: ReadonlyMap<string, string>): ReadonlyMap<string, s
  * Makes nodes compute the graph's outputs under their own names, where `uses` says that another value takes an output's place:
  * the other value is renamed where it may be, else copied. `old` is the graph before. Adds types of what it names.
  */
-function keepOutputNames(
+export function keepOutputNames(
   old: Graph,
   nodes: readonly Node[],
   uses: ReadonlyMap<string, string>,
@@ -151,8 +150,26 @@ function keepOutputNames(
   return [...live, ...copies].map(rename);
 }
 
-const renameOutputs = (node: Node, to: (name: string) => string): Node =>
+export const renameOutputs = (node: Node, to: (name: string) => string): Node =>
   node.outputs.some((name) => to(name) !== name) ? { ...node, outputs: node.outputs.map(to) } : node;
+
+/**
+ * The graph without nodes of which no output is read on the way to a graph output, and without the constants that only they read.
+ * Impure nodes stay, and so do graph inputs: they are the model's interface. The same graph where there are none.
+ */
+export function removeUnread(graph: Graph, ops: OpTable): Graph {
+  const live = new Set(graph.outputs);
+  const nodes = graph.nodes
+    .toReversed()
+    .filter((node) => {
+      const isLive = node.outputs.some((name) => live.has(name)) || ops.get(node.op)?.traits?.impure === true;
+      if (isLive) for (const name of nodeUses(node)) live.add(name);
+      return isLive;
+    })
+    .reverse();
+  const isClean = nodes.length === graph.nodes.length && [...graph.constants.keys()].every((name) => live.has(name));
+  return isClean ? graph : tidyGraph({ ...graph, nodes });
+}
 
 /** The graph without constants that nothing reads and without types of values that it does not have. */
 export function tidyGraph(graph: Graph): Graph {
@@ -167,114 +184,4 @@ export function tidyGraph(graph: Graph): Graph {
   for (const name of constants.keys()) keep(name);
   for (const node of graph.nodes) node.outputs.forEach(keep);
   return { ...graph, constants, values };
-}
-
-/**
- * What takes the place of a node: the names of values, one an output ('' where nobody reads it); undefined keeps the node.
- * The node's inputs have their new names already; the builder adds nodes and constants before it. `contextOf` gives what inference
- * knows of the inputs of this node or an earlier one.
- */
-export type RewriteRule = (
-  node: Node,
-  b: GraphBuilder,
-  contextOf: (node: Node) => InferContext,
-) => readonly string[] | undefined;
-
-export interface RewriteOptions {
-  /** The replacement may have another dtype or shape than what it replaces; its readers are inferred again. */
-  readonly retype?: boolean;
-}
-
-/**
- * Rewrites nodes in order by a rule; the same graph comes back where the rule kept them all. A value that the rule made for a node takes over the name of the output it replaces, so names
- * from the model stay with what they mean. Throws Bug where a replacement's type differs.
- */
-export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule, options: RewriteOptions = {}): Graph {
-  const draft: Draft = {
-    ...emptyDraft(graph.name),
-    inputs: [...graph.inputs],
-    constants: new Map(graph.constants),
-    facts: initialFacts(graph),
-    taken: namesOf(graph),
-  };
-  const inner = builderOn(draft, ops);
-  const made = new Set<string>();
-  const b: GraphBuilder = {
-    ...inner,
-    constant(value, name) {
-      const given = inner.constant(value, name);
-      made.add(given);
-      return given;
-    },
-  };
-  const uses = new Map<string, string>();
-  const contextOf = (node: Node): InferContext => inferContext(node, draft.facts);
-  let changed = false;
-
-  for (const original of graph.nodes) {
-    const node = renameInputs(original, uses);
-    const first = draft.nodes.length;
-    made.clear();
-    const results = rule(node, b, contextOf);
-    if (!results) {
-      draft.nodes.length = first;
-      inferNode(node, operatorOf(node, ops), draft.facts);
-      draft.nodes.push(node);
-      continue;
-    }
-    if (results.length !== node.outputs.length) {
-      throw new Bug('rewrite-outputs', `${nodeLabel(node)} is replaced by ${results.length} values`);
-    }
-    changed = true;
-    const named = new Map<string, string>();
-    for (const [i, output] of node.outputs.entries()) {
-      if (output === '' || results[i] === '') continue;
-      const result = named.get(results[i]) ?? results[i];
-      if (!options.retype) checkReplacement(node, graph.values.get(output), draft.facts.types.get(result));
-      if (takeOverName(draft, first, made, result, output, graph.outputs)) named.set(result, output);
-      else uses.set(output, result);
-    }
-  }
-  if (!changed) return graph;
-  const { nodes, constants, facts } = draft;
-  const kept = keepOutputNames(graph, nodes, uses, facts.types);
-  return tidyGraph({ ...graph, nodes: kept, constants, values: facts.types });
-}
-
-/** Renames `result` to `output` where it was made for this node; false where it was there before, or may not have the name. */
-function takeOverName(
-  draft: Draft,
-  first: number,
-  made: ReadonlySet<string>,
-  result: string,
-  output: string,
-  graphOutputs: readonly string[],
-): boolean {
-  const tail = draft.nodes.slice(first);
-  const isConstant = made.has(result) && draft.constants.has(result);
-  if (isConstant ? graphOutputs.includes(output) : !tail.some((node) => node.outputs.includes(result))) return false;
-  const renamed = new Map([[result, output]]);
-  for (const [i, node] of tail.entries()) {
-    draft.nodes[first + i] = renameOutputs(renameInputs(node, renamed), (name) => renamed.get(name) ?? name);
-  }
-  moveKey(draft.facts.types, result, output);
-  moveKey(draft.facts.constants, result, output);
-  moveKey(draft.facts.dims, result, output);
-  moveKey(draft.constants, result, output);
-  return true;
-}
-
-function moveKey<T>(map: Map<string, T>, from: string, to: string): void {
-  const value = map.get(from);
-  if (value === undefined) return;
-  map.delete(from);
-  map.set(to, value);
-}
-
-function checkReplacement(node: Node, old: ValueType | undefined, type: ValueType | undefined): void {
-  if (!old || !type) throw new Bug('rewrite-value', `a replacement of ${nodeLabel(node)} is not a value`);
-  const open = !isStatic(old.shape) || !isStatic(type.shape);
-  if (old.dtype === type.dtype && (open ? old.shape.length === type.shape.length : shapesEqual(old.shape, type.shape)))
-    return;
-  throw new Bug('rewrite-type', `${nodeLabel(node)} gives ${printType(old)}, its replacement ${printType(type)}`);
 }

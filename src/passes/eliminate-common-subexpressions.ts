@@ -16,6 +16,7 @@ export function eliminateCommonSubexpressions(graph: Graph, { ops }: PassContext
   const uses = equalConstants(graph);
   const firsts = new Map<string, Node>();
   const edits = new Map<Node, readonly Node[]>();
+  const isOutput = (node: Node): boolean => node.outputs.some((name) => graph.outputs.includes(name));
   for (const node of graph.nodes) {
     const op = ops.get(node.op);
     if (!op || op.traits.impure) continue;
@@ -25,6 +26,8 @@ export function eliminateCommonSubexpressions(graph: Graph, { ops }: PassContext
       firsts.set(key, node);
       continue;
     }
+    // Of two graph outputs, one would have to be copied from the other.
+    if (isOutput(first) && isOutput(node)) continue;
     const kept = edits.get(first)?.[0] ?? first;
     edits.set(first, [{ ...kept, loc: mergeLocs(kept.loc, node.loc) }]);
     edits.set(node, []);

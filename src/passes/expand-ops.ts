@@ -4,7 +4,7 @@
  */
 import type { GraphBuilder } from '../graph/build.ts';
 import type { Graph, Loc } from '../graph/ir.ts';
-import { rewriteNodes } from '../graph/rewrite.ts';
+import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { PassContext } from './pass.ts';
 
 export const expandOps = (graph: Graph, { ops }: PassContext): Graph =>

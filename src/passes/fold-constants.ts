@@ -11,7 +11,7 @@ import { byteLength, type Tensor, type TensorType, type ValueType } from '../cor
 import type { GraphBuilder } from '../graph/build.ts';
 import { tensorOfDims } from '../graph/infer.ts';
 import type { Graph, Node } from '../graph/ir.ts';
-import { rewriteNodes } from '../graph/rewrite.ts';
+import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import type { Op } from '../ops/op.ts';
 import type { PassContext } from './pass.ts';

@@ -71,12 +71,6 @@ export const PASSES: readonly Pass[] = [
     after: ['fold-channel-affine', 'merge-views'],
     why: 'merging earlier would give values more readers, and folding into weights wants one; canonical nodes compare equal',
   },
-  {
-    name: 'eliminate-dead-code-late',
-    run: eliminateDeadCode,
-    after: ['fold-channel-affine', 'merge-views', 'eliminate-common-subexpressions'],
-    why: 'merging and folding leave the first of two nodes behind without readers',
-  },
 ];
 
 /** A repeating pass that still changes the graph after so many rounds does not end. */

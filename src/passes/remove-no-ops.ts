@@ -7,7 +7,8 @@
 import { shapesEqual } from '../core/shape.ts';
 import type { ValueType } from '../core/tensor.ts';
 import type { Graph } from '../graph/ir.ts';
-import { producersOf, rewriteNodes, usersOf } from '../graph/rewrite.ts';
+import { producersOf, usersOf } from '../graph/rewrite.ts';
+import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import type { Op } from '../ops/op.ts';
 import type { PassContext } from './pass.ts';

@@ -9,7 +9,7 @@ import { type DType, isFloat } from '../core/dtype.ts';
 import { fromNumbers, type Tensor, toNumbers, type ValueType } from '../core/tensor.ts';
 import { graphBuilder } from '../graph/build.ts';
 import type { Attrs, AttrValue, Graph, Node } from '../graph/ir.ts';
-import { freshNamesFor, producersOf, renameInputs } from '../graph/rewrite.ts';
+import { freshNamesFor, nodeUses, producersOf, removeUnread, renameInputs } from '../graph/rewrite.ts';
 import type { PassContext } from './pass.ts';
 
 const WIDE: DType = 'f32';
@@ -17,7 +17,7 @@ const CAST = 'Cast';
 
 export function widen(graph: Graph, { ops, computes, onWarning }: PassContext): Graph {
   const isNarrow = (dtype: DType): boolean => isFloat(dtype) && !computes.has(dtype);
-  const found = new Set([...graph.values.values()].map((type) => type.dtype).filter(isNarrow));
+  const found = narrowDTypes(graph, isNarrow);
   if (found.size === 0) return graph;
   if (found.has('f64')) onWarning(`graph "${graph.name}" computes in f64, the target does not: f32 is used instead`);
 
@@ -57,7 +57,21 @@ export function widen(graph: Graph, { ops, computes, onWarning }: PassContext): 
     }
     b.output(name);
   }
-  return b.finish();
+  return removeUnread(b.finish(), ops);
+}
+
+/** Narrow dtypes that nodes compute in; casts between the interface and wide values do not count, they are what widening leaves. */
+function narrowDTypes(graph: Graph, isNarrow: (dtype: DType) => boolean): ReadonlySet<DType> {
+  const narrow = (name: string): boolean => {
+    const type = graph.values.get(name);
+    return type !== undefined && isNarrow(type.dtype);
+  };
+  const isBoundary = ({ op, inputs: [from], outputs: [to] }: Node): boolean =>
+    op === CAST &&
+    ((narrow(from) && graph.inputs.includes(from) && !narrow(to)) ||
+      (narrow(to) && graph.outputs.includes(to) && !narrow(from)));
+  const touched = graph.nodes.flatMap((node) => (isBoundary(node) ? [] : [...nodeUses(node), ...node.outputs]));
+  return new Set(touched.filter(narrow).map((name) => (graph.values.get(name) as ValueType).dtype));
 }
 
 const widenTensor = (value: Tensor): Tensor => fromNumbers(WIDE, value.shape, toNumbers(value));
