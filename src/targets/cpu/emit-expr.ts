@@ -566,7 +566,7 @@ export class ExprEmitter {
   #prepareAddress(name: string, index: Expr, changing: ReadonlySet<string>): void {
     const { terms, constant } = this.#bindConstants(this.table.linear(index));
     const known = terms.filter(({ atom }) => !this.table.dependsOn(atom, changing) && !this.table.info(atom).guarded);
-    if (known.some(({ atom }) => this.varies(atom))) return;
+    if (known.some(({ atom }) => atom.kind !== 'axis' && this.varies(atom))) return;
     this.#addressSum(name, known, isMonotone(terms) && constant >= 0 ? 0 : constant);
   }
 

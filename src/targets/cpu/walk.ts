@@ -12,7 +12,9 @@ export function exprMapper(f: ExprMap): ExprMap {
   const go = (x: Expr): Expr => {
     const seen = done.get(x);
     if (seen) return seen;
-    const out = f(mapChildren(x, go));
+    const rebuilt = mapChildren(x, go);
+    // Folding may leave an operand in the node's place, which is mapped already.
+    const out = rebuilt.kind === x.kind ? f(rebuilt) : rebuilt;
     done.set(x, out);
     return out;
   };

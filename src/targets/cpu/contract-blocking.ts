@@ -1,0 +1,97 @@
+/**
+ * How a matrix product is cut: register tiles, panels of columns, blocks of rows that stay in cache, tiles for threads.
+ *
+ * A block of rows is small enough that what it reads of a stays in the second-level cache while all panels pass over it. Where
+ * that leaves too few tiles for threads, panels are shared out too, then smaller blocks of rows.
+ */
+import type { Axis } from '../../loop/ir.ts';
+import type { Params } from '../target.ts';
+import { type ContractPlan, extentOf } from './contract-plan.ts';
+import { ExprTable } from './linear.ts';
+
+export interface Blocking {
+  readonly width: number;
+  /** Rows of the register tile for a panel of so many columns. */
+  rowsOf(columns: number): number;
+  readonly panels: number;
+  /** Elements of all panels of one batch. */
+  readonly panelElements: number;
+  readonly mBlocks: number;
+  readonly rowsInBlock: number;
+  readonly nBlocks: number;
+  readonly panelsInBlock: number;
+  readonly tiles: number;
+  /** The k axis of the hot loop; undefined where the innermost one may leave its dim at each step. */
+  readonly run: Axis | undefined;
+}
+
+const LANES = 4;
+/** Registers of which one is the code generator's own. */
+const USABLE_REGISTERS = 15;
+/** Rows in a block are a multiple of every register tile's. */
+const ROW_STEP = 12;
+const BLOCK_BYTES = 192 * 1024;
+const ENOUGH_TILES = 16;
+/** Longest stretch of zeros that padded rows may read. */
+export const MAX_ZEROS = 8192;
+
+/** Largest tile whose accumulators and operands fit: rows + vectors + rows·vectors registers. */
+export function rowsFor(columns: number, most: number): number {
+  const vectors = Math.ceil(columns / LANES);
+  const fits = Math.max(1, Math.floor((USABLE_REGISTERS - vectors) / (vectors + 1)));
+  const rows = Math.min(fits, most);
+  return rows === 5 ? 4 : rows === 7 ? 6 : rows;
+}
+
+/** The hot loop's axis: the innermost, unless padding cuts it or the zeros for it would be long. */
+export function runAxis(plan: ContractPlan): Axis | undefined {
+  const last = plan.k.at(-1);
+  if (!last || !plan.a.guard) return last;
+  const table = new ExprTable();
+  const stride = table.strideAlong(plan.a.index, last.name) ?? 0;
+  const isCut = table.info(plan.a.guard).free.has(last.name);
+  return isCut || stride < 0 || stride * last.extent > MAX_ZEROS ? undefined : last;
+}
+
+/** Zeros that rows outside read in one run of k. */
+export function zerosFor(plan: ContractPlan): number {
+  if (!plan.a.guard) return 0;
+  const run = runAxis(plan);
+  if (!run) return 1;
+  const stride = new ExprTable().strideAlong(plan.a.index, run.name) ?? 0;
+  return (run.extent - 1) * stride + 1;
+}
+
+export function blockContract(plan: ContractPlan, params: Params): Blocking {
+  const m = extentOf(plan.m);
+  const n = extentOf(plan.n);
+  const k = extentOf(plan.k);
+  const { width } = params;
+  const panels = Math.ceil(n / width);
+  const taps = plan.a.guard ? extentOf(plan.k.slice(0, -1)) : 1;
+  const rowBytes = (k / taps) * 4;
+  const inCache = Math.max(ROW_STEP, Math.floor(BLOCK_BYTES / rowBytes));
+  let mBlocks = Math.ceil(m / inCache);
+  const batches = extentOf(plan.batch);
+  if (batches * mBlocks * panels < ENOUGH_TILES) {
+    const wanted = Math.ceil(ENOUGH_TILES / (batches * panels));
+    mBlocks = Math.max(mBlocks, Math.min(wanted, Math.ceil(m / (2 * ROW_STEP))));
+  }
+  const rowsInBlock = Math.ceil(Math.ceil(m / mBlocks) / ROW_STEP) * ROW_STEP;
+  mBlocks = Math.ceil(m / rowsInBlock);
+  const wantedN = Math.min(panels, Math.ceil(ENOUGH_TILES / (batches * mBlocks)));
+  const panelsInBlock = Math.ceil(panels / wantedN);
+  const nBlocks = Math.ceil(panels / panelsInBlock);
+  return {
+    width,
+    rowsOf: (columns) => rowsFor(columns, params.rows),
+    panels,
+    panelElements: panels * k * width,
+    mBlocks,
+    rowsInBlock,
+    nBlocks,
+    panelsInBlock,
+    tiles: batches * mBlocks * nBlocks,
+    run: runAxis(plan),
+  };
+}

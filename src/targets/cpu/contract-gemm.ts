@@ -1,0 +1,415 @@
+/**
+ * Contracts as matrix products: register tiles of `rows` × `vectors` accumulators, b in panels of `width` columns.
+ *
+ *     for panel of n:  for tile of m:  acc = 0
+ *                                      for outer k (taps of a window …):  row pointers, or zeros where a row is outside
+ *                                        for run of k:  acc[r][v] += a[row r][k] · b[panel][k][v]
+ *                                      epilogue(acc)
+ *
+ * a is read by splats through one pointer a row, so any layout of it will do; rows that lie a constant distance apart share one
+ * pointer and differ in the immediate. b is a packed constant (`panels`) or any operand that is contiguous along n (`direct`).
+ * Tiles are as large as the registers hold with all operands of one k step live: V8 schedules a block's loads before its
+ * arithmetic, so unrolling k only spills. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
+ */
+import * as e from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import type { Asm, Reg } from './asm.ts';
+import type { Blocking } from './contract-blocking.ts';
+import type { ContractPlan } from './contract-plan.ts';
+import { extentOf } from './contract-plan.ts';
+import { ExprEmitter } from './emit-expr.ts';
+import { laneScore } from './lanes.ts';
+import { exprMapper, localKey, mapStmts } from './walk.ts';
+
+/** Where b comes from: packed panels, or its own buffer, contiguous along n. */
+export type PanelSource = { readonly kind: 'packed' } | { readonly kind: 'direct' };
+
+export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource): void {
+  new GemmEmitter(asm, kernel, plan, blocking, source).run();
+}
+
+/** A register tile: its rows and columns, and the code that differs by its size. */
+interface TileShape {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** The coordinates of a tile's rows: expressions of m axes by row. */
+interface Rows {
+  /** a's index and guard, and the epilogue, of each row. */
+  readonly index: readonly Expr[];
+  readonly guard: readonly (Expr | undefined)[];
+  readonly epilogue: readonly (readonly Stmt[])[];
+}
+
+class GemmEmitter {
+  readonly #asm: Asm;
+  readonly #exprs: ExprEmitter;
+  readonly #plan: ContractPlan;
+  readonly #blocking: Blocking;
+  readonly #source: PanelSource;
+  readonly #n: Axis;
+  readonly #m: number;
+  /** k axes of the outer loops, and the one of the hot loop. */
+  readonly #outerK: readonly Axis[];
+  readonly #run: Axis | undefined;
+  readonly #epilogueInLanes: boolean;
+  /** Address of zeros behind the packed panels. */
+  #zeros: Reg | undefined;
+
+  constructor(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource) {
+    this.#asm = asm;
+    this.#exprs = new ExprEmitter(asm, kernel);
+    this.#plan = plan;
+    this.#blocking = blocking;
+    this.#source = source;
+    this.#n = plan.n[0];
+    this.#m = extentOf(plan.m);
+    this.#run = blocking.run;
+    this.#outerK = plan.k.filter((axis) => axis !== blocking.run);
+    const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
+    const accIsVector: Stmt = {
+      kind: 'let',
+      local: 'acc',
+      dtype: 'f32',
+      value: e.cast('f32', e.axis(this.#n.name)),
+    };
+    this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], this.#n.name) !== undefined;
+  }
+
+  /** tile = (batch·mBlocks + m block)·nBlocks + n block. */
+  run(): void {
+    const asm = this.#asm;
+    const [begin, end] = asm.params;
+    const { mBlocks, nBlocks } = this.#blocking;
+    if (this.#source.kind === 'packed' && this.#plan.a.guard) {
+      const bytes = asm.const('i32', this.#blocking.panelElements * extentOf(this.#plan.batch) * 4);
+      this.#zeros = asm.address(this.#bufferOf(this.#plan.b.buffer), bytes, 1);
+    }
+    asm.loop(begin, end, 1, (tile) =>
+      this.#exprs.scope(() => {
+        const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', nBlocks)]);
+        const rest = nBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', nBlocks)]);
+        const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', mBlocks)]);
+        const batch = mBlocks === 1 ? rest : asm.op('div_u', [rest, asm.const('i32', mBlocks)]);
+        this.#bindPosition(this.#plan.batch, batch);
+        this.#block(batch, mBlock, nBlock);
+      }),
+    );
+  }
+
+  #bufferOf(name: string): Reg {
+    return this.#exprs.address(name, e.index(0)).base;
+  }
+
+  /** Coordinates of a flat position. */
+  #bindPosition(axes: readonly Axis[], position: Reg): void {
+    const coords = this.#split(axes, position);
+    axes.forEach((axis, i) => {
+      this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+    });
+  }
+
+  #split(axes: readonly Axis[], position: Reg): Reg[] {
+    const coords: Reg[] = [];
+    let rest = position;
+    for (let i = axes.length - 1; i > 0; i--) {
+      const extent = this.#asm.const('i32', axes[i].extent);
+      coords.unshift(this.#asm.op('rem_u', [rest, extent]));
+      rest = this.#asm.op('div_u', [rest, extent]);
+    }
+    if (axes.length > 0) coords.unshift(rest);
+    return coords;
+  }
+
+  #block(batch: Reg, mBlock: Reg, nBlock: Reg): void {
+    const asm = this.#asm;
+    const { width, panels, panelsInBlock, rowsInBlock } = this.#blocking;
+    const k = extentOf(this.#plan.k);
+    const c = (value: number) => asm.const('i32', value);
+    const mFrom = asm.op('mul', [mBlock, c(rowsInBlock)]);
+    const mTo = asm.op('min', [asm.op('add', [mFrom, c(rowsInBlock)]), c(this.#m)]);
+    const firstPanel = asm.op('mul', [nBlock, c(panelsInBlock)]);
+    const lastPanel = asm.op('add', [firstPanel, c(panelsInBlock)]);
+    const full = Math.floor(this.#n.extent / width);
+    const panelBytes = k * width * 4;
+    const ofBatch = asm.op('mul', [batch, c(panels)]);
+    const panelAt = (panel: Reg): Reg =>
+      asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
+    if (full > 0) {
+      asm.loop(firstPanel, asm.op('min', [lastPanel, c(full)]), 1, (panel) =>
+        this.#exprs.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo)),
+      );
+    }
+    const tail = this.#n.extent - full * width;
+    if (tail === 0) return;
+    asm.if(asm.op('ge', [lastPanel, c(panels)]), () =>
+      this.#exprs.scope(() => this.#panel(c(full), panelAt(c(full)), tail, mFrom, mTo)),
+    );
+  }
+
+  /** All rows of the block against one panel of `columns` columns. */
+  #panel(panel: Reg, packed: Reg, columns: number, mFrom: Reg, mTo: Reg): void {
+    const asm = this.#asm;
+    const first = asm.op('mul', [panel, asm.const('i32', this.#blocking.width)]);
+    this.#exprs.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
+    const rows = this.#blocking.rowsOf(columns);
+    const whole = Math.floor(this.#m / rows) * rows;
+    const rest = this.#m - whole;
+    if (whole > 0) {
+      const to = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
+      this.#rowLoop({ rows, columns }, packed, mFrom, to);
+    }
+    if (rest === 0) return;
+    asm.if(asm.op('eq', [mTo, asm.const('i32', this.#m)]), () =>
+      this.#exprs.scope(() => {
+        const from = asm.const('i32', whole);
+        this.#rowLoop({ rows: rest, columns }, packed, from, asm.const('i32', this.#m));
+      }),
+    );
+  }
+
+  /** Tiles of shape.rows rows over [from, to). With several m axes the coordinates of the next row are kept by carrying. */
+  #rowLoop(shape: TileShape, packed: Reg, from: Reg, to: Reg): void {
+    const asm = this.#asm;
+    const axes = this.#plan.m;
+    const inner = axes.at(-1);
+    const isAligned = axes.length > 1 && inner !== undefined && inner.extent % shape.rows === 0;
+    if (axes.length <= 1 || isAligned) {
+      const next = axes.length > 1 ? this.#split(axes, from).map((x) => this.#copy(x)) : [];
+      const stepped = asm.const('i32', shape.rows);
+      asm.loop(from, to, shape.rows, (m) =>
+        this.#exprs.scope(() => {
+          const coords = axes.length > 1 ? next : [m];
+          axes.forEach((axis, i) => {
+            this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+          });
+          this.#tile(shape, packed, this.#rowsAlong(shape.rows));
+          if (axes.length > 1) this.#advance(axes, next, stepped, next);
+        }),
+      );
+      return;
+    }
+    const next = this.#split(axes, from).map((x) => this.#copy(x));
+    const one = asm.const('i32', 1);
+    asm.loop(from, to, shape.rows, () =>
+      this.#exprs.scope(() => {
+        for (let row = 0; row < shape.rows; row++) {
+          axes.forEach((axis, i) => {
+            this.#exprs.bind(rowAxis(axis, row), { kind: 'register', reg: this.#copy(next[i]) });
+          });
+          this.#advance(axes, next, one, next);
+        }
+        this.#tile(shape, packed, this.#rowsApart(shape.rows));
+      }),
+    );
+  }
+
+  #copy(x: Reg): Reg {
+    const out = this.#asm.reg('i32');
+    this.#asm.move(out, x);
+    return out;
+  }
+
+  /** coords + step along the innermost axis, carried outward; a carry leaves 0 behind, so step must divide the extent or be 1. */
+  #advance(axes: readonly Axis[], coords: readonly Reg[], step: Reg, into: readonly Reg[]): void {
+    const asm = this.#asm;
+    let increment = step;
+    for (let i = axes.length - 1; i >= 0; i--) {
+      const sum = asm.op('add', [coords[i], increment]);
+      if (i === 0) {
+        asm.move(into[0], sum);
+        return;
+      }
+      const carry = asm.op('ge', [sum, asm.const('i32', axes[i].extent)]);
+      asm.select(carry, asm.const('i32', 0), sum, into[i]);
+      increment = carry;
+    }
+  }
+
+  /** Rows one behind the other along the innermost m axis: row r is that axis plus r. */
+  #rowsAlong(rows: number): Rows {
+    const inner = this.#plan.m.at(-1);
+    return this.#rows(rows, (x, row) =>
+      x.kind === 'axis' && x.name === inner?.name && row > 0 ? e.add(x, e.index(row)) : x,
+    );
+  }
+
+  /** Rows anywhere: each has m axes of its own. */
+  #rowsApart(rows: number): Rows {
+    const names = new Map(this.#plan.m.map((axis) => [axis.name, axis]));
+    return this.#rows(rows, (x, row) => {
+      const axis = x.kind === 'axis' ? names.get(x.name) : undefined;
+      return axis ? e.axis(rowAxis(axis, row)) : x;
+    });
+  }
+
+  #rows(count: number, replace: (x: Expr, row: number) => Expr): Rows {
+    const { a, epilogue } = this.#plan;
+    const mappers = Array.from({ length: count }, (_, row) => exprMapper((x) => replace(x, row)));
+    return {
+      index: mappers.map((map) => map(a.index)),
+      guard: mappers.map((map) => a.guard && map(a.guard)),
+      epilogue: mappers.map((map) => mapStmts(epilogue, map)),
+    };
+  }
+
+  #tile(shape: TileShape, packed: Reg, rows: Rows): void {
+    const asm = this.#asm;
+    const vectors = Math.ceil(shape.columns / asm.lanes);
+    const zero = asm.const('vf32', 0);
+    const acc = Array.from({ length: shape.rows }, () =>
+      Array.from({ length: vectors }, () => {
+        const reg = asm.reg('vf32');
+        asm.move(reg, zero);
+        return reg;
+      }),
+    );
+    const b = asm.reg('ptr');
+    asm.move(b, packed);
+    this.#outerLoops(this.#outerK, rows, shape, b, acc);
+    this.#finish(shape, rows, acc);
+  }
+
+  /** Loops over taps and whatever else of k is not the hot loop; what they do not change is computed before them. */
+  #outerLoops(axes: readonly Axis[], rows: Rows, shape: TileShape, b: Reg, acc: readonly (readonly Reg[])[]): void {
+    const asm = this.#asm;
+    const names = [...axes, ...(this.#run ? [this.#run] : [])].map((a) => a.name);
+    this.#exprs.prepare(this.#reads(rows), names);
+    if (axes.length === 0) {
+      this.#hotLoop(rows, shape, b, acc);
+      return;
+    }
+    asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
+      this.#exprs.scope(() => {
+        this.#exprs.bind(axes[0].name, { kind: 'register', reg: i });
+        this.#outerLoops(axes.slice(1), rows, shape, b, acc);
+      }),
+    );
+  }
+
+  /** Statements that read what a step of k reads: for prepare. */
+  #reads(rows: Rows): Stmt[] {
+    const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
+    const reads = rows.index.flatMap((index, row) => {
+      const element = e.load(this.#plan.a.buffer, 'f32', index);
+      const guard = rows.guard[row];
+      return guard ? [read(guard), read(e.select(guard, element, e.constant('f32', 0)))] : [read(element)];
+    });
+    if (this.#source.kind === 'direct') reads.push(read(e.load(this.#plan.b.buffer, 'f32', this.#plan.b.index)));
+    return reads;
+  }
+
+  /** The innermost k axis: one splat a row, one load a vector of b, rows × vectors multiply-adds. */
+  #hotLoop(rows: Rows, shape: TileShape, packed: Reg, acc: readonly (readonly Reg[])[]): void {
+    const asm = this.#asm;
+    const run = this.#run;
+    if (run) this.#exprs.bind(run.name, { kind: 'constant', value: 0 });
+    const moving = new Map<number, Reg>();
+    const pointers = rows.index.map((index, row) => {
+      const { base, byteOffset } = this.#rowAddress(index, rows.guard[row]);
+      const pointer = moving.get(base.id) ?? this.#pointer(base);
+      moving.set(base.id, pointer);
+      return { pointer, byteOffset };
+    });
+    const direct = this.#source.kind === 'direct' ? this.#directPanel() : undefined;
+    const b = direct?.pointer ?? packed;
+    const bBytes = direct?.stepBytes ?? this.#blocking.width * 4;
+    const bOffset = direct?.byteOffset ?? 0;
+    const step = () => {
+      const splats = pointers.map(({ pointer, byteOffset }) => asm.load('splatf32', pointer, byteOffset));
+      acc[0].forEach((_, v) => {
+        const column = v * asm.lanes;
+        const width = direct ? Math.min(asm.lanes, shape.columns - column) : asm.lanes;
+        const vector = this.#loadPart(b, bOffset + column * 4, width);
+        splats.forEach((splat, row) => {
+          asm.fma(acc[row][v], splat, vector);
+        });
+      });
+      const aBytes = run ? (this.#exprs.table.strideAlong(this.#plan.a.index, run.name) ?? 0) * 4 : 0;
+      if (run && aBytes !== 0) for (const p of moving.values()) this.#bump(p, aBytes);
+      if (bBytes !== 0) this.#bump(b, bBytes);
+    };
+    if (!run || run.extent === 1) step();
+    else asm.loop(asm.const('i32', 0), asm.const('i32', run.extent), 1, () => this.#exprs.scope(step));
+  }
+
+  #bump(pointer: Reg, bytes: number): void {
+    this.#asm.op('add', [pointer, this.#asm.const('ptr', bytes)], pointer);
+  }
+
+  #pointer(from: Reg): Reg {
+    const out = this.#asm.reg('ptr');
+    this.#asm.move(out, from);
+    return out;
+  }
+
+  #rowAddress(index: Expr, guard: Expr | undefined): { base: Reg; byteOffset: number } {
+    const { asm } = this.#exprs;
+    const address = this.#exprs.address(this.#plan.a.buffer, index);
+    if (!guard || !this.#zeros) return address;
+    const base =
+      address.byteOffset === 0 ? address.base : asm.address(address.base, asm.const('i32', address.byteOffset), 1);
+    return { base: asm.select(this.#exprs.value(guard), base, this.#zeros), byteOffset: 0 };
+  }
+
+  #directPanel() {
+    const { b } = this.#plan;
+    const { base, byteOffset } = this.#exprs.address(b.buffer, b.index);
+    const stepBytes = this.#run ? (this.#exprs.table.strideAlong(b.index, this.#run.name) ?? 0) * 4 : 0;
+    return { pointer: this.#pointer(base), byteOffset, stepBytes };
+  }
+
+  /** The first `count` lanes from memory, without touching what lies behind them. */
+  #loadPart(base: Reg, byteOffset: number, count: number): Reg {
+    const asm = this.#asm;
+    if (count === asm.lanes) return asm.load('vf32', base, byteOffset);
+    let out = asm.const('vf32', 0);
+    for (let lane = 0; lane < count; lane++) {
+      out = asm.insert(out, lane, asm.load('f32', base, byteOffset + lane * 4));
+    }
+    return out;
+  }
+
+  /** The epilogue of each row, on vectors where it allows, element by element where it does not and behind the last full vector. */
+  #finish(shape: TileShape, rows: Rows, acc: readonly (readonly Reg[])[]): void {
+    const { lanes } = this.#asm;
+    acc.forEach((vectors, row) => {
+      vectors.forEach((sum, v) => {
+        const count = Math.min(lanes, shape.columns - v * lanes);
+        this.#exprs.shift(this.#n.name, v * lanes);
+        if (count === lanes && this.#epilogueInLanes) {
+          this.#exprs.bind(localKey('acc'), { kind: 'register', reg: sum });
+          this.#statements(rows.epilogue[row]);
+        } else this.#finishLanes(rows.epilogue[row], sum, v * lanes, count);
+      });
+    });
+    this.#exprs.shift(this.#n.name, 0);
+  }
+
+  #finishLanes(epilogue: readonly Stmt[], sum: Reg, column: number, count: number): void {
+    const asm = this.#asm;
+    const binding = this.#exprs.binding(this.#n.name);
+    if (binding?.kind !== 'lanes') return;
+    const saved = this.#exprs.save([this.#n.name]);
+    for (let lane = 0; lane < count; lane++) {
+      const at = asm.op('add', [binding.base, asm.const('i32', column + lane)]);
+      this.#exprs.bind(this.#n.name, { kind: 'register', reg: at });
+      this.#exprs.bind(localKey('acc'), { kind: 'register', reg: asm.extract(sum, lane) });
+      this.#statements(epilogue);
+    }
+    this.#exprs.restore(saved);
+  }
+
+  #statements(body: readonly Stmt[]): void {
+    for (const s of body) {
+      if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
+      else if (s.kind === 'let') {
+        const reg = this.#exprs.value(s.value);
+        this.#exprs.bind(localKey(s.local), { kind: 'register', reg });
+      }
+    }
+  }
+}
+
+const rowAxis = (axis: Axis, row: number): string => `${axis.name} of row ${row}`;

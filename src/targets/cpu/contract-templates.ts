@@ -1,0 +1,102 @@
+/**
+ * The matrix-product templates: `panels` for a constant b, packed; `direct` for a b that is contiguous along n where it lies.
+ *
+ * Cost: the multiply-adds of all register tiles, full or not, each k step bound by two arithmetic instructions and two loads a cycle
+ * and by the latency of its accumulators; then what must come from memory.
+ */
+import { Bug } from '../../core/errors.ts';
+import type { Packing } from '../../engine/engine.ts';
+import type { Kernel } from '../../loop/ir.ts';
+import type { Params } from '../target.ts';
+import { blockContract, rowsFor, runAxis, zerosFor } from './contract-blocking.ts';
+import { emitGemm } from './contract-gemm.ts';
+import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { ExprTable } from './linear.ts';
+import type { CpuTemplate } from './template.ts';
+
+const LANES = 4;
+const NS_PER_CYCLE = 0.3;
+const FMA_LATENCY = 4;
+const BYTES_PER_NS = 10;
+/** Cycles to enter and leave a register tile, and to start a run of k. */
+const TILE_CYCLES = 24;
+const RUN_CYCLES = 10;
+
+const ROWS: readonly Params[] = [
+  { rows: 2, width: 16 },
+  { rows: 3, width: 12 },
+  { rows: 4, width: 8 },
+];
+
+function planOf(kernel: Kernel): ContractPlan {
+  const plan = planContract(kernel);
+  if (!plan) throw new Bug('cpu-plan', `kernel ${kernel.name} has no plan as a contract`);
+  return plan;
+}
+
+function predictNs(kernel: Kernel, params: Params): number {
+  const plan = planOf(kernel);
+  const m = extentOf(plan.m);
+  const n = extentOf(plan.n);
+  const k = extentOf(plan.k);
+  const run = runAxis(plan)?.extent ?? 1;
+  const panelCycles = (columns: number): number => {
+    const rows = rowsFor(columns, params.rows);
+    const vectors = Math.ceil(columns / LANES);
+    const tile = (r: number): number => {
+      const step = Math.max((r * vectors) / 2, (r + vectors) / 2, FMA_LATENCY) + 0.3;
+      return k * step + (k / run) * (RUN_CYCLES + (plan.a.guard ? 4 * r : 0)) + TILE_CYCLES + r * vectors * 2;
+    };
+    return Math.floor(m / rows) * tile(rows) + (m % rows === 0 ? 0 : tile(m % rows));
+  };
+  const full = Math.floor(n / params.width);
+  const tail = n - full * params.width;
+  const cycles = full * panelCycles(params.width) + (tail > 0 ? panelCycles(tail) : 0);
+  const bytes = kernel.buffers.reduce((sum, b) => sum + b.elements * 4, 0);
+  return Math.max(extentOf(plan.batch) * cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS);
+}
+
+const tiles = (kernel: Kernel, params: Params): number => blockContract(planOf(kernel), params).tiles;
+
+export const panels: CpuTemplate = {
+  name: 'panels',
+  form: 'contract',
+  candidates: (kernel, facts) => {
+    const plan = planContract(kernel);
+    return plan && plan.n.length === 1 && facts.constant.has(plan.b.buffer) ? ROWS : [];
+  },
+  predictNs,
+  tiles,
+  packing: (kernel, { width }) => {
+    const plan = planOf(kernel);
+    const packing: Packing = {
+      kind: 'panels',
+      width,
+      batch: extentOf(plan.batch),
+      k: extentOf(plan.k),
+      n: extentOf(plan.n),
+      ...(plan.a.guard && { zeros: zerosFor(plan) }),
+    };
+    return new Map([[plan.b.buffer, packing]]);
+  },
+  emit: (asm, kernel, params) => {
+    const plan = planOf(kernel);
+    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'packed' });
+  },
+};
+
+export const direct: CpuTemplate = {
+  name: 'direct',
+  form: 'contract',
+  candidates: (kernel) => {
+    const plan = planContract(kernel);
+    if (plan?.n.length !== 1 || plan.a.guard) return [];
+    return new ExprTable().strideAlong(plan.b.index, plan.n[0].name) === 1 ? ROWS : [];
+  },
+  predictNs: (kernel, params) => predictNs(kernel, params) * 1.1,
+  tiles,
+  emit: (asm, kernel, params) => {
+    const plan = planOf(kernel);
+    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'direct' });
+  },
+};

@@ -1,0 +1,150 @@
+/**
+ * Every CPU template against evalKernel: each legal tactic of generated kernels, with and without relaxed SIMD, the tiles cut into
+ * random ranges. Outputs are poisoned before and gaps between buffers must keep their poison.
+ *
+ * Tolerance: kernels sum in f32 in another order than eval, so errors are bounded by k·2^-24 of the sum of magnitudes; inputs are in
+ * [-1, 1], so 1e-6·(k + 1) of an absolute bound is several times that.
+ */
+import v8 from 'node:v8';
+import { describe, expect, it } from 'vitest';
+import type { TypedArray } from '../src/core/dtype.ts';
+import { DTYPES } from '../src/core/dtype.ts';
+import { evalKernel } from '../src/loop/eval.ts';
+import type { Kernel } from '../src/loop/ir.ts';
+import { packPanels, unpackPanels } from '../src/targets/cpu/packing.ts';
+import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
+import { random, randomArray } from './random-kernel.ts';
+import { type ConvSpec, convKernel, type GemmSpec, gemmKernel } from './support/contract-kernels.ts';
+import { loadKernel, relaxedSimd } from './support/kernel-runner.ts';
+
+v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
+const SEED = 20240;
+const MODES = relaxedSimd() ? [false, true] : [false];
+
+function uniform(seed: number, elements: number): Float32Array {
+  const rnd = random(seed);
+  return Float32Array.from({ length: elements }, () => rnd.next() * 2 - 1);
+}
+
+function summedElements(kernel: Kernel): number {
+  const { form } = kernel;
+  return form.kind === 'contract' ? form.axes.reduce((n, a) => (a.role === 'k' ? n * a.extent : n), 1) : 64;
+}
+
+/** Runs every legal tactic and compares all outputs with eval. Returns how many tactics ran. */
+function checkKernel(kernel: Kernel, seed: number, inputs: ReadonlyMap<string, TypedArray>): number {
+  const expected = new Map(inputs);
+  for (const b of kernel.buffers) if (b.role === 'out') expected.set(b.name, new DTYPES[b.dtype].array(b.elements));
+  evalKernel(kernel, expected);
+  const constant = new Set(['w']);
+  let ran = 0;
+  for (const template of CPU_TEMPLATES) {
+    if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
+    for (const params of template.candidates(kernel, { constant }, [])) {
+      const packed = new Map(inputs);
+      for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
+        const data = inputs.get(name) as Float32Array;
+        const panels = packPanels(data, kernel, packing);
+        expect(unpackPanels(panels, kernel, packing, data.length)).toEqual(data);
+        packed.set(name, panels);
+      }
+      for (const relaxed of MODES) {
+        const loaded = loadKernel(kernel, { template: template.name, params }, packed, relaxed);
+        const tiles = template.tiles(kernel, params);
+        const rnd = random(seed);
+        for (let from = 0; from < tiles; ) {
+          const to = Math.min(tiles, from + 1 + rnd.below(Math.max(1, tiles)));
+          loaded.run(from, to);
+          from = to;
+        }
+        loaded.run(tiles, tiles);
+        const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} relaxed ${relaxed}, seed ${seed}`;
+        for (const b of kernel.buffers) {
+          if (b.role !== 'out') continue;
+          const [want, got] = [expected.get(b.name) as Float32Array, loaded.data.get(b.name) as Float32Array];
+          const bound = 1e-6 * (summedElements(kernel) + 1);
+          for (let i = 0; i < b.elements; i++) {
+            if (!(Math.abs(want[i] - got[i]) <= bound + 1e-6 * Math.abs(want[i])) && !Object.is(want[i], got[i])) {
+              expect.fail(`${label}: ${b.name}[${i}] is ${got[i]}, expected ${want[i]}`);
+            }
+          }
+        }
+        expect(loaded.damagedGaps(), label).toEqual([]);
+        ran++;
+      }
+    }
+  }
+  return ran;
+}
+
+const inputsOf = (kernel: Kernel, seed: number): Map<string, TypedArray> =>
+  new Map(
+    kernel.buffers
+      .filter((b) => b.role === 'in')
+      .map((b, i) => [
+        b.name,
+        b.dtype === 'f32' ? uniform(seed + i, b.elements) : randomArray(random(seed + i), b.dtype, b.elements),
+      ]),
+  );
+
+describe('convolutions', () => {
+  const rnd = random(SEED);
+  const specs: ConvSpec[] = [
+    { size: [7, 7], ic: 64, oc: 16, kernel: [1, 1] },
+    { size: [8, 8], ic: 16, oc: 16, kernel: [3, 3], pad: 1, epilogue: 'bias-residual-relu' },
+    { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, epilogue: 'bias-relu' },
+    { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', epilogue: 'bias-relu' },
+    { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', outLayout: 'nhwc' },
+    { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, epilogue: 'bias-clip' },
+    { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, layout: 'nchw', epilogue: 'bias-clip' },
+    { size: [1, 1], ic: 1, oc: 1, kernel: [1, 1] },
+    { size: [0, 4], ic: 2, oc: 2, kernel: [1, 1] },
+  ];
+  for (let i = 0; i < 60; i++) {
+    const group = rnd.pick([1, 1, 1, 2, 3]);
+    const kernel = rnd.pick([
+      [1, 1],
+      [3, 3],
+      [3, 1],
+      [2, 5],
+    ] as const);
+    specs.push({
+      batch: rnd.pick([1, 1, 2]),
+      size: [kernel[0] * 2 + rnd.below(9), kernel[1] * 2 + rnd.below(9)],
+      ic: group * rnd.pick([1, 3, 4, 7, 8]),
+      oc: group * rnd.pick([1, 2, 5, 8, 12, 16, 17, 31]),
+      kernel,
+      stride: rnd.pick([1, 1, 2, 3]),
+      pad: rnd.pick([0, 0, 1, 2]),
+      dilation: rnd.pick([1, 1, 2]),
+      group,
+      layout: rnd.pick(['nhwc', 'nhwc', 'nchw'] as const),
+      epilogue: rnd.pick(['none', 'bias', 'bias-relu', 'bias-residual-relu', 'bias-clip'] as const),
+    });
+  }
+  it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
+    const kernel = convKernel(spec);
+    expect(checkKernel(kernel, seed, inputsOf(kernel, seed))).toBeGreaterThan(0);
+  });
+});
+
+describe('matrix products', () => {
+  const rnd = random(SEED + 1);
+  const specs: GemmSpec[] = [];
+  for (let i = 0; i < 40; i++) {
+    const sizes = [1, 1, 2, 3, 5, 7, 13, 16, 33, 64];
+    specs.push({
+      batch: rnd.pick([1, 1, 2, 3]),
+      m: rnd.pick(sizes),
+      n: rnd.pick(sizes),
+      k: rnd.pick(sizes),
+      transA: rnd.below(3) === 0,
+      transB: rnd.below(2) === 0,
+      epilogue: rnd.pick(['none', 'bias', 'bias-residual-relu'] as const),
+    });
+  }
+  it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
+    const kernel = gemmKernel(spec);
+    expect(checkKernel(kernel, seed, inputsOf(kernel, seed))).toBeGreaterThan(0);
+  });
+});

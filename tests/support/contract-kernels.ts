@@ -1,0 +1,177 @@
+/**
+ * Kernels of convolutions and matrix products as lowering makes them, for tests and benchmarks: form, strides, epilogue.
+ */
+
+import { contractKernel } from '../../src/loop/contract.ts';
+import * as e from '../../src/loop/expr.ts';
+import type { AccessDim, Affine, Axis, Buffer, Contract, Expr, Kernel, Stmt } from '../../src/loop/ir.ts';
+
+export type Epilogue = 'none' | 'bias' | 'bias-relu' | 'bias-residual-relu' | 'bias-clip';
+
+export interface ConvSpec {
+  readonly batch?: number;
+  readonly size: readonly [number, number];
+  readonly ic: number;
+  readonly oc: number;
+  readonly kernel: readonly [number, number];
+  readonly stride?: number;
+  readonly pad?: number;
+  readonly dilation?: number;
+  readonly group?: number;
+  readonly layout?: 'nhwc' | 'nchw';
+  /** Layout of the output where it differs. */
+  readonly outLayout?: 'nhwc' | 'nchw';
+  readonly epilogue?: Epilogue;
+}
+
+type Role = 'batch' | 'm' | 'n' | 'k';
+const sum = (constant: number, ...terms: (readonly [Axis, number])[]): Affine => ({
+  terms: terms.filter(([, coef]) => coef !== 0).map(([a, coef]) => ({ axis: a.name, coef })),
+  constant,
+});
+const exprOf = (a: Affine): Expr =>
+  a.terms.reduce((x, t) => e.add(x, e.mul(e.axis(t.axis), e.index(t.coef))), e.index(a.constant));
+
+const strides = (
+  layout: 'nhwc' | 'nchw',
+  [c, h, w]: readonly number[],
+): { n: number; c: number; h: number; w: number } =>
+  layout === 'nhwc' ? { n: h * w * c, h: w * c, w: c, c: 1 } : { n: c * h * w, c: h * w, h: w, w: 1 };
+
+export const outputSize = (s: ConvSpec): [number, number] => {
+  const at = (i: 0 | 1) =>
+    Math.floor((s.size[i] + 2 * (s.pad ?? 0) - (s.dilation ?? 1) * (s.kernel[i] - 1) - 1) / (s.stride ?? 1)) + 1;
+  return [at(0), at(1)];
+};
+
+export function convKernel(spec: ConvSpec): Kernel {
+  const { batch = 1, ic, oc, stride = 1, pad = 0, dilation = 1, group = 1, layout = 'nhwc' } = spec;
+  const [h, w] = spec.size;
+  const [oh, ow] = outputSize(spec);
+  const [icg, ocg] = [ic / group, oc / group];
+  const axis = (name: string, extent: number) => ({ name, extent });
+  const [n, y, x] = [axis('n', batch), axis('oh', oh), axis('ow', ow)];
+  const [g, o] = [axis('g', group), axis('oc', ocg)];
+  const [kh, kw, c] = [axis('kh', spec.kernel[0]), axis('kw', spec.kernel[1]), axis('ic', icg)];
+  const inStride = strides(layout, [ic, h, w]);
+  const outStride = strides(spec.outLayout ?? layout, [oc, oh, ow]);
+  const dim = (at: Affine, extent: number, s: number, padded = false): AccessDim => ({ at, extent, stride: s, padded });
+  const out = sum(0, [n, outStride.n], [y, outStride.h], [x, outStride.w], [g, ocg * outStride.c], [o, outStride.c]);
+  const channel = sum(0, [g, ocg], [o, 1]);
+  const roles: readonly (readonly [Axis, Role])[] =
+    (spec.outLayout ?? layout) === 'nhwc'
+      ? [
+          [n, 'm'],
+          [y, 'm'],
+          [x, 'm'],
+          [g, 'batch'],
+          [o, 'n'],
+        ]
+      : [
+          [n, 'm'],
+          [g, 'batch'],
+          [o, 'n'],
+          [y, 'm'],
+          [x, 'm'],
+        ];
+  const form: Contract = {
+    kind: 'contract',
+    axes: [...roles, [kh, 'k'] as const, [kw, 'k'] as const, [c, 'k'] as const].map(([a, role]) => ({ ...a, role })),
+    a: {
+      buffer: 'x',
+      dims: [
+        dim(sum(0, [n, 1]), batch, inStride.n),
+        dim(sum(0, [g, icg], [c, 1]), ic, inStride.c),
+        dim(sum(-pad, [y, stride], [kh, dilation]), h, inStride.h, pad > 0),
+        dim(sum(-pad, [x, stride], [kw, dilation]), w, inStride.w, pad > 0),
+      ],
+    },
+    b: {
+      buffer: 'w',
+      dims: [
+        dim(channel, oc, icg * kh.extent * kw.extent),
+        dim(sum(0, [c, 1]), icg, kh.extent * kw.extent),
+        dim(sum(0, [kh, 1]), kh.extent, kw.extent),
+        dim(sum(0, [kw, 1]), kw.extent, 1),
+      ],
+    },
+    acc: 'f32',
+    epilogue: epilogueOf(spec.epilogue ?? 'none', exprOf(channel), exprOf(out)),
+  };
+  const elements = batch * oc * oh * ow;
+  return contractKernel(
+    `conv_${oh}x${ow}x${oc}x${icg}x${kh.extent}x${kw.extent}`,
+    [
+      buffer('x', batch * ic * h * w),
+      buffer('w', oc * icg * kh.extent * kw.extent),
+      ...(spec.epilogue && spec.epilogue !== 'none' ? [buffer('bias', oc)] : []),
+      ...(spec.epilogue === 'bias-residual-relu' ? [buffer('res', elements)] : []),
+      buffer('y', elements, 'out'),
+    ],
+    form,
+  );
+}
+
+const buffer = (name: string, elements: number, role: Buffer['role'] = 'in'): Buffer => ({
+  name,
+  dtype: 'f32',
+  elements,
+  role,
+});
+
+function epilogueOf(kind: Epilogue, channel: Expr, out: Expr): Stmt[] {
+  const zero = e.constant('f32', 0);
+  let value: Expr = e.local('acc', 'f32');
+  if (kind !== 'none') value = e.add(value, e.load('bias', 'f32', channel));
+  if (kind === 'bias-residual-relu') value = e.add(value, e.load('res', 'f32', out));
+  if (kind === 'bias-relu' || kind === 'bias-residual-relu') value = e.max(value, zero);
+  if (kind === 'bias-clip') value = e.min(e.max(value, zero), e.constant('f32', 0.5));
+  return [{ kind: 'store', buffer: 'y', index: out, value }];
+}
+
+export interface GemmSpec {
+  readonly batch?: number;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** a as [k][m], b as [n][k]. */
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  readonly epilogue?: Epilogue;
+}
+
+export function gemmKernel(spec: GemmSpec): Kernel {
+  const { batch = 1, m, n, k } = spec;
+  const [gb, gm, gn, gk] = [
+    { name: 'b', extent: batch },
+    { name: 'i', extent: m },
+    { name: 'j', extent: n },
+    { name: 'k', extent: k },
+  ];
+  const dim = (a: Axis, stride: number): AccessDim => ({ at: sum(0, [a, 1]), extent: a.extent, stride, padded: false });
+  const out = sum(0, [gb, m * n], [gm, n], [gn, 1]);
+  const form: Contract = {
+    kind: 'contract',
+    axes: [
+      { ...gb, role: 'batch' },
+      { ...gm, role: 'm' },
+      { ...gn, role: 'n' },
+      { ...gk, role: 'k' },
+    ],
+    a: { buffer: 'x', dims: [dim(gb, m * k), dim(gm, spec.transA ? 1 : k), dim(gk, spec.transA ? m : 1)] },
+    b: { buffer: 'w', dims: [dim(gb, n * k), dim(gk, spec.transB ? 1 : n), dim(gn, spec.transB ? k : 1)] },
+    acc: 'f32',
+    epilogue: epilogueOf(spec.epilogue ?? 'none', e.axis('j'), exprOf(out)),
+  };
+  return contractKernel(
+    `gemm_${batch}x${m}x${n}x${k}`,
+    [
+      buffer('x', batch * m * k),
+      buffer('w', batch * n * k),
+      ...(spec.epilogue && spec.epilogue !== 'none' ? [buffer('bias', n)] : []),
+      ...(spec.epilogue === 'bias-residual-relu' ? [buffer('res', batch * m * n)] : []),
+      buffer('y', batch * m * n, 'out'),
+    ],
+    form,
+  );
+}
