@@ -5,7 +5,6 @@ import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import type { Tensor, ValueType } from '../src/core/tensor.ts';
 import { writeValueInfo } from '../src/onnx/inputs.ts';
 import {
-  type AttributeProto,
   type AttributeProtoSchema,
   GraphProtoSchema,
   ModelProtoSchema,
@@ -25,7 +24,7 @@ export interface RawModelNode {
   readonly op: string;
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
-  readonly attrs?: Readonly<Record<string, RawAttribute>> | readonly AttributeProto[];
+  readonly attrs?: Readonly<Record<string, RawAttribute>>;
 }
 
 export interface RawModel {
@@ -46,10 +45,7 @@ function rawAttribute(name: string, value: RawAttribute): MessageInitShape<typeo
 }
 
 function node(n: RawModelNode, i: number): MessageInitShape<typeof NodeProtoSchema> {
-  const attrs = n.attrs ?? {};
-  const attribute = Array.isArray(attrs)
-    ? (attrs as AttributeProto[])
-    : Object.entries(attrs as Record<string, RawAttribute>).map(([name, value]) => rawAttribute(name, value));
+  const attribute = Object.entries(n.attrs ?? {}).map(([name, value]) => rawAttribute(name, value));
   return { opType: n.op, name: `node${i}`, input: [...n.inputs], output: [...n.outputs], attribute };
 }
 

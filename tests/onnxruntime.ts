@@ -5,10 +5,8 @@ import ort from 'onnxruntime-node';
 import { DTYPES, type DType } from '../src/core/dtype.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { Graph } from '../src/graph/ir.ts';
-import { writeAttribute } from '../src/onnx/attributes.ts';
-import { NEWEST_OPSET } from '../src/onnx/opsets.ts';
+import { writeOnnx } from '../src/onnx/write.ts';
 import type { Op } from '../src/ops/op.ts';
-import { modelBytes, type RawModelNode } from './onnx-model.ts';
 
 /** Its element types. There is none for bf16. */
 const TYPES: readonly (readonly [DType, ort.Tensor.Type])[] = [
@@ -45,7 +43,7 @@ export async function runModel(bytes: Uint8Array, inputs: ReadonlyMap<string, Te
 
 /** Runs a graph, written as a model. */
 export const runGraph = (graph: Graph, inputs: ReadonlyMap<string, Tensor>, ops: ReadonlyMap<string, Op>) =>
-  runModel(graphBytes(graph, ops), inputs);
+  runModel(writeOnnx(graph, { ops }), inputs);
 
 function toOrt(t: Tensor): ort.Tensor {
   const type = TYPE_OF.get(t.dtype);
@@ -59,20 +57,4 @@ function fromOrt(value: ort.Tensor): Tensor {
   const { buffer, byteOffset, byteLength } = value.data as Uint8Array;
   const { array, bytes } = DTYPES[dtype];
   return { dtype, shape: value.dims, data: new array(buffer, byteOffset, byteLength / bytes) };
-}
-
-function graphBytes(graph: Graph, ops: ReadonlyMap<string, Op>): Uint8Array {
-  const nodes = graph.nodes.map((n): RawModelNode => {
-    const specs = ops.get(n.op)!.attrSpecs;
-    const attrs = Object.entries(n.attrs).flatMap(([name, value]) => writeAttribute(name, value, specs[name]) ?? []);
-    return { op: n.op, inputs: n.inputs, outputs: n.outputs, attrs };
-  });
-  const types = (names: readonly string[]) => new Map(names.map((name) => [name, graph.values.get(name)!]));
-  return modelBytes({
-    opset: NEWEST_OPSET,
-    nodes,
-    inputs: types(graph.inputs),
-    outputs: types(graph.outputs),
-    initializers: graph.constants,
-  });
 }

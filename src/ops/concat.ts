@@ -4,7 +4,7 @@
  * Split before opset 13 has its sizes as an attribute; before opset 18 the number of parts is the number of outputs.
  */
 import { DTYPES, type TypedArray } from '../core/dtype.ts';
-import { addDims, type Dim, printShape, type Shape, type StaticShape } from '../core/shape.ts';
+import { addDims, type Dim, elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
 import { zeros } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, index } from '../loop/expr.ts';
@@ -23,9 +23,9 @@ function copyRuns(
   start: number,
   direction: 'in' | 'out',
 ): void {
-  const inner = partShape.slice(axis + 1).reduce((n, d) => n * d, 1);
+  const inner = elements(partShape.slice(axis + 1));
   const run = partShape[axis] * inner;
-  const outer = partShape.slice(0, axis).reduce((n, d) => n * d, 1);
+  const outer = elements(partShape.slice(0, axis));
   for (let o = 0; o < outer; o++) {
     const at = (o * wholeShape[axis] + start) * inner;
     if (direction === 'in') whole.set(part.subarray(o * run, (o + 1) * run) as never, at);
@@ -180,7 +180,7 @@ const split = defineOp({
     const axis = axisOf(attrs.axis, x!.shape.length);
     let start = 0;
     return outputs.map(({ dtype, shape }) => {
-      const data = new DTYPES[dtype].array(shape.reduce((n, d) => n * d, 1));
+      const data = new DTYPES[dtype].array(elements(shape));
       copyRuns(x!.data, x!.shape, data, shape, axis, start, 'out');
       start += shape[axis];
       return { dtype, shape, data };

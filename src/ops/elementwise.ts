@@ -5,7 +5,7 @@
  * exact integers, rounding once on output. An operator is a row: which dtypes, which expression, which attributes.
  */
 import { DTYPES, type DType, isBigInt, type Scalar } from '../core/dtype.ts';
-import { broadcastShapes, printShape, rowMajorStrides, type Shape, type StaticShape } from '../core/shape.ts';
+import { broadcastShapes, elements, printShape, rowMajorStrides, type Shape, type StaticShape } from '../core/shape.ts';
 import { encodeScalar, type Tensor, type TensorType, toNumbers, type ValueType } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { compileExpr, type EvalEnv } from '../loop/eval.ts';
@@ -67,7 +67,7 @@ export function defineElementwise<S extends AttrSpecs>(def: ElementwiseDef<S>): 
         { dtype: def.result?.(dtypes, ctx.attrs) ?? dtypes[0], shape: def.shape?.(ctx) ?? broadcastAll(ctx, types) },
       ];
     },
-    eval: (values, values_attrs, [out]) => [evalElementwise(def.expr, values as readonly Tensor[], values_attrs, out)],
+    eval: (args, settings, [out]) => [evalElementwise(def.expr, args as readonly Tensor[], settings, out)],
     lower: { kind: 'elementwise', expr: def.expr },
   });
 }
@@ -93,7 +93,7 @@ export function evalElementwise<A>(
   const values: Scalar[] = new Array(inputs.length).fill(0);
   const evaluate = compileExpr(expr(args, attrs, out.dtype), scalarEnv(names, values));
   const sources = inputs.map((t) => (isBigInt(t.dtype) ? (t.data as BigInt64Array) : toNumbers(t)));
-  const data = new DTYPES[out.dtype].array(out.shape.reduce((n, d) => n * d, 1)) as Float64Array;
+  const data = new DTYPES[out.dtype].array(elements(out.shape)) as Float64Array;
   const exact = out.dtype !== 'f16' && out.dtype !== 'bf16' && out.dtype !== 'bool';
   walkBroadcast(
     out.shape,
@@ -132,7 +132,7 @@ function walkBroadcast(
       return k < 0 || s[k] === 1 ? 0 : own[k];
     });
   });
-  const count = shape.reduce((n, d) => n * d, 1);
+  const count = elements(shape);
   const at = new Int32Array(shapes.length);
   const coords = new Int32Array(rank);
   for (let i = 0; i < count; i++) {

@@ -2,7 +2,7 @@
  * Operators whose elements come from coordinates rather than from an input: ConstantOfShape, Range, OneHot.
  */
 import { type DType, isBigInt, isFloat } from '../core/dtype.ts';
-import type { Dim } from '../core/shape.ts';
+import { type Dim, elements } from '../core/shape.ts';
 import {
   decodeScalar,
   encodeScalar,
@@ -164,7 +164,7 @@ const oneHot = defineOp({
     const result = zeros(out.dtype, out.shape);
     const axis = axisOfResult(attrs.axis, out.shape.length);
     const depth = out.shape[axis];
-    const post = out.shape.slice(axis + 1).reduce((n, d) => n * d, 1);
+    const post = elements(out.shape.slice(axis + 1));
     (result.data as Float32Array).fill(values!.data[0] as number);
     Array.from(toNumbers(indices!), Math.trunc).forEach((at, i) => {
       if (at < -depth || at >= depth) return;
