@@ -6,7 +6,8 @@
  * a value that is concatenated is a view of its place in the result. Dims of extent 1 have no meaningful stride.
  */
 import type { DType } from '../core/dtype.ts';
-import { rowMajorStrides, type StaticShape } from '../core/shape.ts';
+import { Bug } from '../core/errors.ts';
+import { elements, rowMajorStrides, type StaticShape } from '../core/shape.ts';
 import type { Affine } from '../loop/ir.ts';
 
 export interface Block {
@@ -68,6 +69,7 @@ export function isRowMajor(s: Storage): boolean {
  */
 export function reshapeStorage(s: Storage, shape: StaticShape): Storage | undefined {
   if (s.shape.includes(0)) return { ...s, shape, strides: rowMajorStrides(shape) };
+  if (elements(s.shape) !== elements(shape)) throw new Bug('lower-reshape', `[${s.shape}] seen as [${shape}]`);
   const old = rowMajorOrder(s.shape.length).filter((d) => s.shape[d] !== 1);
   const strides = new Array<number>(shape.length).fill(0);
   let i = 0;

@@ -17,6 +17,7 @@ import { expandOps } from './expand-ops.ts';
 import { foldChannelAffine } from './fold-channel-affine.ts';
 import { foldConstants } from './fold-constants.ts';
 import { mergeViews } from './merge-views.ts';
+import { nestConcats } from './nest-concats.ts';
 import type { Pass, PassContext } from './pass.ts';
 import { removeNoOps } from './remove-no-ops.ts';
 import { widen } from './widen.ts';
@@ -70,6 +71,12 @@ export const PASSES: readonly Pass[] = [
     run: eliminateCommonSubexpressions,
     after: ['fold-channel-affine', 'merge-views'],
     why: 'merging earlier would give values more readers, and folding into weights wants one; canonical nodes compare equal',
+  },
+  {
+    name: 'nest-concats',
+    run: nestConcats,
+    after: ['eliminate-common-subexpressions'],
+    why: 'a prefix is found by the names of its values, which are unique once equal values have become one',
   },
 ];
 

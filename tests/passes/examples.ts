@@ -148,4 +148,12 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       const soft = s.node('soft', 'Softmax', [p], { axis: 0 });
       return [s.node('product', 'Mul', [p, q]), other, soft, s.node('soft_1', 'Softmax', [q], { axis: 1 }), q];
     }),
+  'nest-concats': () =>
+    sketch('dense', (s) => {
+      const [x, y, z] = ['x', 'y', 'z'].map((name) => s.b.input(name, 'f32', [1, 2]));
+      const two = s.node('two', 'Concat', [x, y], { axis: 1 });
+      const three = s.node('three', 'Concat', [x, y, z], { axis: -1 });
+      const rows = s.node('rows', 'Concat', [x, y, z], { axis: 0 });
+      return [s.node('four', 'Concat', [x, y, z, x], { axis: 1 }), two, three, rows];
+    }),
 };
