@@ -34,6 +34,7 @@ export function leb(value: number): number[] {
 
 /** Signed LEB128: ends where the rest is all copies of the sign bit just written. */
 export function signedLeb(value: number | bigint): number[] {
+  if (value >= -64 && value < 64) return [Number(value) & 0x7f];
   const out: number[] = [];
   let rest = BigInt(value);
   for (;;) {
@@ -58,8 +59,9 @@ export const nameBytes = (name: string): number[] => {
 export const vector = (items: readonly Bytes[]): number[] => [...leb(items.length), ...items.flat()];
 
 /** The bytes of one instruction; immediates in the order of its row, a memarg as two numbers. */
-export function encodeInstruction(name: InstructionName, values: readonly ImmediateValue[] = []): number[] {
+export function encodeInstruction(name: InstructionName, values: readonly ImmediateValue[] = []): Bytes {
   const { opcode, immediates } = INSTRUCTIONS[name];
+  if (immediates.length === 0 && values.length === 0) return opcode;
   const out = [...opcode];
   let next = 0;
   for (const immediate of immediates) {

@@ -48,24 +48,11 @@ const CONTROL: ReadonlySet<InstructionName> = new Set<InstructionName>([
   'return',
   'unreachable',
 ]);
-const IMPURE: readonly RegExp[] = [
-  /load/,
-  /store/,
-  /atomic/,
-  /^memory/,
-  /^data/,
-  /^call/,
-  /^global/,
-  /div/,
-  /rem_[su]$/,
-  /trunc_f/,
-];
-
-/** May trap, or touches something beside its operands. */
-function isPure(name: InstructionName): boolean {
-  const floatDiv = /^f.*div$/.test(name);
-  return !CONTROL.has(name) && (floatDiv || !IMPURE.some((pattern) => pattern.test(name)));
-}
+const IMPURE = /load|store|atomic|^memory|^data|^call|^global|^i.*div|rem_[su]$|trunc_f/;
+/** Instructions that neither trap nor touch anything beside their operands. */
+const PURE: ReadonlySet<string> = new Set(
+  Object.keys(INSTRUCTIONS).filter((name) => !CONTROL.has(name as InstructionName) && !IMPURE.test(name)),
+);
 
 export class FunctionBuilder {
   readonly params: readonly Local[];
@@ -140,7 +127,7 @@ export class FunctionBuilder {
     result: Local | undefined,
   ): void {
     const bytes = encodeInstruction(name, immediates);
-    this.#nodes.push({ bytes, args, result, pure: isPure(name), control: CONTROL.has(name) });
+    this.#nodes.push({ bytes, args, result, pure: PURE.has(name), control: CONTROL.has(name) });
   }
 
   /** Locals and instructions with the final `end`, as a code entry holds them (specification §5.5.13). */

@@ -51,7 +51,7 @@ const RESULTS: Partial<Record<InstructionName, true>> = {
   'global.get': true,
 };
 
-function zero(type: ValType): number[] {
+function zero(type: ValType): readonly number[] {
   return encodeInstruction(`${type}.const`, [type === 'i64' ? 0n : type === 'v128' ? VECTOR : 0]);
 }
 
