@@ -89,7 +89,7 @@ export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
   addNodes(r, model.graph, outermostCall(model));
   addOutputs(r, model.graph);
   throwProblems([...missingOperators(r.missing), ...r.problems]);
-  return r.builder.finish();
+  return withoutDead(r.builder.finish());
 }
 
 function checkOpset(model: ParsedModel, options: ReadOptions): void {
@@ -118,7 +118,8 @@ function addInputs(r: Reading, graph: GraphProto): void {
 }
 
 function addInitializers(r: Reading, graph: GraphProto, rename: (name: string) => string): void {
-  for (const proto of graph.initializer) {
+  const needed = graph.initializer.filter((t) => r.context.isNeeded(graph, t.name));
+  for (const proto of needed) {
     const name = rename(proto.name);
     attemptValue(r, name, () => {
       r.builder.constant(r.tensor(proto, `initializer "${name}"`), name);
@@ -261,4 +262,20 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
 function addOutputs(r: Reading, { output }: GraphProto): void {
   if (output.length === 0) r.problems.push({ code: 'model-invalid', message: 'the graph has no outputs' });
   for (const { name } of output) if (!r.lost.has(name)) attempt(r.problems, () => r.builder.output(name));
+}
+
+/** Writing out control flow leaves behind what only decided it. */
+function withoutDead(graph: Graph): Graph {
+  const live = new Set([...graph.inputs, ...graph.outputs]);
+  const nodes = graph.nodes.toReversed().filter((node) => {
+    const isLive = node.outputs.some((name) => live.has(name));
+    if (isLive) for (const name of [...node.inputs, ...node.outputs]) live.add(name);
+    return isLive;
+  });
+  return {
+    ...graph,
+    nodes: nodes.reverse(),
+    constants: new Map([...graph.constants].filter(([name]) => live.has(name))),
+    values: new Map([...graph.values].filter(([name]) => live.has(name))),
+  };
 }
