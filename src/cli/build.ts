@@ -1,0 +1,65 @@
+/**
+ * `hotrod build`: a model to an engine file, with progress by stage.
+ */
+import type { Command } from 'commander';
+import { ModelError } from '../core/errors.ts';
+import { serializeEngine } from '../engine/format.ts';
+import { writeFileAtomically } from '../host/files.ts';
+import { buildModel, openModel } from './model-input.ts';
+import { addModelOptions, buildOptionsOf, type ModelFlags } from './model-options.ts';
+import { formatBytes, formatMs, formatType, textTable } from './table.ts';
+import { processTerminal } from './terminal.ts';
+
+export function addBuildCommand(program: Command): void {
+  const command = program
+    .command('build')
+    .argument('<model>', 'an ONNX file, with its external data beside it')
+    .requiredOption('-o, --output <file>', 'the engine file to write')
+    .description('turn a model into an engine file');
+  addModelOptions(command)
+    .addHelpText(
+      'after',
+      '\nExample: hotrod build resnet18.onnx -o resnet18.engine --target wasm --shapes input:1x3x224x224',
+    )
+    .action(buildCommand);
+}
+
+async function buildCommand(file: string, flags: ModelFlags & { readonly output: string }): Promise<void> {
+  const terminal = processTerminal(flags.json === true);
+  const model = await openModel(file);
+  if (model.kind === 'engine') {
+    throw new ModelError('option-invalid', `${file} is an engine already, built by Hotrod ${model.engine.builtBy}`, {
+      hint: 'Give the model it was built from.',
+    });
+  }
+  const { engine, buildMs, stages } = await buildModel(model, buildOptionsOf(flags, terminal), terminal);
+  const bytes = serializeEngine(engine);
+  writeFileAtomically(flags.output, bytes);
+  const report = {
+    engine: flags.output,
+    target: engine.target,
+    machine: engine.machine,
+    buildMs,
+    stages,
+    kernels: engine.kernels.length,
+    steps: engine.steps.length,
+    weightsBytes: engine.weightBytes.byteLength,
+    arenaBytes: engine.arenaBytes,
+    fileBytes: bytes.byteLength,
+  };
+  terminal.result(report, () =>
+    [
+      textTable(
+        ['stage', 'time'],
+        stages.map(({ name, ms }) => [name, formatMs(ms)]),
+      ),
+      '',
+      `engine   ${flags.output} (${formatBytes(report.fileBytes)})`,
+      `target   ${engine.target} ${engine.machine.join(' ')}`,
+      `inputs   ${engine.inputs.map((b) => `${b.name} ${formatType(b)}`).join(', ')}`,
+      `outputs  ${engine.outputs.map((b) => `${b.name} ${formatType(b)}`).join(', ')}`,
+      `kernels  ${report.kernels} in ${report.steps} steps`,
+      `memory   ${formatBytes(report.weightsBytes)} of weights, ${formatBytes(report.arenaBytes)} arena`,
+    ].join('\n'),
+  );
+}

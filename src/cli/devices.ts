@@ -1,0 +1,26 @@
+/**
+ * `hotrod devices`: what this machine offers, target by target.
+ */
+import type { Command } from 'commander';
+import { probeTargets } from '../targets/all.ts';
+import { textTable } from './table.ts';
+import { processTerminal } from './terminal.ts';
+
+export function addDevicesCommand(program: Command): void {
+  program
+    .command('devices')
+    .description('list the targets of this machine, and why one is not available')
+    .option('--json', 'print one JSON object on stdout and nothing else there')
+    .addHelpText('after', '\nExample: hotrod devices --json')
+    .action(devicesCommand);
+}
+
+async function devicesCommand(flags: { readonly json?: boolean }): Promise<void> {
+  const devices = await probeTargets();
+  processTerminal(flags.json === true).result({ devices }, () =>
+    textTable(
+      ['target', 'available', 'device', 'features', 'remark'],
+      devices.map((d) => [d.target, d.available ? 'yes' : 'no', d.name, d.features.join(' '), d.reason ?? '']),
+    ),
+  );
+}

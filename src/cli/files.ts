@@ -1,0 +1,22 @@
+/**
+ * Files that a command names: read whole, with an error that says which one and why.
+ */
+import { readFileSync } from 'node:fs';
+import { ModelError } from '../core/errors.ts';
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'no permission to read it',
+  EISDIR: 'it is a folder',
+  ERR_FS_FILE_TOO_LARGE: 'it is larger than 2 GiB; keep large weights in external data files',
+};
+
+/** The bytes of a file. Throws ModelError `file-missing`; `what` says what it was wanted for ("model", "input x"). */
+export function readInputFile(file: string, what: string): Uint8Array {
+  try {
+    return readFileSync(file);
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code ?? '';
+    throw new ModelError('file-missing', `${what} ${file}: ${REASONS[code] ?? (cause as Error).message}`, { cause });
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * `hotrod inspect`: what is in a model or an engine: inputs, outputs, operators, layers with shapes, tactics and bytes.
+ */
+import type { Command } from 'commander';
+import { isStatic } from '../core/shape.ts';
+import { byteLength, type ValueType } from '../core/tensor.ts';
+import { inspectEngine, inspectionText } from '../engine/inspect.ts';
+import type { Graph } from '../graph/ir.ts';
+import { openModel, readModelGraph } from './model-input.ts';
+import { graphTypes, type StatedType } from './model-types.ts';
+import { formatBytes, formatNumber, textTable } from './table.ts';
+import { processTerminal } from './terminal.ts';
+
+export function addInspectCommand(program: Command): void {
+  program
+    .command('inspect')
+    .argument('<model>', 'an ONNX file or an engine')
+    .description('show what is in a model or an engine')
+    .option('--json', 'print one JSON object on stdout and nothing else there')
+    .addHelpText('after', '\nExample: hotrod inspect resnet18.engine')
+    .action(inspectCommand);
+}
+
+async function inspectCommand(file: string, flags: { readonly json?: boolean }): Promise<void> {
+  const terminal = processTerminal(flags.json === true);
+  const model = await openModel(file);
+  if (model.kind === 'onnx') {
+    const report = inspectGraph(readModelGraph(model, terminal));
+    terminal.result(report, () => graphText(report));
+  } else {
+    const report = inspectEngine(model.engine);
+    terminal.result({ ...report, fileBytes: model.bytes.byteLength }, () => inspectionText(report));
+  }
+}
+
+function inspectGraph(graph: Graph) {
+  const operators: Record<string, number> = {};
+  for (const { op } of graph.nodes) operators[op] = (operators[op] ?? 0) + 1;
+  const named = (names: readonly string[]) =>
+    graphTypes(
+      graph,
+      names.filter((name) => name !== ''),
+    );
+  const constants = [...graph.constants.values()];
+  return {
+    kind: 'onnx',
+    name: graph.name,
+    inputs: graphTypes(graph, graph.inputs),
+    outputs: graphTypes(graph, graph.outputs),
+    operators,
+    parameters: constants.reduce((sum, tensor) => sum + tensor.data.length, 0),
+    weightsBytes: constants.reduce((sum, tensor) => sum + byteLength(tensor), 0),
+    layers: graph.nodes.map((node) => ({
+      name: node.loc.join('+'),
+      op: node.op,
+      inputs: named(node.inputs),
+      outputs: named(node.outputs),
+      bytes: node.outputs.reduce((sum, name) => sum + staticBytes(graph.values.get(name)), 0),
+    })),
+  } as const;
+}
+
+/** Bytes of a value; 0 while its shape is open. */
+const staticBytes = (type: ValueType | undefined): number =>
+  type !== undefined && isStatic(type.shape) ? byteLength({ dtype: type.dtype, shape: type.shape }) : 0;
+
+function graphText(report: ReturnType<typeof inspectGraph>): string {
+  const list = (types: readonly StatedType[]) => types.map(({ name, text }) => `${name} ${text}`).join(', ');
+  const operators = Object.entries(report.operators).sort(([, a], [, b]) => b - a);
+  return [
+    `model      ${report.name}`,
+    `inputs     ${list(report.inputs)}`,
+    `outputs    ${list(report.outputs)}`,
+    `operators  ${operators.map(([op, count]) => `${op} ${count}`).join(', ')}`,
+    `weights    ${formatNumber(report.parameters)} numbers, ${formatBytes(report.weightsBytes)}`,
+    '',
+    textTable(
+      ['operator', 'output', 'bytes', 'name'],
+      report.layers.map((layer) => [
+        layer.op,
+        layer.outputs.map((o) => o.text).join(' '),
+        formatBytes(layer.bytes),
+        layer.name,
+      ]),
+    ),
+  ].join('\n');
+}

@@ -1,0 +1,90 @@
+/**
+ * The options that every command taking a MODEL shares: how to build it, where and with how many threads to run it.
+ */
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { BuildOptions, PrecisionName } from '../build-options.ts';
+import { ModelError } from '../core/errors.ts';
+import { printShape } from '../core/shape.ts';
+import type { TargetName } from '../engine/engine.ts';
+import {
+  type Effort,
+  PRECISION_NAMES,
+  parseBytes,
+  parseEffort,
+  parseShapes,
+  parseThreads,
+  type Shapes,
+  TARGET_NAMES,
+} from './options.ts';
+import type { Terminal } from './terminal.ts';
+
+/** Values of the options as commander hands them over; each is absent where it was not given. */
+export interface ModelFlags {
+  readonly json?: boolean;
+  readonly target?: TargetName | 'auto';
+  readonly precision?: PrecisionName;
+  readonly shapes?: Shapes;
+  readonly minShapes?: Shapes;
+  readonly optShapes?: Shapes;
+  readonly maxShapes?: Shapes;
+  readonly workspace?: number;
+  readonly effort?: Effort;
+  readonly timingCache?: string;
+  readonly threads?: number | 'auto';
+  readonly verify?: boolean;
+}
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .addOption(new Option('--target <name>', 'where to run').choices(TARGET_NAMES).default('auto'))
+    .addOption(new Option('--precision <name>', 'what to compute in').choices(PRECISION_NAMES))
+    .option('--shapes <list>', 'sizes of inputs, NAME:1x3x224x224[,…]', parseShapes)
+    .option('--min-shapes <list>', 'smallest sizes; engines have one size, so all three must agree', parseShapes)
+    .option('--opt-shapes <list>', 'usual sizes', parseShapes)
+    .option('--max-shapes <list>', 'largest sizes', parseShapes)
+    .option('--workspace <size>', 'most memory for intermediate values, such as 64MiB', parseBytes)
+    .option('--effort <0-5>', 'time to spend on choosing tactics; 0 predicts only', parseEffort)
+    .option('--timing-cache <file>', 'measured times of tactics, read and written')
+    .option('--threads <n>', 'threads, or auto for the number of cores', parseThreads)
+    .option('--verify', 'check the intermediate representations between all stages')
+    .option('--json', 'print one JSON object on stdout and nothing else there');
+}
+
+/**
+ * The options of `build`. `inputShapes` are the shapes of tensors that are at hand; `--shapes` wins over them.
+ * Throws ModelError `option-invalid` where a range of shapes is asked for.
+ */
+export function buildOptionsOf(flags: ModelFlags, terminal: Terminal, inputShapes: Shapes = {}): BuildOptions {
+  if (flags.timingCache !== undefined) {
+    terminal.warn(
+      `--timing-cache ${flags.timingCache}: tactics were chosen by prediction, so there are no times to keep`,
+    );
+  }
+  return {
+    target: flags.target ?? 'auto',
+    shapes: { ...inputShapes, ...rangeShapes(flags), ...flags.shapes },
+    ...(flags.precision && { precision: flags.precision }),
+    ...(flags.workspace !== undefined && { workspaceBytes: flags.workspace }),
+    ...(flags.effort !== undefined && { effort: flags.effort }),
+    ...(flags.threads !== undefined && { threads: flags.threads }),
+    ...(flags.verify && { verify: true }),
+  };
+}
+
+/** The one shape an input that `--min-shapes`, `--opt-shapes` and `--max-shapes` agree on. */
+function rangeShapes({ minShapes = {}, optShapes = {}, maxShapes = {} }: ModelFlags): Shapes {
+  const shapes: Record<string, readonly number[]> = {};
+  for (const [name, shape] of [minShapes, optShapes, maxShapes].flatMap(Object.entries<readonly number[]>)) {
+    const known = shapes[name];
+    if (known !== undefined && known.join() !== shape.join()) {
+      throw new ModelError(
+        'option-invalid',
+        `input "${name}" is asked for in a range of shapes (${printShape(known)} and ${printShape(shape)}), but an engine has one`,
+        { hint: 'Build an engine for each shape with --shapes.' },
+      );
+    }
+    shapes[name] = shape;
+  }
+  return shapes;
+}

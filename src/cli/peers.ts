@@ -1,0 +1,183 @@
+/**
+ * Other runtimes to measure and compare against, found when asked for: optional peers of the package, never needed to run an engine.
+ */
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import type { DType } from '../core/dtype.ts';
+import { Bug, ModelError } from '../core/errors.ts';
+import { type Tensor, type TensorType, tensor } from '../core/tensor.ts';
+import { bindShapes } from '../graph/bind.ts';
+import { evalGraph } from '../graph/eval.ts';
+import type { Graph } from '../graph/ir.ts';
+import { OPS } from '../ops/all.ts';
+import { type ModelInput, type OnnxInput, openModel, readModelGraph } from './model-input.ts';
+import type { NamedType, Runner } from './runner.ts';
+import type { Terminal } from './terminal.ts';
+
+export const PEER_NAMES = ['onnxruntime', 'torch', 'reference'] as const;
+export type PeerName = (typeof PEER_NAMES)[number];
+export const isPeerName = (text: string): text is PeerName => (PEER_NAMES as readonly string[]).includes(text);
+
+export interface MissingPeer {
+  readonly name: PeerName;
+  readonly reason: string;
+}
+
+/**
+ * The peers asked for, on the types and threads of `ours`, and those that cannot run here with the reason.
+ * Throws ModelError `option-invalid` where there is no ONNX model for them to open.
+ */
+export async function openPeers(
+  names: readonly PeerName[],
+  model: OnnxInput | undefined,
+  ours: Runner,
+  terminal: Terminal,
+): Promise<{ readonly peers: readonly Runner[]; readonly missing: readonly MissingPeer[] }> {
+  if (names.length > 0 && model === undefined) {
+    throw new ModelError('option-invalid', `${names.join(', ')} cannot open an engine`, {
+      hint: 'Name the model that it was built from with --onnx FILE.',
+    });
+  }
+  const peers: Runner[] = [];
+  const missing: MissingPeer[] = [];
+  for (const name of names) {
+    try {
+      peers.push(await openPeer(name, model as OnnxInput, ours, terminal));
+    } catch (error) {
+      if (!(error instanceof ModelError) || error.code !== 'package-missing') throw error;
+      missing.push({ name, reason: [error.message, error.hint].filter(Boolean).join('; ') });
+    }
+  }
+  return { peers, missing };
+}
+
+/** The ONNX model that peers open: MODEL itself, or what `--onnx` names where MODEL is an engine. */
+export async function modelBehind(model: ModelInput, onnx: string | undefined): Promise<OnnxInput | undefined> {
+  if (onnx === undefined) return model.kind === 'onnx' ? model : undefined;
+  const behind = await openModel(onnx);
+  if (behind.kind === 'onnx') return behind;
+  throw new ModelError('option-invalid', `--onnx ${onnx} is an engine`, {
+    hint: 'Give the model that the engine was built from.',
+  });
+}
+
+async function openPeer(name: PeerName, model: OnnxInput, ours: Runner, terminal: Terminal): Promise<Runner> {
+  switch (name) {
+    case 'onnxruntime':
+      return openOnnxRuntime(model.file, ours.inputs, ours.threads);
+    case 'reference':
+      return openReference(bindToTypes(readModelGraph(model, terminal), ours.inputs, terminal));
+    case 'torch':
+      throw new ModelError('package-missing', 'PyTorch does not run ONNX files');
+    default:
+      return name satisfies never;
+  }
+}
+
+/** The graph with the input shapes that the engine has. */
+const bindToTypes = (graph: Graph, inputs: readonly NamedType[], terminal: Terminal): Graph =>
+  bindShapes(graph, OPS, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), terminal.warn);
+
+const ORT_DTYPES: Readonly<Record<string, DType>> = {
+  float32: 'f32',
+  float64: 'f64',
+  float16: 'f16',
+  int64: 'i64',
+  uint64: 'u64',
+  int32: 'i32',
+  uint32: 'u32',
+  int16: 'i16',
+  uint16: 'u16',
+  int8: 'i8',
+  uint8: 'u8',
+  bool: 'bool',
+};
+const ORT_NAMES: ReadonlyMap<string, string> = new Map(
+  Object.entries(ORT_DTYPES).map(([name, dtype]) => [dtype, name]),
+);
+
+/**
+ * onnxruntime on the CPU with all its optimisations. `inputs` are the types to run with: sizes that the model leaves open are theirs.
+ * Throws ModelError `package-missing` where onnxruntime-node is not installed, `onnx-unsupported` where it refuses the model.
+ */
+export async function openOnnxRuntime(
+  modelFile: string,
+  inputs: readonly NamedType[],
+  threads: number,
+): Promise<Runner> {
+  const ort = await import('onnxruntime-node').catch((cause) => {
+    throw new ModelError('package-missing', 'onnxruntime is not installed here', {
+      hint: 'npm i onnxruntime-node',
+      cause,
+    });
+  });
+  const session = await openSession(ort.InferenceSession, modelFile, threads);
+  let feeds: Record<string, OrtTensor> = {};
+  let results: Readonly<Record<string, OrtTensor>> = {};
+  return {
+    name: 'onnxruntime',
+    inputs,
+    threads,
+    setInputs: (values) => {
+      feeds = {};
+      for (const [name, { dtype, shape, data }] of values) {
+        feeds[name] = new ort.Tensor(ORT_NAMES.get(dtype) as 'float32', data as Float32Array, [...shape]);
+      }
+    },
+    run: async () => {
+      results = await session.run(feeds);
+    },
+    outputs: () => new Map(session.outputNames.map((name) => [name, fromOrt(name, results[name])])),
+    dispose: () => session.release(),
+  };
+}
+
+async function openSession(
+  sessions: typeof InferenceSession,
+  modelFile: string,
+  threads: number,
+): Promise<InferenceSession> {
+  const options = {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+  } as const;
+  try {
+    return await sessions.create(modelFile, options);
+  } catch (cause) {
+    throw new ModelError('onnx-unsupported', `onnxruntime does not open ${modelFile}: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
+
+function fromOrt(name: string, value: OrtTensor): Tensor {
+  const dtype = ORT_DTYPES[value.type];
+  if (dtype === undefined) throw new Bug('peer-dtype', `output "${name}" of onnxruntime is ${value.type}`);
+  const { data } = value;
+  // Where the host has Float16Array, onnxruntime answers with it; its bits are what a tensor holds.
+  const bits = dtype === 'f16' && !(data instanceof Uint16Array) ? halfBits(data as unknown as ArrayBufferView) : data;
+  return tensor(dtype, value.dims, bits as Float32Array);
+}
+
+const halfBits = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint16Array =>
+  new Uint16Array(buffer as ArrayBuffer, byteOffset, byteLength / 2);
+
+/** The definition itself: graph evaluation node by node in float64, without any pass. What a framework's eager mode is to an engine. */
+export function openReference(graph: Graph): Runner {
+  let feeds: ReadonlyMap<string, Tensor> = new Map();
+  let results: ReadonlyMap<string, Tensor> = new Map();
+  return {
+    name: 'reference',
+    inputs: graph.inputs.map((name) => ({ name, ...(graph.values.get(name) as TensorType) })),
+    threads: 1,
+    setInputs: (values) => {
+      feeds = values;
+    },
+    run: () => {
+      results = evalGraph(graph, OPS, feeds);
+    },
+    outputs: () => results,
+    dispose: () => {},
+  };
+}

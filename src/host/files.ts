@@ -1,0 +1,77 @@
+/**
+ * Output files of whoever runs in Node: written whole or not at all. Not part of the runtime entry, so browsers never load it.
+ *
+ * The bytes go to a new file beside the wanted one, which then takes its name: readers see the old file or the new one, and a full
+ * disk leaves the old one as it was.
+ */
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { ModelError } from '../core/errors.ts';
+
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'its folder does not exist',
+  ENOTDIR: 'its folder does not exist',
+  EACCES: 'no permission to write there',
+  EPERM: 'no permission to write there',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'there is no space left on the disk',
+  EDQUOT: 'there is no space left on the disk',
+  EFBIG: 'the system allows no file of this size',
+  EISDIR: 'it is a folder',
+  ENOTEMPTY: 'it is a folder',
+};
+
+/** Writes the file, replacing an older one. Throws ModelError `file-write`; then nothing has changed. */
+export function writeFileAtomically(file: string, bytes: Uint8Array): void {
+  try {
+    // A pipe or a device has no place for a new file beside it, and must not be replaced.
+    if (isSpecial(file)) writeAll(file, 'w', bytes);
+    else replaceFile(file, bytes);
+  } catch (cause) {
+    throw writeError(file, cause);
+  }
+}
+
+/** Makes the folder and those above it. Throws ModelError `file-write`. */
+export function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (cause) {
+    throw writeError(folder, cause);
+  }
+}
+
+function isSpecial(file: string): boolean {
+  const stat = statSync(file, { throwIfNoEntry: false });
+  return stat !== undefined && !stat.isFile() && !stat.isDirectory();
+}
+
+function replaceFile(file: string, bytes: Uint8Array): void {
+  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+  try {
+    writeAll(temporary, 'wx', bytes);
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+function writeAll(file: string, flags: string, bytes: Uint8Array): void {
+  const descriptor = openSync(file, flags);
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
+    // Before the rename: a crash must not leave the new name on bytes that never reached the disk.
+    if (flags === 'wx') fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function writeError(file: string, cause: unknown): ModelError {
+  const { code = '', message } = cause as NodeJS.ErrnoException;
+  return new ModelError('file-write', `${file} could not be written: ${REASONS[code] ?? message}`, {
+    hint: 'Nothing was changed. Name another place, or make room.',
+    cause,
+  });
+}
