@@ -1,10 +1,7 @@
 /**
- * Every operator's cases on everything that can run one: suites × runners. The definition is eval; a runner must agree with it.
- *
- * Evaluation also compares the outputs' types with what inference said. What a runner cannot do is a row of its gaps with the
- * reason; a gap that closes fails the test, so the list stays true.
+ * Every operator's definition against onnxruntime and against its own expansion, and its inference with open sizes.
  */
-import { describe, expect, it } from 'vitest';
+import { describe, expect } from 'vitest';
 import type { DType } from '../src/core/dtype.ts';
 import { bindDim, type Dim, isStatic, type Shape } from '../src/core/shape.ts';
 import type { Tensor } from '../src/core/tensor.ts';
@@ -13,27 +10,9 @@ import { evalGraph } from '../src/graph/eval.ts';
 import { inferNode, initialFacts } from '../src/graph/infer.ts';
 import type { Graph } from '../src/graph/ir.ts';
 import { OPS } from '../src/ops/all.ts';
-import type { Op, OpCase } from '../src/ops/op.ts';
 import { runGraph } from './onnxruntime.ts';
-import { caseGraph, difference, tolerance } from './op-cases.ts';
-
-interface Gap {
-  readonly ops: readonly string[];
-  /** Cases that use one of these dtypes; all where not given. */
-  readonly dtypes?: readonly DType[];
-  /** Cases whose names match. */
-  readonly names?: RegExp;
-  /** `refused`: it does not run at all. `differs`: it runs and gives something else. */
-  readonly how: 'refused' | 'differs';
-  readonly why: string;
-}
-
-interface Runner {
-  readonly name: string;
-  /** Undefined where the runner has nothing of its own for the graph. */
-  run(graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<ReadonlyMap<string, Tensor>> | undefined;
-  readonly gaps: readonly Gap[];
-}
+import { caseGraph } from './op-cases.ts';
+import { type Gap, itEach, opSuite, type Runner } from './op-suite.ts';
 
 const anyOf = (names: string): readonly string[] => names.split(' ');
 const noKernel = (ops: string, dtypes: readonly DType[], names?: RegExp): Gap => ({
@@ -82,11 +61,11 @@ const RUNNERS: readonly Runner[] = [
       },
     ],
   },
-  { name: 'expansion', run: expanded, gaps: [] },
+  { name: 'expansion', takes: (op) => op.expand !== undefined, run: expanded, gaps: [] },
 ];
 
 /** The case's node written with others by its operator's `expand`, evaluated. */
-function expanded(graph: Graph, inputs: ReadonlyMap<string, Tensor>) {
+async function expanded(graph: Graph, inputs: ReadonlyMap<string, Tensor>) {
   const [node] = graph.nodes;
   const { expand } = OPS.get(node.op)!;
   const b = graphBuilder('expanded', OPS);
@@ -99,49 +78,10 @@ function expanded(graph: Graph, inputs: ReadonlyMap<string, Tensor>) {
   const names = outputs.map((name) => b.node('Identity', [name])[0]);
   for (const name of names) b.output(name);
   const values = evalGraph(b.finish(), OPS, inputs);
-  return Promise.resolve(new Map(graph.outputs.map((name, i) => [name, values.get(names[i])!])));
+  return new Map(graph.outputs.map((name, i) => [name, values.get(names[i])!]));
 }
 
-const dtypesOf = (graph: Graph): readonly DType[] => [...graph.values.values()].map((t) => t.dtype);
-const gapOf = (runner: Runner, op: Op, c: OpCase, graph: Graph): Gap | undefined =>
-  runner.gaps.find(
-    (gap) =>
-      gap.ops.includes(op.key) &&
-      (gap.names?.test(c.name) ?? true) &&
-      (gap.dtypes?.some((d) => dtypesOf(graph).includes(d)) ?? true),
-  );
-
-/** Inputs of case i are drawn from seed FIRST_SEED + 100·i; it is in the name of the test. */
-const FIRST_SEED = 1000;
-function itEach(op: Op, test: (c: OpCase, seed: number) => void | Promise<void>): void {
-  op.cases.forEach((c, i) => {
-    const seed = FIRST_SEED + 100 * i;
-    it(`${op.key}: ${c.name} (seed ${seed})`, () => test(c, seed));
-  });
-}
-
-for (const runner of RUNNERS) {
-  describe(runner.name, () => {
-    for (const op of OPS.values()) {
-      if (runner.name === 'expansion' && !op.expand) continue;
-      itEach(op, async (c, seed) => {
-        const { graph, inputs } = caseGraph(op, c, OPS, seed);
-        const expected = evalGraph(graph, OPS, inputs);
-        const gap = gapOf(runner, op, c, graph);
-        if (gap?.how === 'refused') return void (await expect(runner.run(graph, inputs)).rejects.toThrow());
-        const actual = await runner.run(graph, inputs);
-        if (!actual) return;
-        let agrees = true;
-        for (const [name, value] of expected) {
-          const error = difference(actual.get(name)!, value);
-          agrees &&= error <= tolerance(value.dtype, c);
-          if (!gap) expect(error, name).toBeLessThanOrEqual(tolerance(value.dtype, c));
-        }
-        if (gap) expect(agrees, gap.why).toBe(false);
-      });
-    }
-  });
-}
+for (const runner of RUNNERS) opSuite(runner);
 
 /** Inputs whose sizes inference needs: they decide the rank of the result or the number of a window's taps. */
 const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
