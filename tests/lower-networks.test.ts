@@ -25,7 +25,8 @@ interface Net {
 let seed = 1;
 const weight = (b: GraphBuilder, shape: StaticShape): string => b.constant(randomTensor('f32', shape, seed++));
 const scalar = (b: GraphBuilder, value: number): string => b.constant(fromNumbers('f32', [], [value]));
-const apply = (b: GraphBuilder, op: string, inputs: readonly string[], attrs = {}): string => b.node(op, inputs, { attrs })[0];
+const apply = (b: GraphBuilder, op: string, inputs: readonly string[], attrs = {}): string =>
+  b.node(op, inputs, { attrs })[0];
 const conv = (b: GraphBuilder, x: string, shape: StaticShape, attrs = {}): string =>
   apply(b, 'Conv', [x, weight(b, shape), weight(b, [shape[0]])], attrs);
 const reshape = (b: GraphBuilder, x: string, shape: readonly number[]): string =>
@@ -115,7 +116,9 @@ const NETS: readonly Net[] = [
     build(b) {
       const x = conv(b, b.input('x', 'f32', [1, 3, 4, 4]), [4, 3, 1, 1]);
       b.output(apply(b, 'Flatten', [x]));
-      b.output(apply(b, 'Flatten', [apply(b, 'GlobalAveragePool', [apply(b, 'MaxPool', [x], { kernel_shape: [2, 2] })])]));
+      b.output(
+        apply(b, 'Flatten', [apply(b, 'GlobalAveragePool', [apply(b, 'MaxPool', [x], { kernel_shape: [2, 2] })])]),
+      );
     },
   },
   {

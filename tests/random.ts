@@ -12,7 +12,16 @@ export function hash(seed: number, index: number): number {
 }
 
 /** Values in [low, high): integers where the dtype is integer. */
-export function randomTensor(dtype: DType, shape: StaticShape, seed: number, [low, high]: readonly [number, number] = [-1, 1]): Tensor {
+export function randomTensor(
+  dtype: DType,
+  shape: StaticShape,
+  seed: number,
+  [low, high]: readonly [number, number] = [-1, 1],
+): Tensor {
   const values = Float64Array.from({ length: elements(shape) }, (_, i) => low + (high - low) * hash(seed, i));
-  return fromNumbers(dtype, shape, dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16' ? values : values.map(Math.floor));
+  return fromNumbers(
+    dtype,
+    shape,
+    dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16' ? values : values.map(Math.floor),
+  );
 }

@@ -20,7 +20,8 @@ export function runLowered(graph: LoweredGraph, inputs: ReadonlyMap<string, Tens
     const { array, bytes } = DTYPES[block.dtype];
     return new array(arena.buffer, (plan.byteOffset.get(block) as number) + storage.offset * bytes, span(storage));
   };
-  for (const { name, storage } of graph.inputs) (view(storage) as Float32Array).set((inputs.get(name) as Tensor).data as Float32Array);
+  for (const { name, storage } of graph.inputs)
+    (view(storage) as Float32Array).set((inputs.get(name) as Tensor).data as Float32Array);
   for (const step of graph.steps) {
     evalKernel(step.kernel, new Map(step.kernel.buffers.map((b, i) => [b.name, view(step.operands[i].storage)])));
   }

@@ -16,7 +16,7 @@ export const KNOBS = {
   },
   STOP_AFTER: {
     default: '',
-    doc: 'name of the graph pass after which the pipeline ends, for bisecting a wrong answer',
+    doc: 'name of a graph pass: the pipeline ends after it and the build goes on, for bisecting a wrong answer; or of a build stage (read, infer, passes, fuse, lower, plan, tune): its result is printed and the build stops',
   },
 } as const satisfies Readonly<Record<string, Knob>>;
 export type KnobName = keyof typeof KNOBS;

@@ -49,10 +49,14 @@ export function fuse(graph: Graph, ops: ReadonlyMap<string, Op>): Fusion {
 export function checkLowerable(graph: Graph, ops: ReadonlyMap<string, Op>, target: string): void {
   const details = graph.nodes.filter((n) => !ops.get(n.op)?.lower).map((n) => nodeLabel(n));
   if (details.length === 0) return;
-  throw new ModelError('onnx-unsupported', `target ${target} cannot run ${details.length} of the model's nodes: ${details.join(', ')}`, {
-    details,
-    hint: 'target reference runs every operator that Hotrod has',
-  });
+  throw new ModelError(
+    'onnx-unsupported',
+    `target ${target} cannot run ${details.length} of the model's nodes: ${details.join(', ')}`,
+    {
+      details,
+      hint: 'target reference runs every operator that Hotrod has',
+    },
+  );
 }
 
 class Fuser {
@@ -82,7 +86,8 @@ class Fuser {
   }
 
   run(): Fusion {
-    for (const node of this.#graph.nodes) for (const value of node.outputs) if (value && this.#canInline(node, value)) this.#inlined.add(value);
+    for (const node of this.#graph.nodes)
+      for (const value of node.outputs) if (value && this.#canInline(node, value)) this.#inlined.add(value);
     const clusters = new Map<Node, Cluster[]>();
     // Kernels first: work behind a kernel is free, work behind a plain map only saves a pass over memory.
     for (const kinds of [['kernel'], ['elementwise', 'index', 'concat']]) {
@@ -144,13 +149,16 @@ class Fuser {
     }
     const value = root.outputs[0];
     if (this.#inlined.has(value)) return [];
-    const behind = root.outputs.filter(Boolean).length === 1 && this.#kind(root) !== 'concat' ? this.#grow(root, position) : [];
+    const behind =
+      root.outputs.filter(Boolean).length === 1 && this.#kind(root) !== 'concat' ? this.#grow(root, position) : [];
     for (const node of behind) {
       this.#taken.add(node);
       this.#inlined.delete(node.outputs[0]);
     }
     const last = behind.at(-1);
-    return [{ root, output: 0, behind, value: last?.outputs[0] ?? value, position: last ? this.#positionOf(last) : position }];
+    return [
+      { root, output: 0, behind, value: last?.outputs[0] ?? value, position: last ? this.#positionOf(last) : position },
+    ];
   }
 
   /** The elementwise nodes behind root, up to the last point where a single value goes on. */
@@ -160,7 +168,8 @@ class Fuser {
     const values = new Set([value]);
     const grown: Node[] = [];
     let committed = 0;
-    const open = () => [...values].filter((v) => this.#outputs.has(v) || this.#readers.get(v)?.some((n) => !inside.has(n)));
+    const open = () =>
+      [...values].filter((v) => this.#outputs.has(v) || this.#readers.get(v)?.some((n) => !inside.has(n)));
     for (let i = position + 1; i < this.#graph.nodes.length; i++) {
       const node = this.#graph.nodes[i];
       if (!node.inputs.some((name) => values.has(name))) continue;

@@ -62,7 +62,9 @@ export class KernelWriter {
       return this.#writeMap(cluster.value, cluster.value, target);
     }
     const spec = lowering.build(this.#kernelContext(cluster, target));
-    return 'body' in spec ? this.#kernel({ ...spec, body: this.#share(spec.body) }) : this.#finishContract(spec, cluster, target);
+    return 'body' in spec
+      ? this.#kernel({ ...spec, body: this.#share(spec.body) })
+      : this.#finishContract(spec, cluster, target);
   }
 
   /** A kernel that stores `source`'s elements, whatever computes them, into the place of `value`: a map, or a copy. */
@@ -81,7 +83,9 @@ export class KernelWriter {
 
   #share(body: readonly Stmt[]): Stmt[] {
     return body.flatMap((stmt) =>
-      'body' in stmt ? [{ ...stmt, body: this.#share(stmt.body) }] : shareSubexpressions(stmt, (hint) => this.#fresh(hint)),
+      'body' in stmt
+        ? [{ ...stmt, body: this.#share(stmt.body) }]
+        : shareSubexpressions(stmt, (hint) => this.#fresh(hint)),
     );
   }
 
@@ -103,9 +107,19 @@ export class KernelWriter {
     const stride = (axis: string) =>
       spec.out.reduce((sum, at, d) => sum + (at.terms.find((t) => t.axis === axis)?.coef ?? 0) * storage.strides[d], 0);
     const outer = spec.axes.filter((x) => x.role !== 'k').toSorted((x, y) => stride(y.name) - stride(x.name));
-    const form: Contract = { kind: 'contract', axes: [...outer, ...spec.axes.filter((x) => x.role === 'k')], a, b, acc, epilogue };
+    const form: Contract = {
+      kind: 'contract',
+      axes: [...outer, ...spec.axes.filter((x) => x.role === 'k')],
+      a,
+      b,
+      acc,
+      epilogue,
+    };
     const buffers = this.#buffers();
-    return { kernel: contractKernel(kernelName('contract', buffers, form.axes), buffers, form), operands: this.#operands };
+    return {
+      kernel: contractKernel(kernelName('contract', buffers, form.axes), buffers, form),
+      operands: this.#operands,
+    };
   }
 
   #access(spec: ContractSpec, operand: ContractSpec['a'], root: Node): Access {
@@ -128,7 +142,8 @@ export class KernelWriter {
         i === cluster.output
           ? this.#storeBehind(cluster, target, coords, value)
           : this.#store(root.outputs[i], target.get(root.outputs[i]) as Storage, coords, value),
-      outputAxes: (i, only) => this.#axesOf(target.get(i === cluster.output ? cluster.value : root.outputs[i]) as Storage, only),
+      outputAxes: (i, only) =>
+        this.#axesOf(target.get(i === cluster.output ? cluster.value : root.outputs[i]) as Storage, only),
       fresh: (hint) => this.#fresh(hint),
     };
   }
@@ -153,7 +168,12 @@ export class KernelWriter {
   }
 
   #store(value: string, storage: Storage, coords: readonly Expr[], element: Expr): Stmt {
-    return { kind: 'store', buffer: this.#buffer(value, storage, 'out'), index: offsetAt(storage, coords), value: element };
+    return {
+      kind: 'store',
+      buffer: this.#buffer(value, storage, 'out'),
+      index: offsetAt(storage, coords),
+      value: element,
+    };
   }
 
   /** The element of a value at coords. */
@@ -171,7 +191,8 @@ export class KernelWriter {
     const bound = this.#bound.get(value);
     if (bound) return bound;
     const constant = this.#constant(value);
-    if (constant && elements(constant.shape) === 1) return e.constant(constant.dtype, decodeScalar(constant.dtype, constant.data[0]));
+    if (constant && elements(constant.shape) === 1)
+      return e.constant(constant.dtype, decodeScalar(constant.dtype, constant.data[0]));
     const producer = this.#ctx.fusion.producers.get(value);
     const lowering = producer && this.#op(producer.node).lower;
     if (producer && (lowering?.kind === 'elementwise' || lowering?.kind === 'index')) {
@@ -251,7 +272,10 @@ const missing = (node: Node, input: number): never => {
 
 /** Offset of an element in its buffer, which starts at the storage's own offset. */
 const offsetAt = (storage: Storage, coords: readonly Expr[]): Expr =>
-  coords.reduce<Expr>((sum, c, d) => (storage.shape[d] === 1 ? sum : e.add(sum, e.mul(c, e.index(storage.strides[d])))), e.index(0));
+  coords.reduce<Expr>(
+    (sum, c, d) => (storage.shape[d] === 1 ? sum : e.add(sum, e.mul(c, e.index(storage.strides[d])))),
+    e.index(0),
+  );
 
 /** Coordinates of an operand that NumPy broadcasting stretches to `from`, seen at coords of `from`. */
 const broadcast = (coords: readonly Expr[], from: StaticShape, to: StaticShape): Expr[] =>

@@ -13,7 +13,9 @@ import type { Graph, Loc, Node } from '../graph/ir.ts';
 import { toAffine } from '../loop/affine.ts';
 import * as e from '../loop/expr.ts';
 import type { Expr, Kernel } from '../loop/ir.ts';
+import { kernelKey } from '../loop/print.ts';
 import type { Op } from '../ops/op.ts';
+import type { KernelFacts } from '../targets/target.ts';
 import { type Cluster, type Fusion, fuse } from './fuse.ts';
 import { KernelWriter, type Operand, type WrittenKernel } from './kernel-writer.ts';
 import {
@@ -30,8 +32,11 @@ import {
 } from './storage.ts';
 
 export interface LoweredStep {
+  /** Steps whose kernels have the same text share one record. */
   readonly kernel: Kernel;
+  /** One a buffer of the kernel. */
   readonly operands: readonly Operand[];
+  readonly facts: KernelFacts;
   readonly loc: Loc;
 }
 
@@ -44,8 +49,9 @@ export interface LoweredGraph {
   readonly constants: ReadonlyMap<Block, Tensor>;
 }
 
-export function lower(graph: Graph, ops: ReadonlyMap<string, Op>): LoweredGraph {
-  return new Lowerer(graph, ops, fuse(graph, ops)).run();
+/** Lowers a graph along `fusion`, which fuse() made of it. */
+export function lower(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion = fuse(graph, ops)): LoweredGraph {
+  return new Lowerer(graph, ops, fusion).run();
 }
 
 class Lowerer {
@@ -55,6 +61,8 @@ class Lowerer {
   readonly #storages = new Map<string, Storage>();
   readonly #constants = new Map<Block, Tensor>();
   readonly #steps: LoweredStep[] = [];
+  /** Kernels by their text. */
+  readonly #kernels = new Map<string, Kernel>();
   readonly #outputs: ReadonlySet<string>;
   /** Blocks that a network input or output lies in. */
   readonly #boundBlocks = new Set<Block>();
@@ -69,7 +77,8 @@ class Lowerer {
 
   run(): LoweredGraph {
     const { graph } = this;
-    for (const name of graph.inputs) this.#storages.set(name, this.#allocate(name, rowMajorOrder(this.#type(name).shape.length)));
+    for (const name of graph.inputs)
+      this.#storages.set(name, this.#allocate(name, rowMajorOrder(this.#type(name).shape.length)));
     const inputs = graph.inputs.map((name) => ({ name, storage: this.storageOf(name) }));
     for (const { storage } of inputs) this.#boundBlocks.add(storage.block);
     for (const cluster of this.fusion.clusters) this.#lowerCluster(cluster);
@@ -92,15 +101,24 @@ class Lowerer {
     if (constant) return this.#constantStorage(value, constant);
     const producer = this.fusion.producers.get(value);
     const lowering = producer && this.ops.get(producer.node.op)?.lower;
-    if (lowering?.kind !== 'alias') throw new Bug('lower-order', `value "${value}" is read before anything has stored it`);
+    if (lowering?.kind !== 'alias')
+      throw new Bug('lower-order', `value "${value}" is read before anything has stored it`);
     const source = (producer as { node: Node }).node.inputs[0];
     const { shape } = this.#type(value);
     const view = reshapeStorage(this.storageOf(source), shape);
-    return view ?? { ...this.#copy(source, (producer as { node: Node }).node.loc), shape, strides: rowMajorStrides(shape) };
+    return (
+      view ?? { ...this.#copy(source, (producer as { node: Node }).node.loc), shape, strides: rowMajorStrides(shape) }
+    );
   }
 
   #constantStorage(name: string, tensor: Tensor): Storage {
-    const block: Block = { id: this.#blocks++, name, dtype: tensor.dtype, elements: tensor.data.length, space: 'weights' };
+    const block: Block = {
+      id: this.#blocks++,
+      name,
+      dtype: tensor.dtype,
+      elements: tensor.data.length,
+      space: 'weights',
+    };
     this.#constants.set(block, tensor);
     return { block, offset: 0, shape: tensor.shape, strides: rowMajorStrides(tensor.shape) };
   }
@@ -108,7 +126,10 @@ class Lowerer {
   #lowerCluster(cluster: Cluster): void {
     const { root } = cluster;
     const lowering = this.ops.get(root.op)?.lower;
-    if (lowering?.kind === 'concat') return this.#lowerConcat(root, lowering.axis(root.attrs, this.#type(root.outputs[0]).shape.length));
+    if (lowering?.kind === 'concat') {
+      this.#lowerConcat(root, lowering.axis(root.attrs, this.#type(root.outputs[0]).shape.length));
+      return;
+    }
     const view = lowering?.kind === 'index' && cluster.behind.length === 0 ? this.#viewOf(cluster) : undefined;
     if (view) {
       this.#storages.set(cluster.value, view);
@@ -117,7 +138,10 @@ class Lowerer {
     const values = root.outputs.map((name, i) => (i === cluster.output ? cluster.value : name));
     const stored = lowering?.kind === 'kernel' ? values.filter(Boolean) : [cluster.value];
     const target = new Map(stored.map((value) => [value, this.#place(value, () => this.#wishedOrder(cluster, value))]));
-    this.#push(new KernelWriter(this).write(cluster, target), [root, ...cluster.behind].flatMap((n) => n.loc));
+    this.#push(
+      new KernelWriter(this).write(cluster, target),
+      [root, ...cluster.behind].flatMap((n) => n.loc),
+    );
     for (const [value, storage] of target) this.#storages.set(value, storage);
   }
 
@@ -168,7 +192,8 @@ class Lowerer {
 
   /** The concat node in whose result a stored value may lie; the first one that reads it, if it reads it once. */
   #concatReader(value: string): Node | undefined {
-    if (this.#outputs.has(value) || this.graph.constants.has(value) || this.graph.inputs.includes(value)) return undefined;
+    if (this.#outputs.has(value) || this.graph.constants.has(value) || this.graph.inputs.includes(value))
+      return undefined;
     const reader = this.fusion.readers.get(value)?.find((n) => this.ops.get(n.op)?.lower?.kind === 'concat');
     return reader && reader.inputs.filter((name) => name === value).length === 1 ? reader : undefined;
   }
@@ -178,13 +203,19 @@ class Lowerer {
     const known = this.#storages.get(value);
     if (known) return known;
     const concat = this.#concatReader(value);
-    if (!concat) return this.#allocate(value, this.#outputs.has(value) ? rowMajorOrder(this.#type(value).shape.length) : wish());
+    if (!concat)
+      return this.#allocate(value, this.#outputs.has(value) ? rowMajorOrder(this.#type(value).shape.length) : wish());
     const whole = this.#place(concat.outputs[0], wish);
     this.#storages.set(concat.outputs[0], whole);
     const lowering = this.ops.get(concat.op)?.lower;
     const axis = lowering?.kind === 'concat' ? lowering.axis(concat.attrs, whole.shape.length) : 0;
     const before = concat.inputs.slice(0, concat.inputs.indexOf(value));
-    return partOf(whole, axis, before.reduce((n, name) => n + this.#type(name).shape[axis], 0), this.#type(value).shape);
+    return partOf(
+      whole,
+      axis,
+      before.reduce((n, name) => n + this.#type(name).shape[axis], 0),
+      this.#type(value).shape,
+    );
   }
 
   #wishedOrder(cluster: Cluster, value: string): readonly number[] {
@@ -192,7 +223,10 @@ class Lowerer {
     const rank = this.#type(value).shape.length;
     if (lowering?.kind === 'kernel' && lowering.layout === 'channels-last') return channelsLastOrder(rank);
     if (lowering?.kind === 'kernel' && lowering.layout === 'row-major') return rowMajorOrder(rank);
-    return this.#orderOfLargest([cluster.root, ...cluster.behind].flatMap((n) => n.inputs), value);
+    return this.#orderOfLargest(
+      [cluster.root, ...cluster.behind].flatMap((n) => n.inputs),
+      value,
+    );
   }
 
   /** The order of the largest of these inputs (through inlined nodes) that has the rank of `value`; row-major where there is none. */
@@ -243,7 +277,13 @@ class Lowerer {
   #push(written: WrittenKernel, loc: Loc): void {
     const stores = written.operands.filter((o) => o.role === 'out');
     if (stores.every((o) => elements(o.storage.shape) === 0)) return;
-    this.#steps.push({ ...written, loc });
+    const key = kernelKey(written.kernel);
+    const kernel = this.#kernels.get(key) ?? written.kernel;
+    this.#kernels.set(key, kernel);
+    const constant = written.operands.flatMap((o, i) =>
+      o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : [],
+    );
+    this.#steps.push({ kernel, operands: written.operands, facts: { constant: new Set(constant) }, loc });
   }
 
   #type(value: string): TensorType {

@@ -28,7 +28,9 @@ export function planMemory(graph: LoweredGraph): MemoryPlan {
   const placed: (Life & { offset: number })[] = [];
   const lives = livesOf(graph).sort((a, b) => b.bytes - a.bytes || a.first - b.first || a.block.id - b.block.id);
   for (const life of lives) {
-    const clashes = placed.filter((p) => p.first <= life.last && life.first <= p.last).sort((a, b) => a.offset - b.offset);
+    const clashes = placed
+      .filter((p) => p.first <= life.last && life.first <= p.last)
+      .sort((a, b) => a.offset - b.offset);
     let offset = 0;
     for (const clash of clashes) {
       if (offset + life.bytes <= clash.offset) break;
@@ -50,7 +52,8 @@ function livesOf(graph: LoweredGraph): Life[] {
     if (life) {
       life.first = Math.min(life.first, step);
       life.last = Math.max(life.last, step);
-    } else lives.set(block, { block, bytes: alignUp(block.elements * DTYPES[block.dtype].bytes), first: step, last: step });
+    } else
+      lives.set(block, { block, bytes: alignUp(block.elements * DTYPES[block.dtype].bytes), first: step, last: step });
   };
   graph.steps.forEach((step, i) => {
     for (const { storage } of step.operands) touch(storage.block, i);

@@ -103,7 +103,12 @@ export function reshapeStorage(s: Storage, shape: StaticShape): Storage | undefi
  * The view out[axes…] = s[at0, at1, …], each `at` affine in the output's axes (axis d is named by `axisNames[d]`);
  * undefined where a stride would be negative.
  */
-export function affineView(s: Storage, at: readonly Affine[], shape: StaticShape, axisNames: readonly string[]): Storage | undefined {
+export function affineView(
+  s: Storage,
+  at: readonly Affine[],
+  shape: StaticShape,
+  axisNames: readonly string[],
+): Storage | undefined {
   let offset = s.offset;
   const strides = new Array<number>(shape.length).fill(0);
   at.forEach((a, dim) => {

@@ -20,10 +20,17 @@ export async function chooseTarget(name: TargetName | 'auto'): Promise<Target> {
     const info = await target.device.probe();
     if (info.available) return target;
     if (name === target.name) {
-      throw new ModelError('target-unavailable', `target ${name} is not available here: ${info.reason ?? 'no reason known'}`, {
-        hint: 'hotrod devices lists what this machine offers',
-      });
+      throw new ModelError(
+        'target-unavailable',
+        `target ${name} is not available here: ${info.reason ?? 'no reason known'}`,
+        {
+          hint: 'hotrod devices lists what this machine offers',
+        },
+      );
     }
   }
-  throw new ModelError('target-unavailable', `there is no target ${name}; known: auto, ${TARGETS.map((t) => t.name).join(', ')}`);
+  throw new ModelError(
+    'target-unavailable',
+    `there is no target ${name}; known: auto, ${TARGETS.map((t) => t.name).join(', ')}`,
+  );
 }

@@ -5,26 +5,53 @@
 import { Bug } from '../core/errors.ts';
 import type { Tactic } from '../engine/engine.ts';
 import type { Kernel } from '../loop/ir.ts';
-import type { KernelFacts, Template } from '../targets/target.ts';
+import type { KernelFacts, Target } from '../targets/target.ts';
 
-/** All tactics that are legal for a kernel, best first. */
-export function candidates(kernel: Kernel, facts: KernelFacts, templates: readonly Template[], features: readonly string[]): Tactic[] {
-  return templates
-    .filter((t) => t.form === 'any' || t.form === kernel.form.kind)
-    .flatMap((t) =>
-      t.candidates(kernel, facts, features).map((params) => ({ template: t.name, params, predictedNs: t.predictNs(kernel, params) })),
-    )
-    .sort((a, b) => a.predictedNs - b.predictedNs || compare(a.template, b.template) || compare(paramsKey(a.params), paramsKey(b.params)));
+/** A kernel with what is known of the place where it runs. */
+export interface TuningTask {
+  readonly kernel: Kernel;
+  readonly facts: KernelFacts;
 }
 
-export function chooseTactic(kernel: Kernel, facts: KernelFacts, templates: readonly Template[], features: readonly string[]): Tactic {
-  const best = candidates(kernel, facts, templates, features)[0];
-  if (!best) throw new Bug('tune-none', `no template of the target can run kernel ${kernel.name}`);
-  return best;
+/** One tactic a task. Equal tasks (the same kernel record, the same facts) are decided once. */
+export function chooseTactics(tasks: readonly TuningTask[], target: Target): Tactic[] {
+  const features = target.features();
+  const decided = new Map<Kernel, Map<string, Tactic>>();
+  return tasks.map((task) => {
+    const byFacts = decided.get(task.kernel) ?? new Map<string, Tactic>();
+    decided.set(task.kernel, byFacts);
+    const key = [...task.facts.constant].join();
+    const tactic = byFacts.get(key) ?? best(task, target, features);
+    byFacts.set(key, tactic);
+    return tactic;
+  });
+}
+
+function best(task: TuningTask, target: Target, features: readonly string[]): Tactic {
+  const tactic = candidates(task, target, features)[0];
+  if (!tactic) throw new Bug('tune-none', `no template of target ${target.name} can run kernel ${task.kernel.name}`);
+  return tactic;
+}
+
+/** All tactics that are legal for a task, best first. */
+export function candidates({ kernel, facts }: TuningTask, target: Target, features: readonly string[]): Tactic[] {
+  return (target.templates ?? [])
+    .filter((t) => t.form === 'any' || t.form === kernel.form.kind)
+    .flatMap((t) =>
+      t
+        .candidates(kernel, facts, features)
+        .map((params) => ({ template: t.name, params, predictedNs: t.predictNs(kernel, params) })),
+    )
+    .sort(
+      (a, b) =>
+        a.predictedNs - b.predictedNs ||
+        compare(a.template, b.template) ||
+        compare(printParams(a.params), printParams(b.params)),
+    );
 }
 
 /** `mr=3,nr=16`, keys sorted. */
-export const paramsKey = (params: Readonly<Record<string, number>>): string =>
+export const printParams = (params: Tactic['params']): string =>
   Object.keys(params)
     .sort()
     .map((k) => `${k}=${params[k]}`)

@@ -17,7 +17,12 @@ import type { Op } from '../../ops/op.ts';
 export function createReferenceDevice(ops: ReadonlyMap<string, Op>): Device {
   return {
     target: 'reference',
-    probe: async () => ({ target: 'reference', name: 'the graph evaluator', available: true, features: ['float64 accumulation'] }),
+    probe: async () => ({
+      target: 'reference',
+      name: 'the graph evaluator',
+      available: true,
+      features: ['float64 accumulation'],
+    }),
     open: async (engine) => openGraph(engine, ops),
   };
 }
@@ -25,7 +30,8 @@ export function createReferenceDevice(ops: ReadonlyMap<string, Op>): Device {
 export const referenceDevice: Device = createReferenceDevice(OPS);
 
 function openGraph(engine: Engine, ops: ReadonlyMap<string, Op>): OpenEngine {
-  if (engine.graph === undefined) throw new ModelError('engine-parse', 'an engine of target reference must hold a graph, this one has none');
+  if (engine.graph === undefined)
+    throw new ModelError('engine-parse', 'an engine of target reference must hold a graph, this one has none');
   const constants = new Map(engine.weights.map((w) => [w.name, weightTensor(engine, w)]));
   const graph = parseGraph(engine.graph, (name) => constants.get(name) ?? absent(name));
   return {
@@ -45,7 +51,9 @@ function weightTensor(engine: Engine, weight: Weight): Tensor {
   const { array, bytes } = DTYPES[weight.dtype];
   const from = engine.weightBytes.byteOffset + weight.byteOffset;
   const aligned = from % bytes === 0;
-  const buffer = aligned ? engine.weightBytes.buffer : engine.weightBytes.slice(weight.byteOffset, weight.byteOffset + weight.bytes).buffer;
+  const buffer = aligned
+    ? engine.weightBytes.buffer
+    : engine.weightBytes.slice(weight.byteOffset, weight.byteOffset + weight.bytes).buffer;
   return tensor(weight.dtype, weight.shape, new array(buffer, aligned ? from : 0, weight.bytes / bytes));
 }
 

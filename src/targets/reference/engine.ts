@@ -2,7 +2,7 @@
  * An engine of target reference: the optimised graph itself, printed, with its constants as weights. No kernels, no code.
  */
 import { staticShape } from '../../core/shape.ts';
-import { byteLength, type Tensor, tensorBytes, type TensorType } from '../../core/tensor.ts';
+import { byteLength, type Tensor, type TensorType, tensorBytes } from '../../core/tensor.ts';
 import type { Binding, Engine, Weight } from '../../engine/engine.ts';
 import type { Graph } from '../../graph/ir.ts';
 import { printGraph } from '../../graph/print.ts';
@@ -27,7 +27,10 @@ export function graphEngine(graph: Graph, builtBy: string): Engine {
 
   let arenaBytes = 0;
   const binding = (name: string): Binding => {
-    const type: TensorType = { dtype: graph.values.get(name)?.dtype ?? 'f32', shape: staticShape(graph.values.get(name)?.shape ?? []) };
+    const type: TensorType = {
+      dtype: graph.values.get(name)?.dtype ?? 'f32',
+      shape: staticShape(graph.values.get(name)?.shape ?? []),
+    };
     const buffer = { space: 'arena', byteOffset: arenaBytes, bytes: byteLength(type) } as const;
     arenaBytes += alignUp(buffer.bytes);
     return { name, ...type, buffer };
