@@ -11,6 +11,7 @@ import { fromNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, axis, binary, constant, index, inRange, local, mul, select, sub } from '../loop/expr.ts';
 import type { Axis, Expr } from '../loop/ir.ts';
+import { checkFloats } from './dims.ts';
 import { type AttrsOf, defineOp, int, ints, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { reduceRow } from './rows.ts';
@@ -70,6 +71,7 @@ const convTranspose = defineOp({
   attrs: ATTRS,
   inputs: [2, 3],
   infer(ctx) {
+    checkFloats(ctx);
     const x = ctx.input(0);
     const kernel = checkOperands(ctx);
     const spatial = x.shape.slice(2).map((size, d) => outputSize(ctx.attrs, size, kernel[d], d, kernel.length));

@@ -22,6 +22,7 @@ import {
   type Role,
   wideAxis,
 } from './contract-axes.ts';
+import { checkFloats } from './dims.ts';
 import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
 import { asThreeDims, leavesInput, staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
@@ -40,6 +41,7 @@ const conv = defineOp({
   infer(ctx) {
     const x = ctx.input(0);
     const w = ctx.input(1);
+    checkFloats(ctx);
     checkChannels(ctx);
     const kernel = w.shape
       .slice(2)

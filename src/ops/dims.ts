@@ -24,6 +24,18 @@ export function checkAxes(ctx: Fails, axes: readonly number[], rank: number): re
   return out;
 }
 
+/** Throws through ctx.fail unless all inputs that are there have one element type. */
+export function checkOneType(ctx: InferContext<unknown>): void {
+  const other = ctx.inputs.findIndex((type) => type && type.dtype !== ctx.input(0).dtype);
+  if (other > 0) ctx.fail(`inputs 0 and ${other} must have one element type`);
+}
+
+/** As checkOneType; and the type is a float. */
+export function checkFloats(ctx: InferContext<unknown>): void {
+  checkOneType(ctx);
+  if (!isFloat(ctx.input(0).dtype)) ctx.fail(`the element type is ${ctx.input(0).dtype}, expected a float`);
+}
+
 /** All elements of an integer tensor as numbers; beyond 2^53 rounded, which keeps them "very large". */
 export const intsOf = (t: Tensor): readonly number[] => Array.from(toNumbers(t));
 

@@ -119,7 +119,7 @@ const scalarEnv = (names: readonly string[], values: Scalar[]): EvalEnv => ({
 });
 
 /** Calls visit(i, at) for each element i of `shape` in row-major order; at[k] is the element of shapes[k] broadcast to it. */
-function walkBroadcast(
+export function walkBroadcast(
   shape: StaticShape,
   shapes: readonly StaticShape[],
   visit: (i: number, at: Int32Array) => void,

@@ -11,6 +11,8 @@ import { add, cast, constant, index, mul } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
 import { along, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
+import { checkOneType } from './dims.ts';
+import { walkBroadcast } from './elementwise.ts';
 import { transposeMatrices } from './matmul.ts';
 import { type AttrsOf, bool, type ContractSpec, defineOp, float, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
@@ -24,6 +26,7 @@ const gemm = defineOp({
   attrs: ATTRS,
   inputs: [2, 3],
   infer(ctx) {
+    checkOneType(ctx);
     const { dtype, shape: a } = ctx.input(0);
     const b = ctx.input(1).shape;
     if (a.length !== 2 || b.length !== 2) ctx.fail('both operands must have rank 2');
@@ -46,14 +49,10 @@ const gemm = defineOp({
     const y = new Float64Array(m * n);
     const sums = { data: y, start: 0, rowStride: n, columnStride: 1 };
     multiplyRows({ data: rows, start: 0, count: m }, { data: columns, start: 0, count: n }, k, sums);
-    const addend = c && toFloat64(c);
-    const [rowStride, columnStride] = c ? addendStrides(c.shape) : [0, 0];
-    for (let i = 0; i < m; i++) {
-      for (let j = 0; j < n; j++) {
-        const shift = addend ? attrs.beta * addend[i * rowStride + j * columnStride] : 0;
-        y[i * n + j] = attrs.alpha * y[i * n + j] + shift;
-      }
-    }
+    const addend = c ? toFloat64(c) : Float64Array.of(0);
+    walkBroadcast(out.shape, [c?.shape ?? []], (i, [at]) => {
+      y[i] = attrs.alpha * y[i] + attrs.beta * addend[at];
+    });
     return [fromNumbers(out.dtype, out.shape, y)];
   },
   absorbAffine(ctx, affine) {
@@ -70,13 +69,6 @@ const gemm = defineOp({
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: lowerGemm },
   cases: gemmCases(),
 });
-
-/** Strides of a row-major addend of rank 0 to 2 along the rows and columns of the result; 0 where it is broadcast. */
-function addendStrides(shape: readonly number[]): [number, number] {
-  const columns = shape.at(-1) ?? 1;
-  const rows = shape.at(-2) ?? 1;
-  return [rows === 1 ? 0 : columns, columns === 1 ? 0 : 1];
-}
 
 function lowerGemm(ctx: KernelContext<GemmAttrs>): ContractSpec {
   const { alpha, beta, transA, transB } = ctx.attrs;

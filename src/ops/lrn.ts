@@ -5,6 +5,7 @@
  */
 import { fromNumbers } from '../core/tensor.ts';
 import { add, axis, binary, div, index, inRange, like, local, mul, select } from '../loop/expr.ts';
+import { checkFloats } from './dims.ts';
 import { defineOp, float, int, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { reduceRow } from './rows.ts';
@@ -15,6 +16,7 @@ const lrn = defineOp({
   attrs: { alpha: float(0.0001), beta: float(0.75), bias: float(1), size: int.required },
   inputs: [1, 1],
   infer(ctx) {
+    checkFloats(ctx);
     const x = ctx.input(0);
     if (x.shape.length < 2) ctx.fail(`the input has rank ${x.shape.length}, expected at least 2`);
     if (ctx.attrs.size < 1) ctx.fail(`size is ${ctx.attrs.size}, expected at least 1`);

@@ -12,6 +12,8 @@ import { affineConstant } from '../loop/affine.ts';
 import { cast } from '../loop/expr.ts';
 import type { Affine } from '../loop/ir.ts';
 import { along, coordAffine, dimOfAxis, kAxes, type Role, wideAxis } from './contract-axes.ts';
+import { checkOneType } from './dims.ts';
+import { walkBroadcast } from './elementwise.ts';
 import { type ContractSpec, defineOp, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
 
@@ -43,6 +45,7 @@ const matmul = defineOp({
   attrs: {},
   inputs: [2, 2],
   infer(ctx) {
+    checkOneType(ctx);
     const { dtype, shape: a } = ctx.input(0);
     const b = ctx.input(1).shape;
     if (a.length === 0 || b.length === 0) ctx.fail('the operands must have at least one dim');
@@ -67,14 +70,14 @@ const matmul = defineOp({
     const rows = toFloat64(a!);
     const columns = transposeMatrices(toFloat64(b!), k, n);
     const sums = new Float64Array(elements(batch) * m * n);
-    for (let i = 0; i < elements(batch); i++) {
-      multiplyRows(
-        { data: rows, start: matrixAt(i, batch, left.batch) * m * k, count: m },
-        { data: columns, start: matrixAt(i, batch, right.batch) * n * k, count: n },
-        k,
-        { data: sums, start: i * m * n, rowStride: n, columnStride: 1 },
-      );
-    }
+    walkBroadcast(batch, [left.batch, right.batch], (i, [p, q]) =>
+      multiplyRows({ data: rows, start: p * m * k, count: m }, { data: columns, start: q * n * k, count: n }, k, {
+        data: sums,
+        start: i * m * n,
+        rowStride: n,
+        columnStride: 1,
+      }),
+    );
     return [fromNumbers(out.dtype, out.shape, sums)];
   },
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: lowerMatMul },
@@ -91,21 +94,6 @@ export function transposeMatrices(data: Float64Array, k: number, n: number): Flo
     for (let j = 0; j < n; j++) for (let p = 0; p < k; p++) out[start + j * k + p] = data[start + p * n + j];
   }
   return out;
-}
-
-/** Which matrix of an operand belongs to matrix i of the result; its batch dims broadcast to `batch`. */
-function matrixAt(i: number, batch: readonly number[], operand: readonly number[]): number {
-  let at = 0;
-  let stride = 1;
-  let rest = i;
-  for (let d = 1; d <= batch.length; d++) {
-    const extent = operand[operand.length - d] ?? 1;
-    const coord = rest % batch[batch.length - d];
-    rest = Math.floor(rest / batch[batch.length - d]);
-    if (extent > 1) at += coord * stride;
-    stride *= extent;
-  }
-  return at;
 }
 
 function lowerMatMul(ctx: KernelContext<unknown>): ContractSpec {

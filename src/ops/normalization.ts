@@ -4,13 +4,14 @@
  *
  * The first three are one kernel each; GroupNormalization expands to an instance normalisation of its groups.
  */
-import { broadcastShapes, type Dim, printShape, type StaticShape, shapesEqual } from '../core/shape.ts';
+import { broadcastShapes, type Dim, printShape, shapesEqual } from '../core/shape.ts';
 import { fromNumbers, type Tensor, type TensorType } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, index, mul } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { channelDims, perChannel } from './batch-normalization.ts';
-import { checkAxis, i64Vector } from './dims.ts';
+import { checkAxis, checkFloats, i64Vector } from './dims.ts';
+import { walkBroadcast } from './elementwise.ts';
 import { normalizeRows, normalizeRowsKernel } from './norm-rows.ts';
 import { defineOp, float, int, type KernelContext, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
@@ -19,35 +20,14 @@ import { otherDims } from './rows.ts';
 /** The dims from `axis` on. */
 const trailingDims = (axis: number, rank: number): number[] => otherDims(rank, []).slice(axis < 0 ? axis + rank : axis);
 
-/** Position, in a tensor of `shape` that broadcasts to `to`, of the element for each row-major element of `to`. */
-function* broadcastPositions(shape: StaticShape, to: StaticShape): Generator<number> {
-  const lead = to.length - shape.length;
-  const count = to.reduce((n, d) => n * d, 1);
-  for (let i = 0; i < count; i++) {
-    let rest = i;
-    let at = 0;
-    let stride = 1;
-    for (let d = to.length - 1; d >= lead; d--) {
-      const extent = shape[d - lead];
-      if (extent > 1) at += (rest % to[d]) * stride;
-      stride *= extent;
-      rest = Math.floor(rest / to[d]);
-    }
-    yield at;
-  }
-}
-
 /** values · scale + bias, both broadcast to the result. */
 function scaleAndShift(values: Float64Array, scale: Tensor, bias: Tensor | undefined, out: TensorType): Tensor {
-  const y = values.slice();
   const factors = toFloat64(scale);
-  let i = 0;
-  for (const at of broadcastPositions(scale.shape, out.shape)) y[i++] *= factors[at];
-  if (bias) {
-    const shifts = toFloat64(bias);
-    i = 0;
-    for (const at of broadcastPositions(bias.shape, out.shape)) y[i++] += shifts[at];
-  }
+  const shifts = bias ? toFloat64(bias) : Float64Array.of(0);
+  const y = new Float64Array(values.length);
+  walkBroadcast(out.shape, [scale.shape, bias?.shape ?? []], (i, [factor, shift]) => {
+    y[i] = values[i] * factors[factor] + shifts[shift];
+  });
   return fromNumbers(out.dtype, out.shape, y);
 }
 
@@ -108,6 +88,7 @@ const layerNormalization = defineOp({
   inputs: [2, 3],
   outputs: 3,
   infer(ctx) {
+    checkFloats(ctx);
     const x = ctx.input(0);
     const axis = checkAxis(ctx, ctx.attrs.axis, x.shape.length);
     checkBroadcasts(ctx, [1, 2]);
@@ -156,6 +137,7 @@ const rmsNormalization = defineOp({
   attrs: TRAILING_ATTRS,
   inputs: [2, 2],
   infer(ctx) {
+    checkFloats(ctx);
     checkAxis(ctx, ctx.attrs.axis, ctx.input(0).shape.length);
     checkBroadcasts(ctx, [1]);
     return [ctx.input(0)];
@@ -203,6 +185,7 @@ const instanceNormalization = defineOp({
   attrs: { epsilon: float(1e-5) },
   inputs: [3, 3],
   infer(ctx) {
+    checkFloats(ctx);
     const { shape } = ctx.input(0);
     if (shape.length < 3) ctx.fail(`the input has rank ${shape.length}, expected at least 3`);
     checkChannelVectors(ctx, [shape[1]]);
@@ -238,6 +221,7 @@ const groupNormalization = defineOp({
   attrs: { epsilon: float(1e-5), num_groups: int.required, stash_type: int(1) },
   inputs: [3, 3],
   infer(ctx) {
+    checkFloats(ctx);
     const { shape } = ctx.input(0);
     const { num_groups: groups } = ctx.attrs;
     if (shape.length < 2) ctx.fail(`the input has rank ${shape.length}, expected at least 2`);

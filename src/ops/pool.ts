@@ -8,6 +8,7 @@ import type { Dim } from '../core/shape.ts';
 import type { ValueType } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { binary, div, like, mul, unary } from '../loop/expr.ts';
+import { checkFloats } from './dims.ts';
 import {
   evalMaxPositions,
   evalWindowFold,
@@ -140,7 +141,10 @@ const averagePool = defineOp({
   onnx: { since: 1 },
   attrs: { ...POOL_ATTRS, count_include_pad: bool(false) },
   inputs: [1, 1],
-  infer: (ctx) => [inferPool(ctx)],
+  infer(ctx) {
+    checkFloats(ctx);
+    return [inferPool(ctx)];
+  },
   eval: ([x], attrs, [out]) => [
     evalWindowFold(x!, windowOf(attrs, x!.shape, out.shape), mean(attrs.count_include_pad), out),
   ],
@@ -165,7 +169,10 @@ const lpPool = defineOp({
   onnx: { since: 2 },
   attrs: { ...POOL_ATTRS, p: int(2) },
   inputs: [1, 1],
-  infer: (ctx) => [inferPool(ctx)],
+  infer(ctx) {
+    checkFloats(ctx);
+    return [inferPool(ctx)];
+  },
   eval: ([x], attrs, [out]) => [evalWindowFold(x!, windowOf(attrs, x!.shape, out.shape), norm(attrs.p), out)],
   lower: {
     kind: 'kernel',
@@ -194,15 +201,17 @@ const wholeImage = (input: readonly number[]): WindowDim[] =>
 
 const defineGlobalPool = <S extends { readonly p?: ReturnType<typeof int> }>(
   name: string,
+  since: number,
   attrs: S,
   foldOf: (attrs: { readonly p?: number }) => WindowFold,
 ): Op =>
   defineOp({
     name,
-    onnx: { since: name === 'GlobalLpPool' ? 2 : 1 },
+    onnx: { since },
     attrs,
     inputs: [1, 1],
     infer(ctx) {
+      if (foldOf(ctx.attrs as { p?: number }).op === 'add') checkFloats(ctx);
       const { dtype, shape } = ctx.input(0);
       if (shape.length < 3 || shape.length > 5) ctx.fail(`the input has rank ${shape.length}, expected 3, 4 or 5`);
       return [{ dtype, shape: shape.map((d, i): Dim => (i < 2 ? d : 1)) }];
@@ -227,7 +236,7 @@ export const POOL_OPS: readonly Op[] = [
   maxPool,
   averagePool,
   lpPool,
-  defineGlobalPool('GlobalMaxPool', {}, () => MAX),
-  defineGlobalPool('GlobalAveragePool', {}, () => mean(false)),
-  defineGlobalPool('GlobalLpPool', { p: int(2) }, ({ p = 2 }) => norm(p)),
+  defineGlobalPool('GlobalMaxPool', 1, {}, () => MAX),
+  defineGlobalPool('GlobalAveragePool', 1, {}, () => mean(false)),
+  defineGlobalPool('GlobalLpPool', 2, { p: int(2) }, ({ p = 2 }) => norm(p)),
 ];

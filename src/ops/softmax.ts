@@ -8,7 +8,7 @@
  */
 import { fromNumbers } from '../core/tensor.ts';
 import { div, like, local, mul, sub, unary } from '../loop/expr.ts';
-import { checkAxis } from './dims.ts';
+import { checkAxis, checkFloats } from './dims.ts';
 import {
   type AttrsOf,
   defineOp,
@@ -58,6 +58,7 @@ const defineSoftmax = ({ name, result, build }: SoftmaxRow): Op =>
     attrs: AXIS_ATTRS,
     inputs: [1, 1],
     infer(ctx) {
+      checkFloats(ctx);
       checkAxis(ctx, ctx.attrs.axis, ctx.input(0).shape.length);
       return [ctx.input(0)];
     },

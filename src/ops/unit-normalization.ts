@@ -5,7 +5,7 @@
  *     MeanVarianceNormalization  (x − mean) / (√variance + 1e-9) over some axes
  */
 import { fromNumbers, scalarTensor } from '../core/tensor.ts';
-import { checkAxes, checkAxis, i64Vector } from './dims.ts';
+import { checkAxes, checkAxis, checkFloats, i64Vector } from './dims.ts';
 import { defineOp, int, ints, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { dimOffsets, otherDims } from './rows.ts';
@@ -28,6 +28,7 @@ const lpNormalization = defineOp({
   attrs: { axis: int(-1), p: int(2) },
   inputs: [1, 1],
   infer(ctx) {
+    checkFloats(ctx);
     const x = ctx.input(0);
     checkAxis(ctx, ctx.attrs.axis, x.shape.length);
     if (ctx.attrs.p !== 1 && ctx.attrs.p !== 2) ctx.fail(`p is ${ctx.attrs.p}, expected 1 or 2`);
@@ -68,6 +69,7 @@ const meanVarianceNormalization = defineOp({
   attrs: { axes: ints([0, 2, 3]) },
   inputs: [1, 1],
   infer(ctx) {
+    checkFloats(ctx);
     checkAxes(ctx, ctx.attrs.axes, ctx.input(0).shape.length);
     return [ctx.input(0)];
   },
