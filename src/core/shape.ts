@@ -47,10 +47,13 @@ export function mulDims(a: Dim, b: Dim): Dim {
   return sym(`(${x})*(${y})`);
 }
 
-/** floor(a / b) for b > 0. Exact where every coefficient divides; a fresh name otherwise. */
+/** floor(a / b) for b > 0. Exact where every coefficient divides or a is a multiple of b; a fresh name otherwise. */
 export function floorDivDims(a: Dim, b: Dim): Dim {
   if (typeof a === 'number' && typeof b === 'number') return Math.floor(a / b);
-  if (dimsEqual(a, b)) return 1;
+  if (typeof a !== 'number' && typeof b !== 'number') {
+    const ratio = a.terms[0].coef / b.terms[0].coef;
+    if (dimsEqual(mulDims(ratio, b), a)) return Math.floor(ratio);
+  }
   if (typeof b === 'number' && typeof a !== 'number' && a.terms.every((t) => t.coef % b === 0)) {
     return { terms: a.terms.map((t) => ({ name: t.name, coef: t.coef / b })), constant: Math.floor(a.constant / b) };
   }
