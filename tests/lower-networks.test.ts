@@ -12,6 +12,7 @@ import { printKernel } from '../src/loop/print.ts';
 import { verifyKernel } from '../src/loop/verify.ts';
 import { type LoweredGraph, lower } from '../src/lower/lower.ts';
 import { OPS } from '../src/ops/all.ts';
+import { runPipeline } from '../src/passes/pipeline.ts';
 import { randomTensor } from './random.ts';
 import { runLowered } from './run-lowered.ts';
 
@@ -155,7 +156,8 @@ function graphOf(net: Net): Graph {
   seed = 1;
   const b = graphBuilder(net.name, OPS);
   net.build(b);
-  return b.finish();
+  const ctx = { ops: OPS, computes: new Set(['f32'] as const), onWarning: () => {} };
+  return runPipeline(b.finish(), ctx, { stopAfter: 'expand-ops' });
 }
 
 function check(graph: Graph, lowered: LoweredGraph): void {
