@@ -1,7 +1,7 @@
 /**
  * How many cores this machine gives the program, and what its processor is called.
  */
-import { nodeModule } from './workers.ts';
+import { nodeModule } from './node-module.ts';
 
 interface NodeOs {
   availableParallelism(): number;

@@ -4,7 +4,7 @@
  * Features are found by validating tiny modules. Node 20's V8 has relaxed SIMD behind a flag, which is set here: it admits more
  * modules and changes nothing for others.
  */
-import { nodeModule } from './workers.ts';
+import { nodeModule } from './node-module.ts';
 
 export interface WasmFeatures {
   readonly simd: boolean;

@@ -1,10 +1,10 @@
 /**
  * Threads: Node's worker_threads or a browser's Worker behind one interface.
  *
- * A worker's source is a plain script (no imports, no strict mode of its own) that talks through four names given to it:
- * `receive(f)` hands the first message to f, `send(message)`, `finish()` ends the worker when the script is done, and `fail(error)`
- * reports one. An idle worker never keeps the process alive.
+ * A worker's source is a plain script without imports that talks through three names given to it: `receive(f)` hands the one
+ * message it gets to f, `send(message)` answers, `finish()` ends the worker. An idle worker never keeps the process alive.
  */
+import { nodeModule } from './node-module.ts';
 
 export interface HostWorker {
   /** Gives the worker its one message. */
@@ -37,15 +37,6 @@ const send = (message) => postMessage(message);
 const receive = (f) => { onmessage = (event) => f(event.data); };
 const finish = () => close();
 `;
-
-/** Node's module, or undefined elsewhere; asked for at run time, so bundlers for browsers see no import. */
-export function nodeModule<T>(name: string): T | undefined {
-  const host = globalThis as {
-    process?: { versions?: { node?: string }; getBuiltinModule?: (name: string) => unknown };
-  };
-  if (!host.process?.versions?.node) return undefined;
-  return host.process.getBuiltinModule?.(name) as T | undefined;
-}
 
 /** What a worker has sent and nobody has taken, or those who wait for it. */
 class Mailbox {
