@@ -1,14 +1,11 @@
 /**
- * Which values an i32 expression may take: intervals of integers, from the extents of the axes and the conditions that hold.
+ * Which values an i32 expression may take: intervals of integers, from the extents of the axes.
  *
- * A guard `0 <= x && x < n` narrows x, wherever an expression of the same structure stands below it.
  * An interval never leaves out a value that occurs; where arithmetic could wrap, it is all of i32.
  * Divisions round toward minus infinity: floordiv(x, c) of [lo, hi] is [⌊lo/c⌋, ⌊hi/c⌋] for c > 0; mod is [0, c-1], or x itself
  * where x lies in it.
  */
-import { children } from './expr.ts';
 import type { Axis, Expr } from './ir.ts';
-import { Structure } from './structure.ts';
 
 export interface Interval {
   readonly lo: number;
@@ -18,27 +15,16 @@ export interface Interval {
 const I32: Interval = { lo: -(2 ** 31), hi: 2 ** 31 - 1 };
 const BOOL: Interval = { lo: 0, hi: 1 };
 
-/** What holds where an expression stands. Made by `facts`, `within` and `assume`. */
+/** The values of each axis in scope, and the intervals found under them. */
 export interface Facts {
-  /** Values of each axis in scope. */
   readonly axes: ReadonlyMap<string, Interval>;
-  /** Narrower intervals of expressions, by their number in `structure`. */
-  readonly known: ReadonlyMap<number, Interval>;
-  readonly structure: Structure;
-  /** Intervals found under these facts. */
   readonly done: Map<Expr, Interval>;
 }
 
-export const noFacts = (): Facts => ({
-  axes: new Map(),
-  known: new Map(),
-  structure: new Structure(),
-  done: new Map(),
-});
+export const noFacts = (): Facts => ({ axes: new Map(), done: new Map() });
 
 /** The facts inside loops over axes. */
 export const within = (axes: readonly Axis[], facts: Facts): Facts => ({
-  ...facts,
   axes: new Map([
     ...facts.axes,
     ...axes.map((a): [string, Interval] => [a.name, { lo: 0, hi: Math.max(0, a.extent - 1) }]),
@@ -46,7 +32,6 @@ export const within = (axes: readonly Axis[], facts: Facts): Facts => ({
   done: new Map(),
 });
 
-const meet = (a: Interval, b: Interval): Interval => ({ lo: Math.max(a.lo, b.lo), hi: Math.min(a.hi, b.hi) });
 /** An interval of exact results; results beyond i32 wrap, so they could be anything. */
 const exact = (...ends: readonly number[]): Interval => {
   const [lo, hi] = [Math.min(...ends), Math.max(...ends)];
@@ -58,9 +43,7 @@ export function intervalOf(e: Expr, facts: Facts): Interval {
   if (e.dtype !== 'i32' && e.dtype !== 'bool') return I32;
   const before = facts.done.get(e);
   if (before) return before;
-  const narrower = facts.known.size > 0 ? facts.known.get(facts.structure.id(e)) : undefined;
-  const found = compute(e, facts);
-  const result = narrower ? meet(found, narrower) : found;
+  const result = compute(e, facts);
   facts.done.set(e, result);
   return result;
 }
@@ -135,50 +118,4 @@ function combine(e: Extract<Expr, { kind: 'binary' }>, a: Interval, b: Interval,
     default:
       return all;
   }
-}
-
-/**
- * The facts where `cond` is true: comparisons of x with y, and conjunctions of these, narrow x by y's interval and y by x's.
- * What cannot be used is left out, so the result may know less than cond says, never more. Nothing is learnt of expressions that
- * read locals: a later statement may set them again.
- */
-export function assume(cond: Expr, facts: Facts): Facts {
-  const known = new Map(facts.known);
-  const narrow = (x: Expr, lo: number, hi: number): void => {
-    if (x.kind === 'const' || readsLocal(x)) return;
-    const id = facts.structure.id(x);
-    known.set(id, meet(known.get(id) ?? I32, { lo, hi }));
-  };
-  const visit = (e: Expr): void => {
-    if (e.kind !== 'binary') return;
-    if (e.op === 'and') {
-      visit(e.a);
-      visit(e.b);
-    } else if (e.a.dtype === 'i32') {
-      const [a, b] = [intervalOf(e.a, facts), intervalOf(e.b, facts)];
-      const below = e.op === 'lt' || e.op === 'le' || e.op === 'eq';
-      const above = e.op === 'gt' || e.op === 'ge' || e.op === 'eq';
-      const strict = e.op === 'lt' || e.op === 'gt' ? 1 : 0;
-      if (below) {
-        narrow(e.a, I32.lo, b.hi - strict);
-        narrow(e.b, a.lo + strict, I32.hi);
-      }
-      if (above) {
-        narrow(e.a, b.lo + strict, I32.hi);
-        narrow(e.b, I32.lo, a.hi - strict);
-      }
-    }
-  };
-  visit(cond);
-  return { ...facts, known, done: new Map() };
-}
-
-function readsLocal(root: Expr): boolean {
-  const seen = new Set<Expr>();
-  const visit = (e: Expr): boolean => {
-    if (seen.has(e)) return false;
-    seen.add(e);
-    return e.kind === 'local' || children(e).some(visit);
-  };
-  return visit(root);
 }

@@ -11,7 +11,7 @@ import { Bug } from '../core/errors.ts';
 import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
 import { affineExpr, contractBody } from './contract.ts';
 import { children } from './expr.ts';
-import { assume, type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
+import { type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
 import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
 import { COMPARES, kernelLines, printExpr, printKernel } from './print.ts';
 
@@ -161,9 +161,8 @@ class Verifier {
         break;
       case 'if': {
         this.#expr(stmt.cond, 'bool', scope);
-        const facts = assume(stmt.cond, scope.facts);
         const certain = scope.certain && intervalOf(stmt.cond, scope.facts).lo === 1;
-        this.body(stmt.body, { facts, locals: new Map(scope.locals), certain });
+        this.body(stmt.body, { facts: scope.facts, locals: new Map(scope.locals), certain });
         break;
       }
       case 'let':
@@ -180,7 +179,7 @@ class Verifier {
         if (buffer?.role !== 'out') this.#fault(`stores to "${stmt.buffer}", which is no out buffer`);
         this.#expr(stmt.index, 'i32', scope);
         this.#expr(stmt.value, buffer?.dtype, scope);
-        if (buffer) this.#inside(stmt.index, buffer, scope);
+        if (buffer && scope.certain) this.#inside(stmt.index, buffer, scope);
         break;
       }
       default:
@@ -196,28 +195,27 @@ class Verifier {
     scope.locals.set(name, dtype);
   }
 
-  /** Checks a statement's expression; each node once for each set of conditions that it stands under. */
+  /** Checks a statement's expression: each node once, and once more where it stands under a condition and outside of any. */
   #expr(root: Expr, dtype: DType | undefined, scope: Scope): void {
     if (dtype && root.dtype !== dtype) this.#fault(`${printShort(root)} is ${root.dtype}, expected ${dtype}`);
-    const visit = (e: Expr, here: Scope, seen: Set<Expr>): void => {
-      if (seen.has(e)) return;
-      seen.add(e);
-      const fault = this.#nodeFault(e, here);
+    const checked = new Set<Expr>();
+    const ranged = new Set<Expr>();
+    const visit = (e: Expr, certain: boolean): void => {
+      if (ranged.has(e) || (!certain && checked.has(e))) return;
+      const fault = checked.has(e) ? undefined : this.#nodeFault(e, scope);
+      checked.add(e);
+      if (certain) ranged.add(e);
       if (fault) this.#fault(`${printShort(e)}: ${fault}`);
-      if (e.kind === 'load') {
-        const buffer = this.#byName.get(e.buffer);
-        if (buffer) this.#inside(e.index, buffer, here);
-      }
-      if (e.kind !== 'select') {
-        for (const child of children(e)) visit(child, here, seen);
-        return;
-      }
-      visit(e.cond, here, seen);
-      const cond = intervalOf(e.cond, here.facts);
-      visit(e.a, { ...here, facts: assume(e.cond, here.facts), certain: here.certain && cond.lo === 1 }, new Set());
-      visit(e.b, { ...here, certain: here.certain && cond.hi === 0 }, new Set());
+      const buffer = e.kind === 'load' && certain ? this.#byName.get(e.buffer) : undefined;
+      if (e.kind === 'load' && buffer) this.#inside(e.index, buffer, scope);
+      if (e.kind === 'select') {
+        const cond = intervalOf(e.cond, scope.facts);
+        visit(e.cond, certain);
+        visit(e.a, certain && cond.lo === 1);
+        visit(e.b, certain && cond.hi === 0);
+      } else for (const child of children(e)) visit(child, certain);
     };
-    visit(root, scope, new Set());
+    visit(root, scope.certain);
   }
 
   #nodeFault(e: Expr, scope: Scope): string | undefined {
@@ -262,7 +260,7 @@ class Verifier {
   }
 
   #inside(index: Expr, buffer: Buffer, scope: Scope): void {
-    if (!scope.certain || index.dtype !== 'i32') return;
+    if (index.dtype !== 'i32') return;
     const affine = affineRange(index, scope.facts);
     const { lo, hi } = affine ?? intervalOf(index, scope.facts);
     if (affine ? lo < 0 || hi >= buffer.elements : hi < 0 || lo >= buffer.elements)

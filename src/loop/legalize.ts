@@ -1,0 +1,121 @@
+/**
+ * Rewrites the operations that a machine lacks into ones it has. A kernel in, a kernel out that computes the same up to the ulps
+ * stated in approximate.ts; emitters call it before they emit, and stored kernels stay as they are.
+ *
+ * Functions become float32 expressions: on f16 and bf16 exact enough for their precision, on f64 with the precision of float32.
+ * The result shares subexpressions by identity (see expr.ts).
+ */
+
+import { DTYPES, isFloat } from '../core/dtype.ts';
+import * as f32 from './approximate.ts';
+import { pow } from './approximate-pow.ts';
+import { contractBody } from './contract.ts';
+import { binary, cast, constant, like, mapChildren, select, sub, unary } from './expr.ts';
+import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
+import { BINARY_OPS, UNARY_OPS } from './ir.ts';
+
+/** The operations that a machine does by itself on every dtype it computes in. */
+export interface MachineOps {
+  readonly unary: ReadonlySet<UnaryOp>;
+  readonly binary: ReadonlySet<BinaryOp>;
+}
+
+/** f of any float dtype, computed in float32. */
+const inF32 =
+  (f: f32.F32Function) =>
+  (x: Expr): Expr =>
+    cast(x.dtype, f(cast('f32', x)));
+
+/** One row an operation: the expression that takes its place. */
+const UNARY: { readonly [op in UnaryOp]?: (x: Expr) => Expr } = {
+  exp: inF32(f32.exp),
+  log: inF32(f32.log),
+  erf: inF32(f32.erf),
+  tanh: inF32(f32.tanh),
+  sin: inF32(f32.sin),
+  cos: inF32(f32.cos),
+  tan: inF32(f32.tan),
+  asin: inF32(f32.asin),
+  acos: inF32(f32.acos),
+  atan: inF32(f32.atan),
+  sinh: inF32(f32.sinh),
+  cosh: inF32(f32.cosh),
+  asinh: inF32(f32.asinh),
+  acosh: inF32(f32.acosh),
+  atanh: inF32(f32.atanh),
+  // x > 0 ? 1 : x < 0 ? -1 : x; zeros and NaN are their own sign, and no unsigned number is below 0.
+  sign: (x) => {
+    const below = DTYPES[x.dtype].kind === 'uint' ? x : select(binary('lt', x, like(x, 0)), like(x, -1), x);
+    return select(binary('gt', x, like(x, 0)), like(x, 1), below);
+  },
+  isnan: (x) => binary('ne', x, x),
+  isinf: (x) => binary('eq', unary('abs', x), constant(x.dtype, Number.POSITIVE_INFINITY)),
+};
+
+const BINARY: { readonly [op in BinaryOp]?: (a: Expr, b: Expr) => Expr } = {
+  pow,
+  // ⌊a / b⌋ on floats; on integers, the truncated quotient less one where signs differ and something remains.
+  floordiv: (a, b) => {
+    if (isFloat(a.dtype)) return unary('floor', binary('div', a, b));
+    const zero = like(a, 0);
+    const rest = binary('rem', a, b);
+    const differ = binary('ne', binary('lt', rest, zero), binary('lt', b, zero));
+    const quotient = binary('div', a, b);
+    return select(binary('and', binary('ne', rest, zero), differ), sub(quotient, like(a, 1)), quotient);
+  },
+};
+
+/** What the table can replace, and everything else: a machine has at least these. */
+export const COMMON_OPS: MachineOps = {
+  unary: new Set([...UNARY_OPS].filter((op) => !UNARY[op])),
+  binary: new Set([...BINARY_OPS].filter((op) => !BINARY[op])),
+};
+
+/** The kernel with every expression legal for the machine. A contract's epilogue is rewritten; its sum needs nothing. */
+export function legalizeKernel(kernel: Kernel, machine: MachineOps): Kernel {
+  const legalize = legalizer(machine);
+  const body = (stmts: readonly Stmt[]): readonly Stmt[] => stmts.map((stmt) => mapStmt(stmt, legalize));
+  if (kernel.form.kind !== 'contract') return { ...kernel, body: body(kernel.body) };
+  const form = { ...kernel.form, epilogue: body(kernel.form.epilogue) };
+  return { ...kernel, form, body: contractBody(kernel.buffers, form) };
+}
+
+/** The expression with every operation that the machine lacks, and the table has, replaced. */
+export const legalizeExpr = (e: Expr, machine: MachineOps): Expr => legalizer(machine)(e);
+
+/** Rewrites bottom-up, each shared node once. */
+function legalizer(machine: MachineOps): (e: Expr) => Expr {
+  const done = new Map<Expr, Expr>();
+  const rewrite = (e: Expr): Expr => {
+    const known = done.get(e);
+    if (known) return known;
+    const result = replace(mapChildren(e, rewrite), machine);
+    done.set(e, result);
+    return result;
+  };
+  return rewrite;
+}
+
+function replace(e: Expr, machine: MachineOps): Expr {
+  if (e.kind === 'unary' && !machine.unary.has(e.op)) return UNARY[e.op]?.(e.x) ?? e;
+  if (e.kind === 'binary' && !machine.binary.has(e.op)) return BINARY[e.op]?.(e.a, e.b) ?? e;
+  return e;
+}
+
+/** The statement over mapped expressions. */
+export function mapStmt(stmt: Stmt, map: (e: Expr) => Expr): Stmt {
+  switch (stmt.kind) {
+    case 'for':
+    case 'scan':
+      return { ...stmt, body: stmt.body.map((s) => mapStmt(s, map)) };
+    case 'if':
+      return { ...stmt, cond: map(stmt.cond), body: stmt.body.map((s) => mapStmt(s, map)) };
+    case 'let':
+    case 'reduce':
+      return { ...stmt, value: map(stmt.value) };
+    case 'store':
+      return { ...stmt, index: map(stmt.index), value: map(stmt.value) };
+    default:
+      return stmt satisfies never;
+  }
+}
