@@ -25,4 +25,8 @@ const path = stroke.map(([x, y]) => `${place(x, left, right)} ${place(y, top, bo
 
 const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${SIZE}" height="${SIZE}"><rect width="100%" height="100%"/>
 <path d="M${path}" fill="none" stroke="white" stroke-width="${STROKE}"/></svg>`;
-await sharp(Buffer.from(svg)).removeAlpha().greyscale().png({ compressionLevel: 9 }).toFile(new URL('../assets/infinity.png', import.meta.url).pathname);
+await sharp(Buffer.from(svg))
+  .removeAlpha()
+  .greyscale()
+  .png({ compressionLevel: 9 })
+  .toFile(new URL('../assets/infinity.png', import.meta.url).pathname);

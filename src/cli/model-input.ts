@@ -58,7 +58,7 @@ export function readModelGraph(model: OnnxInput, terminal: Terminal): Graph {
 
 /** Builds the model with a progress line on the terminal. `options` are those of the command. */
 export async function buildModel(model: OnnxInput, options: BuildOptions, terminal: Terminal): Promise<BuildReport> {
-  const progress = startProgress(terminal, `building ${basename(model.file)}`);
+  const progress = await startProgress(terminal, `building ${basename(model.file)}`);
   try {
     const report = await build(model.bytes, {
       openExternal: besideModel(model.file),

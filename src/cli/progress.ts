@@ -1,7 +1,6 @@
 /**
  * Progress of long work on stderr: a bar that is redrawn where the terminal allows it, else one plain line a stage.
  */
-import { progress } from '@clack/prompts';
 import type { BuildProgress } from '../build-options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -12,13 +11,14 @@ export interface ProgressLine {
   failed(): void;
 }
 
-export function startProgress(terminal: Terminal, title: string): ProgressLine {
+export async function startProgress(terminal: Terminal, title: string): Promise<ProgressLine> {
   return terminal.interactive ? progressBar(title) : plainLines(terminal, title);
 }
 
 const BAR_STEPS = 100;
 
-function progressBar(title: string): ProgressLine {
+async function progressBar(title: string): Promise<ProgressLine> {
+  const { progress } = await import('@clack/prompts');
   const bar = progress({ max: BAR_STEPS, size: 30, output: process.stderr });
   let shown = 0;
   bar.start(title);

@@ -66,4 +66,3 @@ export const PRESETS = {
 } as const satisfies Readonly<Record<string, Preset>>;
 
 export type PresetName = keyof typeof PRESETS;
-export const isPresetName = (text: string): text is PresetName => Object.hasOwn(PRESETS, text);
