@@ -31,8 +31,8 @@ export interface PrintedLine {
 
 const INLINE_ELEMENTS = 16;
 /** A name made of these only is printed as it is, unless it is a word of the form's own. */
-export const PLAIN_NAME = /^[A-Za-z_/][A-Za-z0-9_./]*$/;
-export const KEYWORDS: ReadonlySet<string> = new Set(['_', 'graph', 'input', 'const', 'output']);
+const PLAIN_NAME = /^[A-Za-z_/][A-Za-z0-9_./]*$/;
+const KEYWORDS: ReadonlySet<string> = new Set(['_', 'graph', 'input', 'const', 'output']);
 
 export const printGraph = (graph: Graph, options: PrintOptions = {}): string =>
   printLines(graph, options)
@@ -67,7 +67,7 @@ function printNode(node: Node, typed: (name: string) => string, options: PrintOp
   return `${outputs} = ${printName(node.op)}(${inputs})${attrs.length === 0 ? '' : ` {${attrs.join(', ')}}`}${loc}`;
 }
 
-export const printName = (name: string): string =>
+const printName = (name: string): string =>
   PLAIN_NAME.test(name) && !KEYWORDS.has(name) ? name : JSON.stringify(name);
 
 /** `?` where there is no type, which only the verifier ever sees. */

@@ -25,8 +25,9 @@ export type RewriteRule = (
 ) => readonly string[] | undefined;
 
 /**
- * Rewrites nodes in order by a rule; the same graph comes back where the rule kept them all. A value that the rule made for a node takes over the name of the output it replaces, so names
- * from the model stay with what they mean. Nodes that lose their last reader are left out. Throws Bug where a replacement's type differs.
+ * Rewrites nodes in order by a rule; the same graph comes back where the rule kept them all. A value that the rule made for a node
+ * takes over the name of the output it replaces, so names from the model stay with what they mean. Nodes that lose their last reader
+ * are left out. Throws Bug where a replacement's type differs.
  */
 export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule): Graph {
   const draft: Draft = {
@@ -36,16 +37,8 @@ export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule): Gra
     facts: initialFacts(graph),
     taken: namesOf(graph),
   };
-  const inner = builderOn(draft, ops);
-  const made = new Set<string>();
-  const b: GraphBuilder = {
-    ...inner,
-    constant(value, name) {
-      const given = inner.constant(value, name);
-      made.add(given);
-      return given;
-    },
-  };
+  const b = builderOn(draft, ops);
+  /** Replaced values to what their readers take instead. */
   const uses = new Map<string, string>();
   const contextOf = (node: Node): InferContext => inferContext(node, draft.facts);
   let changed = false;
@@ -53,31 +46,54 @@ export function rewriteNodes(graph: Graph, ops: OpTable, rule: RewriteRule): Gra
   for (const original of graph.nodes) {
     const node = renameInputs(original, uses);
     const first = draft.nodes.length;
-    made.clear();
-    const results = rule(node, b, contextOf);
-    if (!results) {
+    const made = new Set<string>();
+    const results = rule(node, noting(b, made), contextOf);
+    if (results) {
+      changed = true;
+      replaceNode(graph, draft, node, results, first, made, uses);
+    } else {
       draft.nodes.length = first;
       inferNode(node, operatorOf(node, ops), draft.facts);
       draft.nodes.push(node);
-      continue;
-    }
-    if (results.length !== node.outputs.length) {
-      throw new Bug('rewrite-outputs', `${nodeLabel(node)} is replaced by ${results.length} values`);
-    }
-    changed = true;
-    const named = new Map<string, string>();
-    for (const [i, output] of node.outputs.entries()) {
-      if (output === '' || results[i] === '') continue;
-      const result = named.get(results[i]) ?? results[i];
-      checkReplacement(node, graph.values.get(output), draft.facts.types.get(result));
-      if (takeOverName(draft, first, made, result, output, graph.outputs)) named.set(result, output);
-      else uses.set(output, result);
     }
   }
   if (!changed) return graph;
   const { nodes, constants, facts } = draft;
   const named = keepOutputNames(graph, nodes, uses, facts.types);
   return removeUnread(tidyGraph({ ...graph, nodes: named, constants, values: facts.types }), ops);
+}
+
+/** The builder, with the names of constants that it makes added to `made`. */
+const noting = (b: GraphBuilder, made: Set<string>): GraphBuilder => ({
+  ...b,
+  constant(value, name) {
+    const given = b.constant(value, name);
+    made.add(given);
+    return given;
+  },
+});
+
+/** Puts `results` in the place of a node's outputs; the draft's nodes from `first` on and the constants `made` were made for it. */
+function replaceNode(
+  graph: Graph,
+  draft: Draft,
+  node: Node,
+  results: readonly string[],
+  first: number,
+  made: ReadonlySet<string>,
+  uses: Map<string, string>,
+): void {
+  if (results.length !== node.outputs.length) {
+    throw new Bug('rewrite-outputs', `${nodeLabel(node)} is replaced by ${results.length} values`);
+  }
+  const named = new Map<string, string>();
+  for (const [i, output] of node.outputs.entries()) {
+    if (output === '' || results[i] === '') continue;
+    const result = named.get(results[i]) ?? results[i];
+    checkReplacement(node, graph.values.get(output), draft.facts.types.get(result));
+    if (takeOverName(draft, first, made, result, output, graph.outputs)) named.set(result, output);
+    else uses.set(output, result);
+  }
 }
 
 /** Renames `result` to `output` where it was made for this node; false where it was there before, or may not have the name. */

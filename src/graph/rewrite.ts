@@ -13,7 +13,7 @@ import type { Attrs, AttrValue, Graph, Loc, Node } from './ir.ts';
 import type { OpTable } from './semantics.ts';
 
 /** The one operator that rewriting itself makes: output 0 is input 0. */
-export const COPY_OP = 'Identity';
+const COPY_OP = 'Identity';
 
 /** The values a node reads: its inputs, and what the graphs in its attributes take from outside. Each once. */
 export function nodeUses(node: Node): readonly string[] {
@@ -23,7 +23,7 @@ export function nodeUses(node: Node): readonly string[] {
 }
 
 /** Names that a graph reads and does not define. */
-export function captures(graph: Graph): ReadonlySet<string> {
+function captures(graph: Graph): ReadonlySet<string> {
   const defined = new Set([...graph.inputs, ...graph.constants.keys(), ...graph.nodes.flatMap((node) => node.outputs)]);
   return new Set([...graph.nodes.flatMap(nodeUses), ...graph.outputs].filter((name) => !defined.has(name)));
 }

@@ -14,7 +14,7 @@ import { type PrintedLine, printLines } from './print.ts';
 import { nodeUses } from './rewrite.ts';
 import type { OpSemantics, OpTable } from './semantics.ts';
 
-export interface GraphProblem {
+interface GraphProblem {
   readonly kind: PrintedLine['kind'];
   /** Index of the input, constant, node or output. */
   readonly index: number;
@@ -43,7 +43,7 @@ function markedGraph(graph: Graph, problems: readonly GraphProblem[]): string {
 }
 
 /** Everything that is wrong with a graph, in order. */
-export function graphProblems(graph: Graph, ops: OpTable): readonly GraphProblem[] {
+function graphProblems(graph: Graph, ops: OpTable): readonly GraphProblem[] {
   const problems: GraphProblem[] = [];
   const report = (kind: GraphProblem['kind'], index: number, message: string): void => {
     problems.push({ kind, index, message });
