@@ -47,10 +47,12 @@ export interface ModelContext {
   readonly isNeeded: IsNeeded;
   /** A value name that nothing else has. */
   readonly unused: (hint: string) => string;
+  /** Counts a node, a call or a constant that writing out makes. Throws ModelError `model-invalid` where there are too many. */
+  readonly spend: () => void;
 }
 
 /** Functions that call functions, and loops, can stand for exponentially many nodes. */
-export const MOST_NODES = 200_000;
+const MOST_NODES = 100_000;
 
 /** Key of the node metadata that keeps a loc of other than one name. */
 export const LOC_KEY = 'hotrod.loc';
@@ -65,6 +67,7 @@ export const modelContext = (model: ParsedModel, isKnown: (op: string) => boolea
   isKnown,
   isNeeded: neededValues(model),
   unused: unusedNames(model),
+  spend: budget(),
 });
 
 export const outermostCall = (model: ParsedModel): Call => ({
@@ -77,21 +80,26 @@ export const outermostCall = (model: ParsedModel): Call => ({
 
 /** The needed nodes of a block in the model's order. Throws ModelError `model-invalid` where functions call themselves. */
 export function flattenBlock(block: Block, call: Call, ctx: ModelContext): SourceNode[] {
-  const out: SourceNode[] = [];
-  for (const [i, proto] of block.node.entries()) {
-    if (!proto.output.some((name) => ctx.isNeeded(block, name))) continue;
+  return block.node.flatMap((proto, i) => {
+    if (!proto.output.some((name) => ctx.isNeeded(block, name))) return [];
+    ctx.spend();
     const node = sourceNode(isControlFlow(proto) ? withoutUnneeded(proto, block, ctx) : proto, i, call);
     const key = functionKey(proto.domain, proto.opType, proto.overload);
     const body = ctx.functions.get(key);
-    for (const inlined of body === undefined || ctx.isKnown(node.op) ? [node] : inline(node, body, key, call, ctx)) {
-      if (out.push(inlined) > MOST_NODES) throw tooManyNodes();
-    }
-  }
-  return out;
+    return body === undefined || ctx.isKnown(node.op) ? [node] : inline(node, body, key, call, ctx);
+  });
 }
 
-export const tooManyNodes = (): ModelError =>
-  new ModelError('model-invalid', `the model has over ${MOST_NODES} nodes once functions and loops are written out`);
+function budget(): () => void {
+  let spent = 0;
+  return () => {
+    if (++spent <= MOST_NODES) return;
+    throw new ModelError(
+      'model-invalid',
+      `the model has over ${MOST_NODES} nodes once functions and loops are written out`,
+    );
+  };
+}
 
 const isControlFlow = (node: NodeProto): boolean => node.opType === 'If' || node.opType === 'Loop';
 

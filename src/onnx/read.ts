@@ -18,13 +18,11 @@ import {
   type Call,
   definedNames,
   flattenBlock,
-  MOST_NODES,
   type ModelContext,
   modelContext,
   opsetsOf,
   outermostCall,
   type SourceNode,
-  tooManyNodes,
 } from './flatten.ts';
 import { readInput } from './inputs.ts';
 import { type Block, inputsOf } from './live.ts';
@@ -66,8 +64,6 @@ interface Reading {
   readonly lost: Set<string>;
   /** Names of the elements of values that are sequences. */
   readonly sequences: Map<string, readonly string[]>;
-  /** Nodes and constants made so far. */
-  made: number;
 }
 
 export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
@@ -82,7 +78,6 @@ export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
     missing: new Map(),
     lost: new Set(),
     sequences: new Map(),
-    made: 0,
   };
   addInputs(r, model.graph);
   addInitializers(r, model.graph, (name) => name);
@@ -139,13 +134,8 @@ function attemptValue(r: Reading, name: string, work: () => void): void {
 
 function addNodes(r: Reading, block: Block, call: Call): void {
   for (const node of inOrder(flattenBlock(block, call, r.context))) {
-    count(r);
     if (!isReadable(r, node) || !attempt(r.problems, () => readNode(r, node))) loseOutputs(r, node.outputs);
   }
-}
-
-function count(r: Reading): void {
-  if (++r.made > MOST_NODES) throw tooManyNodes();
 }
 
 function loseOutputs(r: Reading, outputs: readonly string[]): void {
@@ -200,11 +190,11 @@ function writer(r: Reading, at: SourceNode): Writer {
     setSequence: (value, elements) => r.sequences.set(value, elements),
     unused: r.context.unused,
     constant(value, hint) {
-      count(r);
+      r.context.spend();
       return r.builder.constant(value, r.context.unused(hint));
     },
     node(op, inputs, output, attrs = {}) {
-      count(r);
+      r.context.spend();
       if (inputs.some((name) => r.lost.has(name))) loseOutputs(r, [output]);
       else r.builder.node(op, inputs, { outputs: [output], attrs, loc: at.loc });
       return output;
