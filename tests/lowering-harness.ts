@@ -6,7 +6,7 @@
  */
 import { DTYPES, type DType, isFloat, type TypedArray } from '../src/core/dtype.ts';
 import { elements, rowMajorStrides, type StaticShape, staticShape } from '../src/core/shape.ts';
-import { fromNumbers, type Tensor, type TensorType } from '../src/core/tensor.ts';
+import { fromNumbers, type Tensor, type TensorType, toNumbers } from '../src/core/tensor.ts';
 import { addConstant, inferNode, noFacts } from '../src/graph/infer.ts';
 import type { Attrs, Node } from '../src/graph/ir.ts';
 import { affineExpr, contractKernel } from '../src/loop/contract.ts';
@@ -251,7 +251,7 @@ function kernelOf(
 
 /** Largest |a − b| over the largest |b|; Infinity where one is NaN or infinite and the other is not the same. */
 export function relativeError(actual: Tensor, expected: Tensor): number {
-  const numbers = (t: Tensor) => Array.from(t.data as Float32Array, Number);
+  const numbers = (t: Tensor) => Array.from(toNumbers(t));
   const [a, b] = [numbers(actual), numbers(expected)];
   const scale = b.reduce((m, x) => (Number.isFinite(x) ? Math.max(m, Math.abs(x)) : m), 1e-30);
   return a.reduce((worst, x, i) => {

@@ -14,6 +14,7 @@ import { CONV_TRANSPOSE_OPS } from './conv-transpose.ts';
 import { CUMSUM_OPS } from './cumsum.ts';
 import { DIAGONAL_OPS } from './diagonal.ts';
 import { DROPOUT_OPS } from './dropout.ts';
+import { EINSUM_OPS } from './einsum.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
@@ -39,6 +40,7 @@ const FILES: readonly (readonly Op[])[] = [
   UNIT_NORMALIZATION_OPS,
   LRN_OPS,
   CUMSUM_OPS,
+  EINSUM_OPS,
   CONV_TRANSPOSE_OPS,
   REDUCE_OPS,
   NORMALIZATION_OPS,
