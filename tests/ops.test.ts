@@ -44,6 +44,7 @@ const RUNNERS: readonly Runner[] = [
         ops: ['Shrink'],
         dtypes: ['f64'],
         how: 'differs',
+        within: 1e-6,
         why: 'it computes float64 in float32',
       },
       {
@@ -51,6 +52,7 @@ const RUNNERS: readonly Runner[] = [
         dtypes: ['f64'],
         names: /large mean/,
         how: 'differs',
+        within: 1e-6,
         why: 'it subtracts the squared mean from the mean of squares, which cancels',
       },
       {

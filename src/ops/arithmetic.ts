@@ -152,7 +152,9 @@ const pow = defineElementwise({
     const short = y.kind === 'const' && isFloat(x.dtype) ? POWERS.get(Number(y.value)) : undefined;
     if (short) return short(x);
     if (isFloat(x.dtype)) return binary('pow', x, cast(x.dtype, y));
-    return cast(x.dtype, binary('pow', cast('f64', x), cast('f64', y)));
+    const power = binary('pow', cast('f64', x), cast('f64', y));
+    // An integer to an integer is one, or nearer to 0 than to 1: rounding makes up for a pow that is off by an ulp.
+    return cast(x.dtype, isFloat(y.dtype) ? power : unary('round', power));
   },
   identity: (ctx) => neutralOperand(ctx, 1, false),
   cases: [
@@ -165,6 +167,10 @@ const pow = defineElementwise({
     ),
     { name: 'negative base', inputs: [{ dtype: 'f32', shape: [7] }, fromNumbers('f32', [], [3])] },
     { name: 'f32 to i64', inputs: [{ dtype: 'f32', shape: [5] }, fromNumbers('i64', [5], [0, 1, 2, 3, -2])] },
+    {
+      name: 'i64 to negative',
+      inputs: [fromNumbers('i64', [4], [2, -1, 1, 7]), fromNumbers('i64', [4], [-1, -3, -2, -1])],
+    },
     { name: 'i32 to i32', inputs: [fromNumbers('i32', [4], [2, -3, 0, 5]), fromNumbers('i32', [4], [10, 3, 2, 0])] },
     { name: 'i64 to f32', inputs: [fromNumbers('i64', [3], [2, -3, 7]), fromNumbers('f32', [], [2])] },
   ],
