@@ -6,8 +6,10 @@
  * that move with it: both, batch; a alone, m; b alone, n.
  */
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import { legalizeKernel } from '../../loop/legalize.ts';
 import { ExprTable } from './linear.ts';
 import { mergeAxes } from './merge-axes.ts';
+import { CPU_OPS } from './scalar-ops.ts';
 
 export interface Operand {
   readonly buffer: string;
@@ -46,7 +48,7 @@ function makePlan(kernel: Kernel): ContractPlan | undefined {
   const { a, b } = kernel.form;
   const isF32 = (name: string) => kernel.buffers.find((x) => x.name === name)?.dtype === 'f32';
   if (!isF32(a.buffer) || !isF32(b.buffer)) return undefined;
-  const { axes, body } = mergeAxes(kernel);
+  const { axes, body } = mergeAxes(legalizeKernel(kernel, CPU_OPS));
   const sum = body[0];
   if (sum.kind !== 'reduce' || sum.value.kind !== 'binary' || sum.value.op !== 'mul') return undefined;
   const operands = [operandOf(sum.value.a), operandOf(sum.value.b)];

@@ -75,7 +75,7 @@ export const panels: CpuTemplate = {
       batch: extentOf(plan.batch),
       k: extentOf(plan.k),
       n: extentOf(plan.n),
-      ...(plan.a.guard && { zeros: zerosFor(plan) }),
+      zeros: plan.a.guard ? zerosFor(plan) : 0,
     };
     return new Map([[plan.b.buffer, packing]]);
   },

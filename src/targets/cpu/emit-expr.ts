@@ -275,7 +275,7 @@ export class ExprEmitter {
       case 'binary':
         return scalarBinary(this.asm, x.op, x.a.dtype, args[0], args[1], {
           nonNegative: x.a.dtype === 'i32' && isNonNegative(x.a),
-          ...(x.b.kind === 'const' && { divisor: Number(x.b.value) }),
+          ...(x.b.kind === 'const' && Number.isSafeInteger(Number(x.b.value)) && { divisor: Number(x.b.value) }),
         });
       case 'cast':
         return scalarCast(this.asm, x.x.dtype, x.dtype, args[0]);
@@ -332,6 +332,7 @@ export class ExprEmitter {
     const cond = this.value(x.cond);
     const varies = this.varies(x);
     if (isVector(cond)) {
+      for (const shared of this.#neededByBoth(x.a, x.b)) this.value(shared);
       const a = this.#under(x.a, cond, () => this.vector(x.a));
       const b = this.#under(
         x.b,
@@ -345,10 +346,34 @@ export class ExprEmitter {
       const [a, b] = [get(x.a), get(x.b)];
       return asm.select(cond, a, b);
     }
+    for (const shared of this.#neededByBoth(x.a, x.b)) this.value(shared);
     const out = asm.reg(varies ? vectorType(x.dtype) : scalarType(x.dtype));
     const branch = (side: Expr) => () => this.scope(() => asm.move(out, get(side)));
     asm.if(cond, branch(x.a), branch(x.b));
     return out;
+  }
+
+  /** What each branch evaluates whichever way the conditions inside it go, and the other one too; outermost nodes first found. */
+  #neededByBoth(a: Expr, b: Expr): Expr[] {
+    const inA = this.#certain(a);
+    return [...this.#certain(b)].filter((x) => inA.has(x) && children(x).length > 0).reverse();
+  }
+
+  readonly #certainSets = new Map<Expr, ReadonlySet<Expr>>();
+
+  /** The nodes that evaluating x always evaluates. */
+  #certain(x: Expr): ReadonlySet<Expr> {
+    const known = this.#certainSets.get(x);
+    if (known) return known;
+    const set = new Set<Expr>();
+    const visit = (node: Expr): void => {
+      if (set.has(node)) return;
+      set.add(node);
+      for (const child of node.kind === 'select' ? [node.cond] : children(node)) visit(child);
+    };
+    visit(x);
+    this.#certainSets.set(x, set);
+    return set;
   }
 
   /** Evaluates a branch whose loads may happen only in lanes where the mask is set. */
@@ -533,10 +558,11 @@ export class ExprEmitter {
    */
   prepare(stmts: readonly Stmt[], axes: readonly string[], inLanes = false): void {
     const changing = new Set([...boundNames(stmts), ...axes]);
+    const seenCertain = new Set<Expr>();
     const seen = new Set<Expr>();
     const visit = (x: Expr, certain: boolean, spread: boolean): void => {
-      if (seen.has(x)) return;
-      if (certain) seen.add(x);
+      if (seenCertain.has(x) || (!certain && seen.has(x))) return;
+      (certain ? seenCertain : seen).add(x);
       if (!this.table.dependsOn(x, changing)) {
         if (this.table.info(x).guarded && !certain) return;
         if (spread && isVectorDType(x.dtype)) this.vector(x);
@@ -591,8 +617,18 @@ function loopsOf(s: Stmt): readonly Axis[] {
   return s.kind === 'for' || s.kind === 'scan' ? [s.axis] : [];
 }
 
+const nonNegative = new WeakMap<Expr, boolean>();
+
 /** Certainly not negative: sums and products of axes and non-negative constants, quotients and remainders of such. */
 function isNonNegative(x: Expr): boolean {
+  const known = nonNegative.get(x);
+  if (known !== undefined) return known;
+  const answer = findNonNegative(x);
+  nonNegative.set(x, answer);
+  return answer;
+}
+
+function findNonNegative(x: Expr): boolean {
   if (x.kind === 'axis') return true;
   if (x.kind === 'const') return Number(x.value) >= 0;
   if (x.kind !== 'binary') return false;

@@ -7,12 +7,14 @@
  * Outer axes are taken until there are enough tiles to balance threads; the lane axis stays whole unless there are too few.
  */
 import type { Axis, Kernel } from '../../loop/ir.ts';
+import { legalizeKernel } from '../../loop/legalize.ts';
 import { chooseLaneAxis } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import { mergeAxes } from './merge-axes.ts';
+import { CPU_OPS } from './scalar-ops.ts';
 
 export interface NestPlan {
-  /** With its axes merged. */
+  /** Legalized, with its axes merged. */
   readonly kernel: Kernel;
   readonly lanes: Axis | undefined;
   readonly tileAxes: readonly Axis[];
@@ -34,7 +36,7 @@ export function planNest(kernel: Kernel, lanes: number): NestPlan {
   plans.set(kernel, byLanes);
   const known = byLanes.get(lanes);
   if (known) return known;
-  const plan = makePlan(mergeAxes(kernel), lanes);
+  const plan = makePlan(mergeAxes(legalizeKernel(kernel, CPU_OPS)), lanes);
   byLanes.set(lanes, plan);
   return plan;
 }

@@ -6,11 +6,8 @@
  * k and n run over their axes in the form's order, outermost first. Offsets of b are separable, a sum of one table a role.
  */
 import { Bug } from '../../core/errors.ts';
-import type { Packing } from '../../engine/engine.ts';
+import { type Packing, packedElements } from '../../engine/engine.ts';
 import type { Access, Axis, Contract, Kernel } from '../../loop/ir.ts';
-
-export const packedElements = (p: Packing): number =>
-  p.batch * Math.ceil(p.n / p.width) * p.k * p.width + (p.zeros ?? 0);
 
 /** `data` begins at the first element of the operand's buffer. */
 export function packPanels(data: Float32Array, kernel: Kernel, packing: Packing): Float32Array {

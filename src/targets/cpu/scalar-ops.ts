@@ -8,6 +8,7 @@
 import { DTYPES, type DType, isFloat } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import type { BinaryOp, UnaryOp } from '../../loop/ir.ts';
+import { COMMON_OPS, type MachineOps } from '../../loop/legalize.ts';
 import type { Asm, AsmOp, Reg, RegType } from './asm.ts';
 
 export function scalarType(dtype: DType): 'i32' | 'i64' | 'f32' | 'f64' {
@@ -25,6 +26,12 @@ export function scalarType(dtype: DType): 'i32' | 'i64' | 'f32' | 'f64' {
       return 'i32';
   }
 }
+
+/** What scalarUnary and scalarBinary do themselves; the rest is legalized into these. */
+export const CPU_OPS: MachineOps = {
+  unary: new Set([...COMMON_OPS.unary, 'sign', 'isnan', 'isinf']),
+  binary: new Set([...COMMON_OPS.binary, 'floordiv']),
+};
 
 const isUnsigned = (dtype: DType): boolean => DTYPES[dtype].kind === 'uint';
 
