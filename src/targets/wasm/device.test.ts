@@ -7,6 +7,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { type WasmFeatures, wasmFeatures } from '../../host/wasm-features.ts';
 import { VARIANTS } from './control.ts';
 import { openWasm, wasmDevice } from './device.ts';
+import { ModuleBuilder } from './module.ts';
 import { emitProgram } from './program.ts';
 
 const FEATURES = wasmFeatures();
@@ -160,6 +161,15 @@ describe('what is missing is said once, and costs threads only', () => {
   test('code that is not WebAssembly', async () => {
     const damaged = { ...engine, code: engine.code.map((s) => ({ ...s, bytes: s.bytes.slice(0, -40) })) };
     await expect(openWasm(damaged, quiet, FEATURES)).rejects.toMatchObject({ code: 'engine-parse' });
+  });
+  test('code that is another module', async () => {
+    const empty = new ModuleBuilder().build();
+    const needy = new ModuleBuilder();
+    needy.importFunction('env', 'system', { params: [], results: [] });
+    for (const bytes of [empty, needy.build()]) {
+      const other = { ...engine, code: engine.code.map((s) => ({ ...s, bytes })) };
+      await expect(openWasm(other, { ...quiet, threads: 2 }, FEATURES)).rejects.toMatchObject({ code: 'engine-parse' });
+    }
   });
   test('an engine of another target', async () => {
     await expect(wasmDevice.open({ ...engine, target: 'cuda' }, quiet)).rejects.toMatchObject({

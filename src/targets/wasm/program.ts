@@ -99,7 +99,7 @@ export function emitModule(program: Program, code: ProgramCode, threads: boolean
     return index;
   });
   const calls = program.steps.map((step, i) => ({ step, callee: functions[code.steps[i]] }));
-  const run = threads ? defineThreadedRun(module, calls) : defineRun(module, calls, emitWholeStep);
+  const run = threads ? defineThreadedRun(module, calls) : defineRun(module, calls, emitAlone);
   module.exportFunction('run', run);
   module.exportFunction('step', defineStep(module, calls));
   return module.build();
@@ -134,10 +134,15 @@ function defineRun(
 }
 
 /** All tiles of a step. */
-function emitWholeStep(code: FunctionBuilder, { step, callee }: Call): void {
-  const [weights, arena] = code.params;
+function emitWholeStep(code: FunctionBuilder, { step, callee }: Call, weights: Local, arena: Local): void {
   const range = [code.constant('i32', 0), code.constant('i32', step.tiles)];
   code.effect('call', [...range, ...addresses(code, step, weights, arena)], [callee]);
+}
+
+/** A step where there is one thread. */
+function emitAlone(code: FunctionBuilder, call: Call): void {
+  const [weights, arena] = code.params;
+  emitWholeStep(code, call, weights, arena);
 }
 
 const addresses = (code: FunctionBuilder, step: Step, weights: Local, arena: Local): Local[] =>
@@ -168,7 +173,7 @@ function emitShare(code: FunctionBuilder, call: Call, tile: number): void {
   const [weights, arena, , thread, threads] = code.params;
   const { tiles, maxThreads } = step;
   if (maxThreads <= 1 || tiles <= 1) {
-    code.if(code.emit('i32.eqz', [thread]), () => emitWholeStep(code, call));
+    code.if(code.emit('i32.eqz', [thread]), () => emitWholeStep(code, call, weights, arena));
     return;
   }
   const limit = code.constant('i32', maxThreads);
@@ -204,9 +209,8 @@ function defineStep(module: ModuleBuilder, calls: readonly Call[]): number {
   for (let i = 0; i <= calls.length; i++) code.effect('block', [], [EMPTY_BLOCK]);
   code.effect('br_table', [index], [Array.from({ length: calls.length + 1 }, (_, depth) => depth)]);
   code.effect('end');
-  for (const { step, callee } of calls) {
-    const range = [code.constant('i32', 0), code.constant('i32', step.tiles)];
-    code.effect('call', [...range, ...addresses(code, step, weights, arena)], [callee]);
+  for (const call of calls) {
+    emitWholeStep(code, call, weights, arena);
     code.effect('return');
     code.effect('end');
   }

@@ -69,8 +69,7 @@ export async function startTeam(
   workers: readonly HostWorker[],
   mayWait: boolean,
 ): Promise<Team> {
-  const instance = new WebAssembly.Instance(module, { env: { memory: memory.memory } });
-  const { run, step } = instance.exports as unknown as ProgramExports;
+  const { run, step } = instantiate(module, memory);
   const { stop, generation, finished } = CONTROL;
   const words = { stop, generation, finished, failed: STOP.failed };
   workers.forEach((worker, i) => {
@@ -84,8 +83,22 @@ export async function startTeam(
   return makeTeam(run, step, memory, workers, mayWait);
 }
 
+/** Throws ModelError `engine-parse` where the module is not one that emitProgram makes. */
+function instantiate(module: WebAssembly.Module, memory: EngineMemory): ProgramExports {
+  try {
+    const { run, step } = new WebAssembly.Instance(module, { env: { memory: memory.memory } }).exports;
+    if (typeof run === 'function' && typeof step === 'function') return { run, step } as ProgramExports;
+  } catch (cause) {
+    throw new ModelError('engine-parse', "the engine's code cannot be linked", { cause });
+  }
+  throw new ModelError('engine-parse', "the engine's code does not export run and step");
+}
+
 const refused = (threads: number, cause: unknown): ModelError =>
-  new ModelError('target-unavailable', `this host does not give ${threads} threads`, { hint: 'ask for fewer', cause });
+  new ModelError('target-unavailable', `this host does not give ${threads} threads`, {
+    hint: 'open the engine with fewer, or 1',
+    cause,
+  });
 
 function makeTeam(
   run: ProgramExports['run'],
