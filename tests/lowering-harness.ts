@@ -13,6 +13,7 @@ import { affineExpr, contractKernel } from '../src/loop/contract.ts';
 import { evalKernel } from '../src/loop/eval.ts';
 import * as e from '../src/loop/expr.ts';
 import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from '../src/loop/ir.ts';
+import { verifyKernel } from '../src/loop/verify.ts';
 import type { ContractSpec, KernelContext, KernelSpec, LowerContext, Op, OpCase } from '../src/ops/op.ts';
 
 /** A node on drawn inputs, with the types that inference gave. */
@@ -116,11 +117,30 @@ export function runLowering(drawn: DrawnCase, layout: Layout = 'row-major'): Ten
   const memory = new Map<string, TypedArray>();
   for (const t of targets) memory.set(t.buffer, poisoned(t.type));
   for (const [i, s] of sources.entries()) if (s) memory.set(s.buffer, permute(inputs[i] as Tensor, s, 'to memory'));
-  for (const kernel of kernelsOf(drawn, sources, targets, buffers)) evalKernel(kernel, memory);
+  for (const kernel of kernelsOf(drawn, sources, targets, buffers)) {
+    verifyKernel(kernel);
+    evalKernel(kernel, memory);
+  }
   return targets.map((t) => {
     const stored = { ...t.type, data: memory.get(t.buffer) as TypedArray };
     return { ...t.type, data: permute(stored, t, 'to rows') };
   });
+}
+
+/** What the operator's kernel lowering builds. */
+export function buildSpec(
+  { op, attrs, inputs, outputs }: DrawnCase,
+  layout: Layout = 'row-major',
+): KernelSpec | ContractSpec {
+  if (op.lower?.kind !== 'kernel') throw new Error(`${op.key} does not lower to a kernel of its own`);
+  const sources = inputs.map((t, i) => t && place(`in${i}`, t, layout));
+  return op.lower.build(
+    kernelContext(
+      attrs,
+      sources,
+      outputs.map((t, i) => place(`out${i}`, t, layout)),
+    ),
+  );
 }
 
 /** Elements that a kernel must overwrite. */
@@ -237,13 +257,14 @@ function kernelOf(
   };
   const { dtype } = targets[0].type;
   const coords = spec.out.map(affineExpr);
-  const epilogue = [ctx.store(0, coords, spec.finish(e.local('acc', dtype), coords))];
+  const acc: DType = isFloat(dtype) && dtype !== 'f64' ? 'f32' : dtype;
+  const epilogue = [ctx.store(0, coords, spec.finish(e.cast(dtype, e.local('acc', acc)), coords))];
   const form: Contract = {
     kind: 'contract',
     axes: spec.axes,
     a: access(spec.a),
     b: access(spec.b),
-    acc: dtype,
+    acc,
     epilogue,
   };
   return contractKernel('contract', buffers, form);

@@ -4,10 +4,12 @@
  * An axis of extent 1 is never made: its coordinate is the constant 0. So a 1×1 convolution has no window axes and a grouped one
  * with a single channel a group has no input-channel axis, and templates see the same contract as for a plain product.
  */
+import { isBigInt } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import { addAffine, affineAxis, affineConstant, toAffine } from '../loop/affine.ts';
+import { addAffine, affineAxis, affineConstant, fromAffine, toAffine } from '../loop/affine.ts';
+import { local, mul } from '../loop/expr.ts';
 import type { Affine, Axis, Expr } from '../loop/ir.ts';
-import type { KernelContext } from './op.ts';
+import type { ContractSpec, KernelContext, KernelSpec } from './op.ts';
 
 export type Role = 'batch' | 'm' | 'n' | 'k';
 /** An axis, or undefined where it would have extent 1. */
@@ -40,4 +42,30 @@ export function dimOfAxis(coords: readonly Expr[], a: Axis): number {
   const d = coords.findIndex((c) => c.kind === 'axis' && c.name === a.name);
   if (d < 0) throw new Bug('output-axis', `axis ${a.name} is no coordinate of the output`);
   return d;
+}
+
+/** The contract, or where contracts cannot sum in the dtype (64-bit integers) the same sum as a reduce kernel. */
+export function contractOrReduce(ctx: KernelContext<unknown>, spec: ContractSpec): ContractSpec | KernelSpec {
+  const { dtype } = ctx.input(spec.a.input);
+  if (!isBigInt(dtype)) return spec;
+  const element = ({ input, at }: ContractSpec['a']) => ctx.load(input, at.map(fromAffine));
+  const sum = ctx.fresh('sum');
+  const coords = spec.out.map(fromAffine);
+  const axesOf = (summed: boolean) =>
+    spec.axes.filter((a) => (a.role === 'k') === summed).map(({ name, extent }) => ({ name, extent }));
+  return {
+    form: { kind: 'reduce' },
+    axes: axesOf(false),
+    body: [
+      {
+        kind: 'reduce',
+        local: sum,
+        dtype,
+        op: 'add',
+        axes: axesOf(true),
+        value: mul(element(spec.a), element(spec.b)),
+      },
+      ctx.store(0, coords, spec.finish(local(sum, dtype), coords)),
+    ],
+  };
 }

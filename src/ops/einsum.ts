@@ -12,7 +12,7 @@ import { fromNumbers, type Tensor } from '../core/tensor.ts';
 
 import { axis, cast, index, local, mul } from '../loop/expr.ts';
 import type { Affine, Axis, Expr } from '../loop/ir.ts';
-import { coordAffine, kAxes, type Role } from './contract-axes.ts';
+import { contractOrReduce, coordAffine, kAxes, type Role } from './contract-axes.ts';
 import { checkOneType } from './dims.ts';
 import { type Equation, parseEquation, printEquation } from './einsum-equation.ts';
 import {
@@ -143,7 +143,7 @@ const einsum = defineOp({
       const equation = equationOf(ctx.attrs, shapes);
       const summed = summedLabels(equation);
       return shapes.length === 2 && summed.length > 0
-        ? lowerContract(ctx, equation, shapes)
+        ? contractOrReduce(ctx, lowerContract(ctx, equation, shapes))
         : lowerProduct(ctx, equation, shapes);
     },
   },

@@ -10,7 +10,7 @@ import { fromNumbers } from '../core/tensor.ts';
 import { add, cast, constant, index, mul } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
-import { along, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
+import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
 import { checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
 import { transposeMatrices } from './matmul.ts';
@@ -66,7 +66,7 @@ const gemm = defineOp({
       [2, scaleAndShiftBias(addend, affine, weight.dtype)],
     ]);
   },
-  lower: { kind: 'kernel', layout: 'row-major', streams: [], build: lowerGemm },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerGemm(ctx)) },
   cases: gemmCases(),
 });
 

@@ -11,7 +11,7 @@ import { fromNumbers } from '../core/tensor.ts';
 import { affineConstant } from '../loop/affine.ts';
 import { cast } from '../loop/expr.ts';
 import type { Affine } from '../loop/ir.ts';
-import { along, coordAffine, dimOfAxis, kAxes, type Role, wideAxis } from './contract-axes.ts';
+import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, type Role, wideAxis } from './contract-axes.ts';
 import { checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
 import { type ContractSpec, defineOp, type KernelContext, type OpCase } from './op.ts';
@@ -80,7 +80,7 @@ const matmul = defineOp({
     );
     return [fromNumbers(out.dtype, out.shape, sums)];
   },
-  lower: { kind: 'kernel', layout: 'row-major', streams: [], build: lowerMatMul },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerMatMul(ctx)) },
   cases: matmulCases(),
 });
 
@@ -136,7 +136,7 @@ function lowerMatMul(ctx: KernelContext<unknown>): ContractSpec {
 }
 
 function matmulCases(): OpCase[] {
-  const make = (a: number[], b: number[], dtype: 'f32' | 'f64' | 'i32' = 'f32'): OpCase => ({
+  const make = (a: number[], b: number[], dtype: 'f32' | 'f64' | 'i32' | 'i64' = 'f32'): OpCase => ({
     name: `${dtype} [${a}] x [${b}]`,
     inputs: [
       { dtype, shape: a },
@@ -161,6 +161,7 @@ function matmulCases(): OpCase[] {
     make([0, 3], [3, 2]),
     make([9, 4], [4, 5], 'f64'),
     make([4, 3], [3, 4], 'i32'),
+    make([2, 3, 5], [5, 4], 'i64'),
   ];
 }
 export const MATMUL_OPS = [matmul];
