@@ -1,0 +1,212 @@
+/**
+ * An execution context: one use of a loaded engine, with its own memory for intermediate values. Named typed arrays in and out.
+ *
+ * Dtypes are the typed arrays of core/dtype.ts: BigInt64Array for i64, Uint8Array of 0 and 1 for bool, the bits in a Uint16Array
+ * for f16 and bf16; for f16 also a Float16Array where the host has one. Everything is looked up by name once, in the constructor,
+ * so that `run` with outputs of the caller's allocates nothing.
+ */
+import { DTYPES, type DType, type TypedArray } from '../core/dtype.ts';
+import { type ErrorCode, ModelError } from '../core/errors.ts';
+import { elements, printShape, type StaticShape } from '../core/shape.ts';
+import type { Tensor } from '../core/tensor.ts';
+import type { DeviceContext } from '../engine/device.ts';
+import type { Binding, Engine } from '../engine/engine.ts';
+
+/** What the runtime uses of ES2025's Float16Array, which not every host and compiler has. */
+export interface Float16ArrayLike {
+  readonly [Symbol.toStringTag]: 'Float16Array';
+  readonly buffer: ArrayBufferLike;
+  readonly byteOffset: number;
+  readonly length: number;
+}
+export type RuntimeArray = TypedArray | Float16ArrayLike;
+
+/** A network input or output as the caller sees it: row-major. */
+export interface IoInfo {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: StaticShape;
+  readonly elements: number;
+}
+export const ioInfo = ({ name, dtype, shape }: Binding): IoInfo => ({ name, dtype, shape, elements: elements(shape) });
+
+export interface StepProfile {
+  /** The ONNX nodes that the step computes. */
+  readonly loc: readonly string[];
+  readonly kernel: string;
+  readonly template: string;
+  readonly ns: number;
+}
+
+/** An input or output and the device's array for it. */
+class Port {
+  readonly info: IoInfo;
+  readonly #array: TypedArray;
+  readonly #tag: string;
+  /** The last Float16Array seen and its bits, so that passing the same one again makes no view. */
+  #float16: Float16ArrayLike | undefined;
+  #bits: Uint16Array | undefined;
+
+  constructor(binding: Binding, array: TypedArray) {
+    this.info = ioInfo(binding);
+    this.#array = array;
+    this.#tag = DTYPES[binding.dtype].array.name;
+  }
+
+  write(value: RuntimeArray | Tensor): void {
+    const data = isTensor(value) ? this.#tensorData(value) : value;
+    this.#array.set(this.#checked(data, 'input', 'input-mismatch') as never);
+  }
+
+  read(into: RuntimeArray): void {
+    this.#checked(into, 'output', 'option-invalid').set(this.#array as never);
+  }
+
+  copy(): TypedArray {
+    return this.#array.slice();
+  }
+
+  #tensorData(tensor: Tensor): TypedArray {
+    const { name, dtype, shape } = this.info;
+    if (tensor.dtype !== dtype || printShape(tensor.shape) !== printShape(shape)) {
+      const [wanted, got] = [`${dtype}${printShape(shape)}`, `${tensor.dtype}${printShape(tensor.shape)}`];
+      throw new ModelError('input-mismatch', `input "${name}" is ${wanted}, got ${got}`);
+    }
+    return tensor.data;
+  }
+
+  /** The array, as the elements are stored, after its type and length are found right. */
+  #checked(value: RuntimeArray, role: string, code: ErrorCode): TypedArray {
+    const { dtype, elements: count } = this.info;
+    const tag = ArrayBuffer.isView(value) ? (value as RuntimeArray)[Symbol.toStringTag] : typeof value;
+    if (tag === this.#tag && value.length === count) return value as TypedArray;
+    if (dtype === 'f16' && tag === 'Float16Array' && value.length === count)
+      return this.#bitsOf(value as Float16ArrayLike);
+    throw this.#mismatch(tag, value, role, code);
+  }
+
+  #mismatch(tag: string, value: RuntimeArray, role: string, code: ErrorCode): ModelError {
+    const { name, dtype, shape, elements: count } = this.info;
+    const also = dtype === 'f16' ? ' or Float16Array' : '';
+    const got = ArrayBuffer.isView(value) ? `${tag} of ${value.length}` : tag;
+    return new ModelError(
+      code,
+      `${role} "${name}" is ${dtype}${printShape(shape)}: expected ${this.#tag}${also} of ${count} elements, got ${got}`,
+    );
+  }
+
+  #bitsOf(value: Float16ArrayLike): Uint16Array {
+    if (this.#float16 !== value || this.#bits === undefined) {
+      this.#bits = new Uint16Array(value.buffer, value.byteOffset, value.length);
+      this.#float16 = value;
+    }
+    return this.#bits;
+  }
+}
+
+const isTensor = (value: RuntimeArray | Tensor): value is Tensor =>
+  typeof value === 'object' && value !== null && 'dtype' in value && 'data' in value;
+
+export class ExecutionContext {
+  readonly #engine: Engine;
+  readonly #device: DeviceContext;
+  readonly #inputs: readonly Port[];
+  readonly #inputByName: ReadonlyMap<string, Port>;
+  readonly #outputByName: ReadonlyMap<string, Port>;
+  readonly #isOpen: () => boolean;
+  #disposed = false;
+
+  /** Made by RuntimeEngine.createContext. `isOpen` tells whether the engine still is. */
+  constructor(engine: Engine, device: DeviceContext, isOpen: () => boolean) {
+    this.#engine = engine;
+    this.#device = device;
+    this.#isOpen = isOpen;
+    this.#inputs = engine.inputs.map((binding, i) => new Port(binding, device.inputs[i]));
+    const outputs = engine.outputs.map((binding, i) => new Port(binding, device.outputs[i]));
+    this.#inputByName = new Map(this.#inputs.map((port) => [port.info.name, port]));
+    this.#outputByName = new Map(outputs.map((port) => [port.info.name, port]));
+  }
+
+  /**
+   * Runs the network once. `inputs` has every input by name: elements in row-major order, copied before anything runs. `outputs` has
+   * arrays to write the outputs of those names to, and is returned; without it all outputs come in new arrays.
+   * Throws ModelError `input-missing`, `input-unknown`, `input-mismatch`, `option-invalid` (an output that does not fit) or `disposed`.
+   */
+  run(inputs: Readonly<Record<string, RuntimeArray | Tensor>>): Record<string, TypedArray>;
+  run<T extends Readonly<Record<string, RuntimeArray>>>(
+    inputs: Readonly<Record<string, RuntimeArray | Tensor>>,
+    outputs: T,
+  ): T;
+  run(
+    inputs: Readonly<Record<string, RuntimeArray | Tensor>>,
+    outputs?: Readonly<Record<string, RuntimeArray>>,
+  ): Readonly<Record<string, RuntimeArray>> {
+    this.#checkOpen();
+    if (outputs) for (const name in outputs) this.#output(name);
+    this.#write(inputs);
+    this.#device.execute();
+    if (!outputs) return this.#copyOutputs();
+    for (const name in outputs) this.#output(name).read(outputs[name]);
+    return outputs;
+  }
+
+  /** Runs the network once, timing each step on one thread: slower than `run`. Rows are in the order in which steps run. */
+  profile(inputs: Readonly<Record<string, RuntimeArray | Tensor>>): readonly StepProfile[] {
+    this.#checkOpen();
+    this.#write(inputs);
+    const ns = new Float64Array(this.#engine.steps.length);
+    this.#device.profile(ns);
+    return this.#engine.steps.map(({ loc, kernel, tactic }, i) => ({
+      loc,
+      kernel: this.#engine.kernels[kernel].name,
+      template: tactic.template,
+      ns: ns[i],
+    }));
+  }
+
+  /** Frees the context's memory. Calling twice is harmless. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#device.dispose();
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #checkOpen(): void {
+    if (!this.#disposed && this.#isOpen()) return;
+    throw new ModelError('disposed', `a context of engine "${this.#engine.name}" was used after dispose`);
+  }
+
+  #write(inputs: Readonly<Record<string, RuntimeArray | Tensor>>): void {
+    for (const name in inputs) if (!this.#inputByName.has(name)) throw this.#unknown('input', name, this.#inputByName);
+    for (const port of this.#inputs) {
+      const value = inputs[port.info.name];
+      if (value === undefined) {
+        const { name, dtype, shape } = port.info;
+        throw new ModelError('input-missing', `input "${name}", ${dtype}${printShape(shape)}, is missing`);
+      }
+      port.write(value);
+    }
+  }
+
+  #output(name: string): Port {
+    const port = this.#outputByName.get(name);
+    if (!port) throw this.#unknown('output', name, this.#outputByName);
+    return port;
+  }
+
+  #unknown(role: 'input' | 'output', name: string, ports: ReadonlyMap<string, Port>): ModelError {
+    const names = [...ports.keys()].map((n) => `"${n}"`).join(', ');
+    return new ModelError(
+      role === 'input' ? 'input-unknown' : 'option-invalid',
+      `engine "${this.#engine.name}" has no ${role} "${name}"`,
+      { hint: `its ${role}s are ${names}` },
+    );
+  }
+
+  #copyOutputs(): Record<string, TypedArray> {
+    return Object.fromEntries([...this.#outputByName].map(([name, port]) => [name, port.copy()]));
+  }
+}

@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest';
+import { copyEngine, fakeDevice } from '../../tests/fake-device.ts';
+import { serializeEngine } from '../engine/format.ts';
+import { loadEngine } from './load.ts';
+
+const engine = copyEngine([['x', 'f32', [2]]], ['simd128', 'relaxed-simd']);
+
+test('tells inputs, outputs and what is in use', async () => {
+  const device = fakeDevice(['simd128', 'relaxed-simd']);
+  const loaded = await loadEngine(engine, { devices: [device], threads: 3 });
+  expect(loaded).toMatchObject({
+    name: 'copy',
+    target: 'wasm',
+    threads: 3,
+    inputs: [{ name: 'x', dtype: 'f32', shape: [2], elements: 2 }],
+    outputs: [{ name: 'x_out', dtype: 'f32', shape: [2], elements: 2 }],
+  });
+  loaded.createContext();
+  expect(loaded.memoryBytes()).toBe(100);
+  loaded.dispose();
+  loaded.dispose();
+  expect(device.counts).toMatchObject({ opened: 1, disposed: 1 });
+  expect(() => loaded.createContext()).toThrow(expect.objectContaining({ code: 'disposed' }));
+});
+
+test('a machine with less warns once, and is refused by strict with everything closed', async () => {
+  const device = fakeDevice(['simd128']);
+  const warnings: string[] = [];
+  await loadEngine(engine, { devices: [device], onWarning: (m) => warnings.push(m) });
+  expect(warnings).toEqual([expect.stringContaining('relaxed-simd')]);
+  await expect(loadEngine(engine, { devices: [device], strict: true })).rejects.toMatchObject({
+    code: 'engine-machine',
+  });
+  expect(device.counts.disposed).toBe(1);
+  const told: string[] = [];
+  await loadEngine(engine, { devices: [fakeDevice(['simd128'], 'no relaxed SIMD')], onWarning: (m) => told.push(m) });
+  expect(told).toEqual(['no relaxed SIMD']);
+});
+
+test('refuses targets that are not here, wrong options and damaged bytes', async () => {
+  const devices = [fakeDevice()];
+  const other = { ...engine, target: 'cuda' } as const;
+  await expect(loadEngine(other, { devices })).rejects.toMatchObject({ code: 'engine-machine' });
+  await expect(loadEngine(engine, { devices, threads: 0 })).rejects.toMatchObject({ code: 'option-invalid' });
+  await expect(loadEngine(Uint8Array.of(1, 2, 3), { devices })).rejects.toMatchObject({ code: 'engine-parse' });
+  const bytes = serializeEngine({ ...engine, steps: [] });
+  bytes[bytes.length >> 1] ^= 1;
+  await expect(loadEngine(bytes, { devices })).rejects.toMatchObject({ code: 'engine-parse' });
+});

@@ -1,0 +1,96 @@
+/**
+ * An engine file, or an engine just built, to something that runs: finds the device that the engine was built for and opens it there.
+ */
+import { ModelError } from '../core/errors.ts';
+import type { Device, OpenEngine } from '../engine/device.ts';
+import type { Engine, TargetName } from '../engine/engine.ts';
+import { parseEngine } from '../engine/format.ts';
+import { sha256 } from '../host/sha256.ts';
+import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
+
+export interface LoadOptions {
+  /** Threads to run with; 'auto', the default, is the number of cores. */
+  readonly threads?: number | 'auto';
+  /** Refuses an engine that was built for a machine with more features than this one, instead of running it slower. */
+  readonly strict?: boolean;
+  /** Told of each thing that makes the engine run slower than it could. */
+  readonly onWarning?: (message: string) => void;
+}
+
+/** An engine on a device: weights once, any number of contexts. */
+export interface RuntimeEngine {
+  readonly name: string;
+  readonly target: TargetName;
+  readonly inputs: readonly IoInfo[];
+  readonly outputs: readonly IoInfo[];
+  readonly threads: number;
+  /** Features of the machine that are in use. */
+  readonly features: readonly string[];
+  /** Bytes held: weights, code, the memory of every context. */
+  memoryBytes(): number;
+  createContext(): ExecutionContext;
+  /** Frees everything, contexts too; ends the threads. Calling twice is harmless. */
+  dispose(): void;
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Opens the engine on the one of `devices` that it was built for.
+ * Throws ModelError `engine-parse`, `engine-version`, `engine-machine`, `target-unavailable`, `option-invalid` or `out-of-memory`.
+ */
+export async function loadEngine(
+  source: Uint8Array | Engine,
+  options: LoadOptions & { readonly devices: readonly Device[] },
+): Promise<RuntimeEngine> {
+  const { threads = 'auto', strict = false, onWarning = () => {}, devices } = options;
+  if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1))
+    throw new ModelError('option-invalid', `threads is ${threads}, expected 'auto' or a whole number from 1`);
+  const engine = ArrayBuffer.isView(source) ? await parseEngine(source, { sha256 }) : source;
+  const device = devices.find((d) => d.target === engine.target);
+  if (!device) {
+    const here = devices.map((d) => d.target).join(', ');
+    throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}; here is ${here}`, {
+      hint: 'Build it for a target that is here.',
+    });
+  }
+  const warnings: string[] = [];
+  const open = await device.open(engine, { threads, onWarning: (message) => warnings.push(message) });
+  const lacking = engine.machine.filter((feature) => !open.features.includes(feature));
+  if (lacking.length > 0) {
+    const message = `engine "${engine.name}" was built for a machine with ${lacking.join(', ')}, which is not here`;
+    if (strict) {
+      open.dispose();
+      throw new ModelError('engine-machine', message, {
+        hint: 'Load it without `strict`, or build it on this machine.',
+      });
+    }
+    // A device that says why it is slower has said it already.
+    if (warnings.length === 0) warnings.push(`${message}: it runs slower than it could`);
+  }
+  warnings.forEach(onWarning);
+  return runtimeEngine(engine, open);
+}
+
+function runtimeEngine(engine: Engine, open: OpenEngine): RuntimeEngine {
+  let disposed = false;
+  const dispose = (): void => {
+    if (disposed) return;
+    disposed = true;
+    open.dispose();
+  };
+  return {
+    name: engine.name,
+    target: engine.target,
+    inputs: engine.inputs.map(ioInfo),
+    outputs: engine.outputs.map(ioInfo),
+    threads: open.threads,
+    features: open.features,
+    memoryBytes: () => open.memoryBytes(),
+    createContext: () => {
+      if (disposed) throw new ModelError('disposed', `engine "${engine.name}" was used after dispose`);
+      return new ExecutionContext(engine, open.createContext(), () => !disposed);
+    },
+    dispose,
+    [Symbol.dispose]: dispose,
+  };
+}
