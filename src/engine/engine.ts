@@ -41,8 +41,11 @@ export interface Packing {
   readonly k: number;
   readonly n: number;
   /** Elements of zeros that follow: what rows outside a padded operand read. */
-  readonly zeros?: number;
+  readonly zeros: number;
 }
+
+/** Elements that a packed weight takes. */
+export const packedElements = (p: Packing): number => p.batch * Math.ceil(p.n / p.width) * p.k * p.width + p.zeros;
 
 export interface Weight {
   readonly name: string;

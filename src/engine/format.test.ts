@@ -68,7 +68,7 @@ const sample: Engine = {
       shape: [3, 2],
       byteOffset: 64,
       bytes: 16,
-      packing: { kind: 'panels', width: 4, batch: 1, k: 2, n: 5 },
+      packing: { kind: 'panels', width: 4, batch: 1, k: 2, n: 5, zeros: 0 },
     },
   ],
   weightBytes: Uint8Array.from({ length: 80 }, (_, i) => i),

@@ -40,7 +40,7 @@ const engine: Engine = {
       shape: [5],
       byteOffset: 64,
       bytes: 32,
-      packing: { kind: 'panels', width: 4, batch: 1, k: 1, n: 5 },
+      packing: { kind: 'panels', width: 4, batch: 1, k: 1, n: 5, zeros: 0 },
     },
   ],
   weightBytes: new Uint8Array(96),

@@ -32,6 +32,7 @@ const packing: Check<Packing> = record({
   batch: integer(0, LARGEST_DIM),
   k: integer(0, LARGEST_DIM),
   n: integer(0, LARGEST_DIM),
+  zeros: integer(0, LARGEST_DIM),
 });
 const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
 const weight: Check<Weight> = (value, path) => {
@@ -108,7 +109,7 @@ const weightToJson = (w: Weight) => ({
   byteOffset: w.byteOffset,
   bytes: w.bytes,
   packing: w.packing
-    ? { kind: w.packing.kind, width: w.packing.width, batch: w.packing.batch, k: w.packing.k, n: w.packing.n }
+    ? { kind: w.packing.kind, width: w.packing.width, batch: w.packing.batch, k: w.packing.k, n: w.packing.n, zeros: w.packing.zeros }
     : null,
 });
 

@@ -6,7 +6,7 @@ import { DTYPES, type DType } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { elements } from '../core/shape.ts';
 import { findFaults } from '../loop/verify.ts';
-import type { Binding, BufferRef, Engine, Step, Weight } from './engine.ts';
+import { type Binding, type BufferRef, type Engine, packedElements, type Step, type Weight } from './engine.ts';
 
 /** Throws ModelError `engine-parse`. */
 export function validateEngine(engine: Engine): void {
@@ -42,9 +42,6 @@ function checkWeight(engine: Engine, weight: Weight, what: string): void {
   if (count * DTYPES[weight.dtype].bytes !== weight.bytes)
     throw invalid(`${what} has ${weight.bytes} bytes for ${count} elements`);
 }
-
-const packedElements = ({ batch, width, k, n }: NonNullable<Weight['packing']>): number =>
-  batch * Math.ceil(n / width) * k * width;
 
 function checkBindings(engine: Engine, bindings: readonly Binding[], role: string): void {
   const names = new Set<string>();

@@ -37,6 +37,7 @@ export function schedule(
       tactic,
       buffers: operands.map(({ storage }, o) => packed.refs[i][o] ?? arenaRef(plan, storage)),
       values: operands.map((o) => o.value),
+      shapes: operands.map((o) => o.storage.shape),
       loc: step.loc,
       tiles,
       maxThreads: Math.max(1, Math.min(tiles, Math.round(tactic.predictedNs / NS_PER_THREAD))),
