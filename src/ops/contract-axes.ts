@@ -6,7 +6,8 @@
  */
 import { isBigInt } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import { addAffine, affineAxis, affineConstant, fromAffine, toAffine } from '../loop/affine.ts';
+import { addAffine, affineAxis, affineConstant, toAffine } from '../loop/affine.ts';
+import { affineExpr } from '../loop/contract.ts';
 import { local, mul } from '../loop/expr.ts';
 import type { Affine, Axis, Expr } from '../loop/ir.ts';
 import type { ContractSpec, KernelContext, KernelSpec } from './op.ts';
@@ -48,9 +49,9 @@ export function dimOfAxis(coords: readonly Expr[], a: Axis): number {
 export function contractOrReduce(ctx: KernelContext<unknown>, spec: ContractSpec): ContractSpec | KernelSpec {
   const { dtype } = ctx.input(spec.a.input);
   if (!isBigInt(dtype)) return spec;
-  const element = ({ input, at }: ContractSpec['a']) => ctx.load(input, at.map(fromAffine));
+  const element = ({ input, at }: ContractSpec['a']) => ctx.load(input, at.map(affineExpr));
   const sum = ctx.fresh('sum');
-  const coords = spec.out.map(fromAffine);
+  const coords = spec.out.map(affineExpr);
   const axesOf = (summed: boolean) =>
     spec.axes.filter((a) => (a.role === 'k') === summed).map(({ name, extent }) => ({ name, extent }));
   return {
