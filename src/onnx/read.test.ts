@@ -1,8 +1,20 @@
 /**
  * The reader on models made field by field: forms that no writer of ours makes.
  */
-import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
+import {
+  type AttrInit,
+  bool,
+  f32,
+  type GraphInit,
+  graphAttr,
+  i64,
+  int,
+  type ModelInit,
+  node,
+  output,
+  protoBytes,
+} from '../../tests/model-protos.ts';
 import { ModelError } from '../core/errors.ts';
 import { printShape } from '../core/shape.ts';
 import { fromNumbers, toNumbers } from '../core/tensor.ts';
@@ -10,82 +22,11 @@ import { evalGraph } from '../graph/eval.ts';
 import type { Graph } from '../graph/ir.ts';
 import { OPS } from '../ops/all.ts';
 import { describeOnnx } from './describe.ts';
-import {
-  type AttributeProtoSchema,
-  type GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProtoSchema,
-  type TensorProtoSchema,
-  type ValueInfoProtoSchema,
-} from './onnx_pb.ts';
 import { NEWEST_OPSET } from './opsets.ts';
 import { readOnnx } from './read.ts';
 
-type NodeInit = MessageInitShape<typeof NodeProtoSchema>;
-type GraphInit = MessageInitShape<typeof GraphProtoSchema>;
-type AttrInit = MessageInitShape<typeof AttributeProtoSchema>;
-type ModelInit = MessageInitShape<typeof ModelProtoSchema>;
-type TensorInit = MessageInitShape<typeof TensorProtoSchema>;
-
-/** A node from `Op: a b -> c`. */
-function node(text: string, attribute: AttrInit[] = [], more: { domain?: string; name?: string } = {}): NodeInit {
-  const [, opType, inputs, outputs] = /^(\S+):(.*)->(.*)$/.exec(text)!;
-  const names = (list: string): string[] =>
-    list
-      .trim()
-      .split(/\s+/)
-      .filter(Boolean)
-      .map((n) => (n === '_' ? '' : n));
-  return { opType, input: names(inputs), output: names(outputs), attribute, ...more };
-}
-const int = (name: string, value: number): AttrInit => ({ name, type: 2, i: BigInt(value) });
-const graphAttr = (name: string, g: GraphInit): AttrInit => ({ name, type: 5, g });
-const f32 = (
-  name: string,
-  ...dims: (number | string | undefined)[]
-): MessageInitShape<typeof ValueInfoProtoSchema> => ({
-  name,
-  type: {
-    value: {
-      case: 'tensorType',
-      value: {
-        elemType: 1,
-        shape: {
-          dim: dims.map((d) => {
-            if (d === undefined) return {};
-            return {
-              value:
-                typeof d === 'number'
-                  ? { case: 'dimValue' as const, value: BigInt(d) }
-                  : { case: 'dimParam' as const, value: d },
-            };
-          }),
-        },
-      },
-    },
-  },
-});
-const i64 = (name: string, values: number[], dims = [values.length]): TensorInit => ({
-  name,
-  dims: dims.map(BigInt),
-  dataType: 7,
-  int64Data: values.map(BigInt),
-});
-const bool = (name: string, value: boolean): TensorInit => ({ name, dataType: 9, int32Data: [value ? 1 : 0] });
-const output = (...names: string[]): { name: string }[] => names.map((name) => ({ name }));
-
-const bytes = (graph: GraphInit, more: Partial<ModelInit> = {}, opset = 21): Uint8Array =>
-  toBinary(
-    ModelProtoSchema,
-    create(ModelProtoSchema, {
-      irVersion: 10n,
-      opsetImport: [{ version: BigInt(opset) }],
-      graph,
-      ...more,
-    } as ModelInit),
-  );
 const read = (graph: GraphInit, more: Partial<ModelInit> = {}, opset = 21): Graph =>
-  readOnnx(bytes(graph, more, opset), { ops: OPS });
+  readOnnx(protoBytes(graph, more, opset), { ops: OPS });
 const errorOf = (work: () => unknown): ModelError => {
   try {
     work();
@@ -459,7 +400,7 @@ describe('problems', () => {
       message: expect.stringMatching(/opset 6/),
     });
     const warnings: string[] = [];
-    readOnnx(bytes(relu, {}, NEWEST_OPSET + 1), { ops: OPS, onWarning: (w) => warnings.push(w) });
+    readOnnx(protoBytes(relu, {}, NEWEST_OPSET + 1), { ops: OPS, onWarning: (w) => warnings.push(w) });
     expect(warnings).toEqual([expect.stringMatching(new RegExp(`opset ${NEWEST_OPSET + 1}`))]);
     expect(errorOf(() => read({ ...x4, node: [node('Gelu: x -> y')] }, {}, 19)).message).toMatch(
       /exists since opset 20, the model has 19/,
@@ -474,7 +415,7 @@ test('a description needs no operators', () => {
     initializer: [i64('w', [1, 2, 3])],
     node: [node('Foo: x -> a'), node('Foo: a -> b'), node('Relu: b -> y')],
   };
-  expect(describeOnnx(bytes(graph, { producerName: 'tool', producerVersion: '2' }))).toEqual({
+  expect(describeOnnx(protoBytes(graph, { producerName: 'tool', producerVersion: '2' }))).toEqual({
     kind: 'onnx',
     name: 'net',
     irVersion: 10,
