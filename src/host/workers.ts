@@ -23,11 +23,11 @@ interface NodeWorker {
   terminate(): Promise<number>;
 }
 interface NodeThreads {
-  readonly Worker: new (source: string, options: { eval: true }) => NodeWorker;
+  readonly Worker: new (source: string, options: { eval: true; execArgv: [] }) => NodeWorker;
 }
 
 const NODE_PRELUDE = `'use strict';
-const { parentPort } = require('node:worker_threads');
+const { parentPort } = process.getBuiltinModule('node:worker_threads');
 const send = (message) => parentPort.postMessage(message);
 const receive = (f) => parentPort.once('message', f);
 const finish = () => parentPort.close();
@@ -69,7 +69,8 @@ export function spawnWorker(source: string): HostWorker {
 }
 
 function spawnInNode({ Worker }: NodeThreads, source: string): HostWorker {
-  const worker = new Worker(NODE_PRELUDE + source, { eval: true });
+  // The program's own flags (loaders, --input-type) are not for this script.
+  const worker = new Worker(NODE_PRELUDE + source, { eval: true, execArgv: [] });
   const mailbox = new Mailbox();
   worker.on('message', (message) => mailbox.put(message));
   worker.on('error', (error) => mailbox.fail(error instanceof Error ? error : new Error(String(error))));

@@ -134,13 +134,13 @@ export class FunctionBuilder {
   finish(): Bytes {
     const tokens = fuseTees(this.#stackCode());
     const { types, numbers } = assignLocals(tokens, this.params, this.#count);
-    const out: Bytes[] = [localDeclarations(types)];
+    const out = localDeclarations(types);
     for (const token of tokens) {
-      if (token.kind === 'bytes') out.push(token.bytes);
-      else out.push(encodeInstruction(`local.${token.kind}`, [numbers[token.local.id]]));
+      const bytes = token.kind === 'bytes' ? token.bytes : localAccess(token.kind, numbers[token.local.id]);
+      for (const byte of bytes) out.push(byte);
     }
-    out.push(encodeInstruction('end'));
-    return out.flat();
+    out.push(...encodeInstruction('end'));
+    return out;
   }
 
   /** From the last instruction to the first, each followed by what computes its operands; then turned round. */
@@ -188,6 +188,14 @@ export class FunctionBuilder {
     return reversed.reverse();
   }
 }
+
+const ACCESS = {
+  get: INSTRUCTIONS['local.get'].opcode[0],
+  set: INSTRUCTIONS['local.set'].opcode[0],
+  tee: INSTRUCTIONS['local.tee'].opcode[0],
+} as const;
+/** The most frequent instructions by far, so spared the way through the table. */
+const localAccess = (kind: keyof typeof ACCESS, local: number): Bytes => [ACCESS[kind], ...leb(local)];
 
 /** local.set x; local.get x → local.tee x */
 function fuseTees(tokens: readonly Token[]): Token[] {
@@ -242,7 +250,7 @@ function assignLocals(tokens: readonly Token[], params: readonly Local[], regist
 }
 
 /** Runs of equal types: a count and a type each. */
-function localDeclarations(types: readonly ValType[]): Bytes {
+function localDeclarations(types: readonly ValType[]): number[] {
   const runs: { type: ValType; count: number }[] = [];
   for (const type of types) {
     const last = runs[runs.length - 1];
