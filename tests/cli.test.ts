@@ -272,7 +272,7 @@ describe('what is refused', () => {
     refuse(new Uint8Array(200));
     const newer = Uint8Array.from(engine);
     newer[8]++;
-    refuse(newer, 'newer');
+    refuse(newer, 'format 2');
   });
 
   test('a picture that does not decode', () => {

@@ -58,7 +58,7 @@ test('packed and installed it works as in the checkout', (context) => {
   expect(demo.stderr).toContain('npm i detypify-service');
 
   const script = `const all = { ...(await import('hotrod/runtime')), ...(await import('hotrod')) };
-    console.log(['build', 'loadEngine', 'serializeEngine'].map((name) => typeof all[name]).join());`;
+    console.log(['build', 'load', 'serializeEngine'].map((name) => typeof all[name]).join());`;
   const imported = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
     cwd: folder,
     encoding: 'utf8',

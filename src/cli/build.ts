@@ -3,8 +3,7 @@
  */
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
-import { serializeEngine } from '../engine/format.ts';
-import { writeFileAtomically } from '../host/files.ts';
+import { writeEngineFile } from './engine-file.ts';
 import { buildModel, openModel } from './model-input.ts';
 import { addModelOptions, buildOptionsOf, type ModelFlags } from './model-options.ts';
 import { formatBytes, formatMs, formatType, textTable } from './table.ts';
@@ -33,8 +32,7 @@ async function buildCommand(file: string, flags: ModelFlags & { readonly output:
     });
   }
   const { engine, buildMs, stages } = await buildModel(model, buildOptionsOf(flags, terminal), terminal);
-  const bytes = serializeEngine(engine);
-  writeFileAtomically(flags.output, bytes);
+  const fileBytes = writeEngineFile(flags.output, engine);
   const report = {
     engine: flags.output,
     target: engine.target,
@@ -45,7 +43,7 @@ async function buildCommand(file: string, flags: ModelFlags & { readonly output:
     steps: engine.steps.length,
     weightsBytes: engine.weightBytes.byteLength,
     arenaBytes: engine.arenaBytes,
-    fileBytes: bytes.byteLength,
+    fileBytes,
   };
   terminal.result(report, () =>
     [
@@ -54,7 +52,7 @@ async function buildCommand(file: string, flags: ModelFlags & { readonly output:
         stages.map(({ name, ms }) => [name, formatMs(ms)]),
       ),
       '',
-      `engine   ${flags.output} (${formatBytes(report.fileBytes)})`,
+      `engine   ${flags.output} (${formatBytes(fileBytes)})`,
       `target   ${engine.target} ${engine.machine.join(' ')}`,
       `inputs   ${engine.inputs.map((b) => `${b.name} ${formatType(b)}`).join(', ')}`,
       `outputs  ${engine.outputs.map((b) => `${b.name} ${formatType(b)}`).join(', ')}`,

@@ -12,7 +12,6 @@ import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import { type Tensor, toNumbers } from '../core/tensor.ts';
-import { serializeEngine } from '../engine/format.ts';
 import { makeFolder, writeFileAtomically } from '../host/files.ts';
 import { confidences, topK } from '../vision/answer.ts';
 import { decodePicture } from '../vision/decode.ts';
@@ -22,6 +21,7 @@ import { PRESETS } from '../vision/presets.ts';
 import { barChartSvg, svgToPng } from './chart.ts';
 import { compareTensors } from './compare-tensors.ts';
 import { type DemoReport, demoMarkdown, demoText } from './demo-report.ts';
+import { writeEngineFile } from './engine-file.ts';
 import { type EngineRunner, openEngineRunner } from './engine-runner.ts';
 import { readInputFile } from './files.ts';
 import { measureInTurn, timedRun } from './measure.ts';
@@ -61,7 +61,7 @@ async function demoCommand(flags: DemoFlags): Promise<void> {
   const model = (await openModel(modelFile)) as OnnxInput;
 
   const built = await buildModel(model, buildOptionsOf(flags, terminal), terminal);
-  writeFileAtomically(engineFile, serializeEngine(built.engine));
+  writeEngineFile(engineFile, built.engine);
   const loaded = (await openModel(engineFile)) as EngineInput;
   terminal.note(`saved and loaded ${engineFile}`);
 

@@ -1,43 +1,48 @@
 /**
  * An engine opened to run from the command line, as one runner among others.
  */
-import { type Tensor, tensor } from '../core/tensor.ts';
+import type { TypedArray } from '../core/dtype.ts';
+import { type Tensor, tensor, zeros } from '../core/tensor.ts';
 import type { Engine } from '../engine/engine.ts';
-import { chooseTarget } from '../targets/all.ts';
+import type { StepProfile } from '../runtime/context.ts';
+import { loadEngine } from '../runtime/load.ts';
+import { TARGETS } from '../targets/all.ts';
 import type { ModelFlags } from './model-options.ts';
 import type { Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface EngineRunner extends Runner {
   readonly engine: Engine;
-  /** Runs once, adding each step's nanoseconds to `ns`. */
-  profile(ns: Float64Array): void;
+  /** Runs once over the inputs set last, timing each step. */
+  profile(): readonly StepProfile[];
 }
 
-/** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep the process alive. */
+/** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep their memory. */
 export async function openEngineRunner(engine: Engine, flags: ModelFlags, terminal: Terminal): Promise<EngineRunner> {
-  const { device } = await chooseTarget(engine.target);
-  const open = await device.open(engine, { threads: flags.threads ?? 'auto', onWarning: terminal.warn });
-  const context = open.createContext();
+  const loaded = await loadEngine(engine, {
+    devices: TARGETS.map((target) => target.device),
+    threads: flags.threads ?? 'auto',
+    onWarning: terminal.warn,
+  });
+  const context = loaded.createContext();
+  const results: Record<string, TypedArray> = Object.fromEntries(
+    engine.outputs.map(({ name, dtype, shape }) => [name, zeros(dtype, shape).data]),
+  );
+  let feeds: Readonly<Record<string, Tensor>> = {};
   return {
     name: `hotrod ${engine.target}`,
     engine,
     inputs: engine.inputs,
-    threads: open.threads,
+    threads: loaded.threads,
     setInputs: (inputs) => {
-      for (const [i, { name }] of engine.inputs.entries()) {
-        context.inputs[i].set((inputs.get(name) as Tensor).data as never);
-      }
+      feeds = Object.fromEntries(inputs);
     },
-    run: () => context.execute(),
+    run: () => {
+      context.run(feeds, results);
+    },
     outputs: () =>
-      new Map(
-        engine.outputs.map(({ name, dtype, shape }, i) => [name, tensor(dtype, shape, context.outputs[i].slice())]),
-      ),
-    profile: (ns) => context.profile(ns),
-    dispose: () => {
-      context.dispose();
-      open.dispose();
-    },
+      new Map(engine.outputs.map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())])),
+    profile: () => context.profile(feeds),
+    dispose: () => loaded.dispose(),
   };
 }

@@ -1,15 +1,17 @@
 /**
  * The MODEL argument: an ONNX file with its external data beside it, or a built engine. Opened once, told apart by its first bytes.
  */
+import { readFileSync } from 'node:fs';
 import { basename, dirname, extname, join } from 'node:path';
 import { build } from '../build.ts';
 import type { BuildOptions, BuildReport } from '../build-options.ts';
 import { ModelError } from '../core/errors.ts';
 import type { Engine } from '../engine/engine.ts';
-import { isEngine, parseEngine } from '../engine/format.ts';
+import { isEngine } from '../engine/format.ts';
 import type { Graph } from '../graph/ir.ts';
 import { readOnnx } from '../onnx/read.ts';
 import { OPS } from '../ops/all.ts';
+import { engineOfBytes } from './engine-file.ts';
 import { readInputFile } from './files.ts';
 import { buildOptionsOf, type ModelFlags } from './model-options.ts';
 import type { Shapes } from './options.ts';
@@ -35,17 +37,17 @@ export async function openModel(file: string): Promise<ModelInput> {
   const bytes = readInputFile(file, 'model');
   if (!isEngine(bytes) && extname(file) !== '.engine') return { kind: 'onnx', file, bytes };
   try {
-    return { kind: 'engine', file, bytes, engine: await parseEngine(bytes) };
+    return { kind: 'engine', file, bytes, engine: await engineOfBytes(bytes) };
   } catch (error) {
     throw withFile(file, error);
   }
 }
 
-/** How an ONNX model's external data are found: beside it. */
+/** How an ONNX model's external data are found: beside it. Errors are plain: the reader of the model says which tensor misses them. */
 export const besideModel =
   (file: string) =>
   (location: string): Uint8Array =>
-    readInputFile(join(dirname(file), location), 'external data');
+    readFileSync(join(dirname(file), location));
 
 /** The graph of an ONNX model. Throws what readOnnx throws, with the file named. */
 export function readModelGraph(model: OnnxInput, terminal: Terminal): Graph {

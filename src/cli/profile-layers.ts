@@ -19,7 +19,9 @@ const PROFILED_RUNS = 5;
 export function profileLayers(runner: EngineRunner): readonly LayerTime[] {
   const { layers } = inspectEngine(runner.engine);
   const ns = new Float64Array(layers.length);
-  for (let i = 0; i < PROFILED_RUNS; i++) runner.profile(ns);
+  for (let i = 0; i < PROFILED_RUNS; i++) {
+    for (const [step, row] of runner.profile().entries()) ns[step] += row.ns;
+  }
   const total = ns.reduce((sum, x) => sum + x, 0);
   return layers.map(({ name, tactic }, i) => ({
     name,
