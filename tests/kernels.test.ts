@@ -97,6 +97,31 @@ describe('convolutions', () => {
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', outLayout: 'nhwc' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, epilogue: 'bias-clip' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, layout: 'nchw', epilogue: 'bias-clip' },
+    ...(
+      [
+        [9, 7, 12, 3, 1, 1, 1],
+        [10, 11, 33, 3, 2, 1, 1],
+        [9, 9, 7, 5, 1, 2, 1],
+        [12, 5, 16, 5, 2, 2, 1],
+        [9, 9, 8, 3, 1, 2, 2],
+        [7, 7, 20, 7, 1, 0, 1],
+        [6, 6, 5, 3, 1, 0, 1],
+        [4, 4, 4, 1, 1, 0, 1],
+      ] as const
+    ).map(
+      ([h, w, c, k, stride, pad, dilation]): ConvSpec => ({
+        batch: 1 + (h % 2),
+        size: [h, w],
+        ic: c,
+        oc: c,
+        group: c,
+        kernel: [k, k],
+        stride,
+        pad,
+        dilation,
+        epilogue: 'bias-clip',
+      }),
+    ),
     { size: [1, 1], ic: 1, oc: 1, kernel: [1, 1] },
     { size: [0, 4], ic: 2, oc: 2, kernel: [1, 1] },
   ];

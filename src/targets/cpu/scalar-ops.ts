@@ -165,12 +165,21 @@ function floorDivision(asm: Asm, op: 'div' | 'rem', dtype: DType, a: Reg, b: Reg
   return asm.select(adjust, asm.op('sub', [quotient, c(1)]), quotient);
 }
 
-/** a - q·b in float64, q truncated (rem) or floored (mod). */
+/**
+ * a - q·b in float64 with q = ⌊|a/b|⌋ signed; a itself where q is 0, which keeps -0 and allows an infinite b. mod moves a remainder whose
+ * sign is not the divisor's into the divisor's range.
+ */
 function floatRemainder(asm: Asm, op: 'rem' | 'mod', dtype: DType, a: Reg, b: Reg): Reg {
   const [x, y] = dtype === 'f64' ? [a, b] : [asm.convert('f64', a), asm.convert('f64', b)];
-  const q = asm.op(op === 'rem' ? 'trunc' : 'floor', [asm.op('div', [x, y])]);
-  const out = asm.op('sub', [x, asm.op('mul', [q, y])]);
-  return dtype === 'f64' ? out : asm.convert('f32', out);
+  const zero = asm.const('f64', 0);
+  const q = asm.op('trunc', [asm.op('div', [x, y])]);
+  let rest = asm.select(asm.op('eq', [q, zero]), x, asm.op('sub', [x, asm.op('mul', [q, y])]));
+  if (op === 'mod') {
+    const signs = asm.op('ne', [asm.op('lt', [rest, zero]), asm.op('lt', [y, zero])]);
+    const moves = asm.op('and', [signs, asm.op('ne', [rest, zero])]);
+    rest = asm.select(moves, asm.op('add', [rest, y]), rest);
+  }
+  return dtype === 'f64' ? rest : asm.convert('f32', rest);
 }
 
 export function scalarCast(asm: Asm, from: DType, to: DType, x: Reg): Reg {

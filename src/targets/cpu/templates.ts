@@ -1,6 +1,7 @@
 /** The table of templates that CPU targets share. `generated` applies to every kernel; the others to what their file says. */
 import { direct, panels } from './contract-templates.ts';
+import { depthwise } from './depthwise.ts';
 import { generated } from './generated.ts';
 import type { CpuTemplate } from './template.ts';
 
-export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, generated];
+export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, depthwise, generated];

@@ -1,0 +1,382 @@
+/**
+ * Depthwise convolution with channels innermost: vectors of channels, several output columns at a time, taps of a row unrolled.
+ *
+ *     tile = outer m axes (image, row) × chunk of channels
+ *     for columns x, `columns` at a time:  for channels, a vector at a time:
+ *       for outer taps (kh):  if the row is inside:  acc[t] += a[row, x+t at tap kw] · w[kh, kw]   for all kw and t
+ *
+ * An input column is loaded once for all the output columns that see it. Which taps of kw are inside is known for every x when the
+ * code is made: columns where all are run in the wide loop, each of the few others has code of its own.
+ * w is packed as panels of one vector of channels: [C/4][taps][4].
+ */
+import { Bug } from '../../core/errors.ts';
+import * as e from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import type { Params } from '../target.ts';
+import type { Asm, Reg } from './asm.ts';
+import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { ExprEmitter } from './emit-expr.ts';
+import { laneScore } from './lanes.ts';
+import { ExprTable } from './linear.ts';
+import type { CpuTemplate } from './template.ts';
+import { exprMapper, localKey, mapStmts } from './walk.ts';
+
+const LANES = 4;
+const MAX_UNROLLED_TAPS = 7;
+const ENOUGH_TILES = 16;
+const USABLE_REGISTERS = 15;
+const NS_PER_CYCLE = 0.3;
+
+/** What the template needs to know beside the contract's own plan. */
+interface DepthwisePlan extends ContractPlan {
+  readonly channel: Axis;
+  /** The m axis along a row of the output; undefined where there is one column. */
+  readonly column: Axis | undefined;
+  readonly outer: readonly Axis[];
+  /** The innermost k axis, unrolled. */
+  readonly tap: Axis | undefined;
+  readonly outerTaps: readonly Axis[];
+  /** Conditions on the row, none of which depends on column or tap. */
+  readonly rowGuard: Expr | undefined;
+  /** For each column the taps that are inside. */
+  readonly taps: readonly (readonly number[])[];
+  /** Elements between input columns of neighbouring outputs, and of neighbouring taps. */
+  readonly columnStride: number;
+  readonly tapStride: number;
+}
+
+export const depthwise: CpuTemplate = {
+  name: 'depthwise',
+  form: 'contract',
+  candidates: (kernel, facts) => {
+    const plan = planDepthwise(kernel);
+    if (!plan || !facts.constant.has(plan.b.buffer)) return [];
+    const most = columnsThatFit(plan);
+    return [{ columns: most }, { columns: 1 }].slice(0, most > 1 ? 2 : 1);
+  },
+  predictNs: (kernel, { columns }) => {
+    const plan = planOf(kernel);
+    const vectors = (extentOf(plan.m) * Math.ceil(plan.channel.extent / LANES)) / columns;
+    const taps = plan.tap?.extent ?? 1;
+    const loads = taps + (plan.tapStride === 0 ? 1 : (columns - 1) * (plan.columnStride / plan.tapStride) + taps);
+    const rows = extentOf(plan.outerTaps);
+    return vectors * (rows * Math.max(columns * taps, loads, 4) + 10 + 4 * columns) * 0.6 * NS_PER_CYCLE;
+  },
+  tiles: (kernel) => cutOf(planOf(kernel)).tiles,
+  packing: (kernel) => {
+    const plan = planOf(kernel);
+    return new Map([
+      [
+        plan.b.buffer,
+        { kind: 'panels', width: LANES, batch: 1, k: extentOf(plan.k), n: plan.channel.extent, zeros: 0 },
+      ],
+    ]);
+  },
+  emit: (asm, kernel, params) => new DepthwiseEmitter(asm, kernel, planOf(kernel), params).run(),
+};
+
+function planOf(kernel: Kernel): DepthwisePlan {
+  const plan = planDepthwise(kernel);
+  if (!plan) throw new Bug('cpu-plan', `kernel ${kernel.name} is no depthwise convolution`);
+  return plan;
+}
+
+function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
+  const plan = planContract(kernel);
+  if (plan?.batch.length !== 1 || plan.n.length > 0) return undefined;
+  const table = new ExprTable();
+  const [channel] = plan.batch;
+  if (table.strideAlong(plan.a.index, channel.name) !== 1) return undefined;
+  const column = plan.m.at(-1);
+  const tap = plan.k.at(-1);
+  if ((tap?.extent ?? 1) > MAX_UNROLLED_TAPS) return undefined;
+  const columnStride = column ? table.strideAlong(plan.a.index, column.name) : 0;
+  const tapStride = tap ? table.strideAlong(plan.a.index, tap.name) : 0;
+  if (columnStride === undefined || tapStride === undefined || columnStride < 0 || tapStride < 0) return undefined;
+  const guards = conjuncts(plan.a.guard);
+  const across = new Set([column?.name ?? '', tap?.name ?? '']);
+  const columnGuards = guards.filter((g) => table.dependsOn(g, across));
+  if (columnGuards.some((g) => [...table.info(g).free].some((name) => !across.has(name)))) return undefined;
+  const taps = insideTaps(table, columnGuards, column, tap);
+  if (!taps) return undefined;
+  const rowGuards = guards.filter((g) => !table.dependsOn(g, across));
+  return {
+    ...plan,
+    channel,
+    column,
+    outer: plan.m.slice(0, -1),
+    tap,
+    outerTaps: plan.k.slice(0, -1),
+    rowGuard: rowGuards.length === 0 ? undefined : rowGuards.reduce((a, b) => e.binary('and', a, b)),
+    taps,
+    columnStride,
+    tapStride,
+  };
+}
+
+function conjuncts(guard: Expr | undefined): Expr[] {
+  if (!guard) return [];
+  return guard.kind === 'binary' && guard.op === 'and' ? [...conjuncts(guard.a), ...conjuncts(guard.b)] : [guard];
+}
+
+/** The taps inside, for each column; undefined where a condition is no comparison of linear forms. */
+function insideTaps(
+  table: ExprTable,
+  guards: readonly Expr[],
+  column: Axis | undefined,
+  tap: Axis | undefined,
+): number[][] | undefined {
+  const valueAt = (x: Expr, at: ReadonlyMap<string, number>): number | undefined => {
+    const { terms, constant } = table.linear(x);
+    let sum = constant;
+    for (const { atom, coef } of terms) {
+      const value = atom.kind === 'axis' ? at.get(atom.name) : undefined;
+      if (value === undefined) return undefined;
+      sum += coef * value;
+    }
+    return sum;
+  };
+  const out: number[][] = [];
+  for (let x = 0; x < (column?.extent ?? 1); x++) {
+    const inside: number[] = [];
+    for (let k = 0; k < (tap?.extent ?? 1); k++) {
+      const at = new Map([
+        [column?.name ?? '', x],
+        [tap?.name ?? '', k],
+      ]);
+      let holds = true;
+      for (const g of guards) {
+        const [a, b] = g.kind === 'binary' ? [valueAt(g.a, at), valueAt(g.b, at)] : [undefined, undefined];
+        if (g.kind !== 'binary' || a === undefined || b === undefined) return undefined;
+        if (g.op !== 'ge' && g.op !== 'lt') return undefined;
+        holds &&= g.op === 'ge' ? a >= b : a < b;
+      }
+      if (holds) inside.push(k);
+    }
+    out.push(inside);
+  }
+  return out;
+}
+
+/** Output columns whose accumulators, inputs and weights of one row of taps are in registers together. */
+function columnsThatFit(plan: DepthwisePlan): number {
+  const taps = plan.tap?.extent ?? 1;
+  for (let columns = 4; columns > 1; columns--) {
+    const inputs = new Set<number>();
+    for (let t = 0; t < columns; t++)
+      for (let k = 0; k < taps; k++) inputs.add(t * plan.columnStride + k * plan.tapStride);
+    if (columns + inputs.size + taps <= USABLE_REGISTERS && columns <= (plan.column?.extent ?? 1)) return columns;
+  }
+  return 1;
+}
+
+/** Tiles: points of the outer m axes, times chunks of channels where those are few. */
+function cutOf(plan: DepthwisePlan) {
+  const rows = extentOf(plan.outer);
+  const wanted = Math.ceil(ENOUGH_TILES / rows);
+  const chunk = Math.ceil(Math.max(LANES, plan.channel.extent / wanted) / LANES) * LANES;
+  const chunks = Math.ceil(plan.channel.extent / chunk);
+  return { chunk, chunks, tiles: rows * chunks };
+}
+
+class DepthwiseEmitter {
+  readonly #asm: Asm;
+  readonly #exprs: ExprEmitter;
+  readonly #plan: DepthwisePlan;
+  readonly #columns: number;
+  readonly #epilogueInLanes: boolean;
+  readonly #weights: Reg;
+
+  constructor(asm: Asm, kernel: Kernel, plan: DepthwisePlan, params: Params) {
+    this.#asm = asm;
+    this.#exprs = new ExprEmitter(asm, kernel);
+    this.#plan = plan;
+    this.#columns = params.columns;
+    this.#weights = this.#exprs.address(plan.b.buffer, e.index(0)).base;
+    const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
+    const accIsVector: Stmt = {
+      kind: 'let',
+      local: 'acc',
+      dtype: 'f32',
+      value: e.cast('f32', e.axis(plan.channel.name)),
+    };
+    this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], plan.channel.name) !== undefined;
+  }
+
+  run(): void {
+    const asm = this.#asm;
+    const { chunk, chunks } = cutOf(this.#plan);
+    const c = (value: number) => asm.const('i32', value);
+    asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
+      this.#exprs.scope(() => {
+        let rest = chunks === 1 ? tile : asm.op('div_u', [tile, c(chunks)]);
+        const { outer } = this.#plan;
+        for (let i = outer.length - 1; i >= 0; i--) {
+          const coord = i === 0 ? rest : asm.op('rem_u', [rest, c(outer[i].extent)]);
+          if (i > 0) rest = asm.op('div_u', [rest, c(outer[i].extent)]);
+          this.#exprs.bind(outer[i].name, { kind: 'register', reg: coord });
+        }
+        const from = chunks === 1 ? c(0) : asm.op('mul', [asm.op('rem_u', [tile, c(chunks)]), c(chunk)]);
+        const to =
+          chunks === 1
+            ? c(this.#plan.channel.extent)
+            : asm.op('min', [asm.op('add', [from, c(chunk)]), c(this.#plan.channel.extent)]);
+        this.#row(from, to);
+      }),
+    );
+  }
+
+  /** All columns of a row, channels [from, to). */
+  #row(from: Reg, to: Reg): void {
+    const { column, tap, taps } = this.#plan;
+    const all = tap?.extent ?? 1;
+    const isFull = (x: number) => taps[x].length === all;
+    let first = 0;
+    while (first < taps.length && !isFull(first)) first++;
+    let end = first;
+    while (end < taps.length && isFull(end)) end++;
+    const single = (x: number) => {
+      if (column) this.#exprs.bind(column.name, { kind: 'constant', value: x });
+      this.#block(1, taps[x], from, to);
+    };
+    for (let x = 0; x < first; x++) single(x);
+    const wide = first + Math.floor((end - first) / this.#columns) * this.#columns;
+    if (column && wide > first) {
+      const c = (value: number) => this.#asm.const('i32', value);
+      this.#asm.loop(c(first), c(wide), this.#columns, (x) =>
+        this.#exprs.scope(() => {
+          this.#exprs.bind(column.name, { kind: 'register', reg: x });
+          this.#block(this.#columns, taps[first], from, to);
+        }),
+      );
+    }
+    for (let x = column ? wide : first; x < taps.length; x++) single(x);
+  }
+
+  /** `columns` outputs side by side with the same taps, over the channels: vectors, then single ones. */
+  #block(columns: number, taps: readonly number[], from: Reg, to: Reg): void {
+    const asm = this.#asm;
+    const { channel } = this.#plan;
+    const whole = asm.const('i32', channel.extent - (channel.extent % LANES));
+    const names = [channel, ...this.#plan.outerTaps].map((a) => a.name);
+    this.#exprs.scope(() => {
+      this.#exprs.prepare(this.#reads(), names);
+      asm.loop(from, asm.op('min', [to, whole]), LANES, (c) =>
+        this.#exprs.scope(() => {
+          this.#exprs.bind(channel.name, { kind: 'lanes', base: c, offset: 0 });
+          this.#point(columns, taps, asm.address(this.#weights, c, extentOf(this.#plan.k) * 4), true);
+        }),
+      );
+      if (channel.extent % LANES === 0) return;
+      // Channels behind the last whole vector: their weights are lanes of the last panel.
+      asm.if(asm.op('gt', [to, whole]), () =>
+        asm.loop(whole, to, 1, (c) =>
+          this.#exprs.scope(() => {
+            this.#exprs.bind(channel.name, { kind: 'register', reg: c });
+            const panel = asm.address(this.#weights, whole, extentOf(this.#plan.k) * 4);
+            this.#point(columns, taps, asm.address(panel, asm.op('sub', [c, whole]), 4), false);
+          }),
+        ),
+      );
+    });
+  }
+
+  #reads(): Stmt[] {
+    const { a, rowGuard } = this.#plan;
+    const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
+    if (this.#plan.tap) this.#exprs.bind(this.#plan.tap.name, { kind: 'constant', value: 0 });
+    return [
+      ...(rowGuard ? [read(rowGuard)] : []),
+      read(e.select(e.constant('bool', 1), e.load(a.buffer, 'f32', a.index), e.constant('f32', 0))),
+    ];
+  }
+
+  /** One vector (or element) of channels of `columns` outputs. */
+  #point(columns: number, taps: readonly number[], weights: Reg, isVector: boolean): void {
+    const asm = this.#asm;
+    const type = isVector ? 'vf32' : 'f32';
+    const zero = asm.const(type, 0);
+    const acc = Array.from({ length: columns }, () => {
+      const reg = asm.reg(type);
+      asm.move(reg, zero);
+      return reg;
+    });
+    if (taps.length > 0) this.#tapLoops(this.#plan.outerTaps, taps, weights, acc, type);
+    acc.forEach((sum, t) => {
+      this.#finish(sum, t);
+    });
+  }
+
+  #tapLoops(
+    axes: readonly Axis[],
+    taps: readonly number[],
+    weights: Reg,
+    acc: readonly Reg[],
+    type: 'vf32' | 'f32',
+  ): void {
+    const asm = this.#asm;
+    if (axes.length > 0) {
+      const inner = extentOf(axes.slice(1)) * (this.#plan.tap?.extent ?? 1) * LANES * 4;
+      asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
+        this.#exprs.scope(() => {
+          this.#exprs.bind(axes[0].name, { kind: 'register', reg: i });
+          this.#tapLoops(axes.slice(1), taps, asm.address(weights, i, inner), acc, type);
+        }),
+      );
+      return;
+    }
+    const { rowGuard } = this.#plan;
+    if (!rowGuard) this.#taps(taps, weights, acc, type);
+    else asm.if(this.#exprs.value(rowGuard), () => this.#exprs.scope(() => this.#taps(taps, weights, acc, type)));
+  }
+
+  /** One row of taps: each input column and each weight is loaded once. */
+  #taps(taps: readonly number[], weights: Reg, acc: readonly Reg[], type: 'vf32' | 'f32'): void {
+    const asm = this.#asm;
+    const { a, tap, columnStride, tapStride } = this.#plan;
+    // The first tap inside is the base: what lies before it may be outside the buffer.
+    if (tap) this.#exprs.bind(tap.name, { kind: 'constant', value: taps[0] });
+    const { base, byteOffset } = this.#exprs.address(a.buffer, a.index);
+    const inputs = new Map<number, Reg>();
+    const input = (elements: number): Reg => {
+      const known = inputs.get(elements) ?? asm.load(type, base, byteOffset + elements * 4);
+      inputs.set(elements, known);
+      return known;
+    };
+    for (const k of taps) {
+      const weight = asm.load(type, weights, k * LANES * 4);
+      acc.forEach((sum, t) => {
+        asm.fma(sum, input(t * columnStride + (k - taps[0]) * tapStride), weight);
+      });
+    }
+  }
+
+  #finish(sum: Reg, t: number): void {
+    const asm = this.#asm;
+    const { channel, column } = this.#plan;
+    const shifted = exprMapper((x) =>
+      t > 0 && x.kind === 'axis' && x.name === column?.name ? e.add(x, e.index(t)) : x,
+    );
+    const epilogue = mapStmts(this.#plan.epilogue, shifted);
+    const run = (acc: Reg) => {
+      this.#exprs.bind(localKey('acc'), { kind: 'register', reg: acc });
+      for (const s of epilogue) {
+        if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
+        else if (s.kind === 'let')
+          this.#exprs.bind(localKey(s.local), { kind: 'register', reg: this.#exprs.value(s.value) });
+      }
+    };
+    const binding = this.#exprs.binding(channel.name);
+    if (sum.type === 'f32' || this.#epilogueInLanes || binding?.kind !== 'lanes') {
+      run(sum);
+      return;
+    }
+    const saved = this.#exprs.save([channel.name]);
+    for (let lane = 0; lane < LANES; lane++) {
+      const at = asm.op('add', [binding.base, asm.const('i32', lane)]);
+      this.#exprs.bind(channel.name, { kind: 'register', reg: at });
+      run(asm.extract(sum, lane));
+    }
+    this.#exprs.restore(saved);
+  }
+}
