@@ -1,5 +1,5 @@
 /**
- * If and Loop, written out while the model is read: the branch that is taken, the body as often as it runs. What decides must be
+ * If and Loop, resolved while the model is read: the branch that is taken, the body as often as it runs. What decides must be
  * known by then, which it is where exporters use control flow on shapes and indices. Nothing after the reader knows control flow.
  *
  *     Loop(M, cond, v…): for (i = 0; i < M && cond; i++) [cond, v…, scans…] = body(i, cond, v…)
@@ -11,18 +11,18 @@ import { nodeLabel } from '../graph/ir.ts';
 import type { SourceNode } from './flatten.ts';
 import { LOOP } from './live.ts';
 import type { GraphProto } from './onnx_pb.ts';
+import type { Resolve, Resolver } from './resolve.ts';
 import { concat } from './sequences.ts';
-import type { WriteOut, Writer } from './write-out.ts';
 
-export const CONTROL_FLOW: Readonly<Record<string, WriteOut>> = { If: writeOutIf, Loop: writeOutLoop };
+export const CONTROL_FLOW: Readonly<Record<string, Resolve>> = { If: resolveIf, Loop: resolveLoop };
 
-function writeOutIf(node: SourceNode, to: Writer): void {
+function resolveIf(node: SourceNode, to: Resolver): void {
   const attr = knownNumber(node, 0, 'condition', to) ? 'then_branch' : 'else_branch';
   const results = to.addBlock(bodyOf(node, attr), [], `${node.loc.join('+')}/${attr}`);
   nameResults(node, results, to);
 }
 
-function writeOutLoop(node: SourceNode, to: Writer): void {
+function resolveLoop(node: SourceNode, to: Resolver): void {
   const body = bodyOf(node, 'body');
   const label = node.loc.join('+');
   // The carried values are as many as the body takes: trailing absent inputs are not listed.
@@ -56,12 +56,12 @@ function bodyOf(node: SourceNode, attr: string): GraphProto {
 
 const isAbsent = (node: SourceNode, input: number): boolean => (node.inputs[input] ?? '') === '';
 
-function knownNumber(node: SourceNode, input: number, what: string, to: Writer): number {
+function knownNumber(node: SourceNode, input: number, what: string, to: Resolver): number {
   if (isAbsent(node, input)) throw new ModelError('model-invalid', `${nodeLabel(node)}: its ${what} is missing`);
   return known(node, node.inputs[input], what, to);
 }
 
-function known(node: SourceNode, value: string, what: string, to: Writer): number {
+function known(node: SourceNode, value: string, what: string, to: Resolver): number {
   const tensor = to.known(value);
   if (tensor?.data.length === 1) return Number(tensor.data[0]);
   throw new ModelError(
@@ -74,7 +74,7 @@ function known(node: SourceNode, value: string, what: string, to: Writer): numbe
 }
 
 /** The node's outputs have names already: other nodes refer to them. */
-function nameResults(node: SourceNode, results: readonly string[], to: Writer): void {
+function nameResults(node: SourceNode, results: readonly string[], to: Resolver): void {
   for (const [i, result] of results.entries()) {
     const name = node.outputs[i] ?? '';
     const sequence = to.sequence(result);

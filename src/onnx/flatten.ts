@@ -21,7 +21,7 @@ export interface SourceNode {
   readonly attributes: readonly AttributeProto[];
   /** Values that the node's subgraphs read from the blocks around them. */
   readonly captures: readonly string[];
-  /** Version of the node's operator set. */
+  /** Version of the node's operator set; 0 where its surroundings use the default set without declaring it. */
   readonly opset: number;
   readonly loc: Loc;
   /** Where the node stands: its subgraphs are read in the same surroundings. */
@@ -47,7 +47,7 @@ export interface ModelContext {
   readonly isNeeded: IsNeeded;
   /** A value name that nothing else has. */
   readonly unused: (hint: string) => string;
-  /** Counts a node, a call or a constant that writing out makes. Throws ModelError `model-invalid` where there are too many. */
+  /** Counts a node, a call or a constant that reading makes. Throws ModelError `model-invalid` where there are too many. */
   readonly spend: () => void;
 }
 
@@ -156,7 +156,7 @@ function sourceNode(proto: NodeProto, index: number, call: Call): SourceNode {
     outputs: withoutTail(renamed(proto.output)),
     attributes: proto.attribute.flatMap((attr) => call.bind(attr) ?? []),
     captures: renamed(proto.attribute.flatMap((attr) => (attr.g ? freeNames(attr.g) : []))),
-    opset: call.opsets.get(canonicalDomain(proto.domain)) ?? 1,
+    opset: call.opsets.get(canonicalDomain(proto.domain)) ?? (canonicalDomain(proto.domain) === '' ? 0 : 1),
     loc: locOf(proto, index, call.caller),
     call,
   };
@@ -229,7 +229,7 @@ function binder(
 }
 
 function unusedNames(model: ParsedModel): (hint: string) => string {
-  const taken = new Set(definedNames(model.graph));
+  const taken = new Set([...definedNames(model.graph), ...model.graph.node.flatMap((node) => node.input)]);
   return (hint) => {
     let name = hint;
     for (let n = 1; taken.has(name); n++) name = `${hint}_${n}`;

@@ -399,6 +399,14 @@ describe('problems', () => {
       code: 'onnx-unsupported',
       message: expect.stringMatching(/opset 6/),
     });
+    expect(errorOf(() => read(relu, { opsetImport: [] }))).toMatchObject({
+      message: expect.stringMatching(/opset 1,/),
+    });
+    const functions = [{ domain: 'my', name: 'F', opsetImport: [{ version: 5n }] }];
+    expect(errorOf(() => read(relu, { functions }))).toMatchObject({ message: expect.stringMatching(/opset 5,/) });
+    expect(errorOf(() => read(relu, { opsetImport: [{ domain: 'my', version: 9n }] })).message).toMatch(
+      /the model has 0/,
+    );
     const warnings: string[] = [];
     readOnnx(protoBytes(relu, {}, NEWEST_OPSET + 1), { ops: OPS, onWarning: (w) => warnings.push(w) });
     expect(warnings).toEqual([expect.stringMatching(new RegExp(`opset ${NEWEST_OPSET + 1}`))]);

@@ -2,7 +2,7 @@
  * ONNX bytes to Graph.
  *
  * Comes in: a model of opset 7 or newer. Goes out: a graph in topological order, operators in their newest forms, local functions and
- * control flow written out, dead nodes dropped, initializers and Constant nodes as constants, names kept. Every problem that can be told apart from its consequences is
+ * control flow resolved, dead nodes dropped, initializers and Constant nodes as constants, names kept. Every problem that can be told apart from its consequences is
  * reported at once. Tensors are views on `bytes` (and on external files) where alignment allows: leave those unchanged.
  */
 import { ModelError } from '../core/errors.ts';
@@ -31,9 +31,9 @@ import { NEWEST_OPSET, OLDEST_OPSET } from './opsets.ts';
 import { inOrder } from './order.ts';
 import { type ParsedModel, parseModel } from './parse-model.ts';
 import { attempt, type Problem, throwProblems } from './problems.ts';
+import type { Resolve, Resolver } from './resolve.ts';
 import { SEQUENCE_OPERATORS } from './sequences.ts';
 import { readTensor } from './tensors.ts';
-import type { WriteOut, Writer } from './write-out.ts';
 
 export interface ReadOptions {
   readonly ops: ReadonlyMap<string, Op>;
@@ -42,11 +42,6 @@ export interface ReadOptions {
   /** Name of the graph; the model's own where not given. */
   readonly name?: string;
   readonly onWarning?: (message: string) => void;
-}
-
-/** Throws ModelError: `onnx-parse`, `onnx-unsupported`, `onnx-external-data`, `model-invalid`, `shape-mismatch`, `shape-unknown`. */
-export function readOnnx(bytes: Uint8Array, options: ReadOptions): Graph {
-  return graphOfModel(parseModel(bytes), options);
 }
 
 /** Nodes that a message names for one missing operator; the error's details name all. */
@@ -66,8 +61,10 @@ interface Reading {
   readonly sequences: Map<string, readonly string[]>;
 }
 
-export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
-  checkOpset(model, options);
+/** Throws ModelError: `onnx-parse`, `onnx-unsupported`, `onnx-external-data`, `model-invalid`, `shape-mismatch`, `shape-unknown`. */
+export function readOnnx(bytes: Uint8Array, options: ReadOptions): Graph {
+  const model = parseModel(bytes);
+  checkOpsets(model, options);
   const external = externalReader(options.openExternal);
   const r: Reading = {
     options,
@@ -87,9 +84,17 @@ export function graphOfModel(model: ParsedModel, options: ReadOptions): Graph {
   return withoutDead(r.builder.finish());
 }
 
-function checkOpset(model: ParsedModel, options: ReadOptions): void {
-  const opset = opsetsOf(model.opsetImport).get('');
-  if (opset === undefined) return;
+/** The default operator set of the model, and of each function that declares one of its own. */
+function checkOpsets(model: ParsedModel, options: ReadOptions): void {
+  // Before IR version 3 there was one set only, and no way to declare it.
+  if (model.opsetImport.length === 0) checkOpset(1, options);
+  for (const { opsetImport } of [model, ...model.functions]) {
+    const opset = opsetsOf(opsetImport).get('');
+    if (opset !== undefined) checkOpset(opset, options);
+  }
+}
+
+function checkOpset(opset: number, options: ReadOptions): void {
   if (!(opset >= OLDEST_OPSET)) {
     throw new ModelError('onnx-unsupported', `the model is of opset ${opset}, Hotrod reads ${OLDEST_OPSET} and newer`, {
       hint: 'convert it with onnx.version_converter, or export it again',
@@ -145,7 +150,7 @@ function loseOutputs(r: Reading, outputs: readonly string[]): void {
 /** False where a reported problem, a missing operator or a lost input, says why the node cannot be read. */
 function isReadable(r: Reading, node: SourceNode): boolean {
   const op = r.options.ops.get(node.op);
-  if (isConstantNode(node) || writeOutOf(r, node) || (op && node.opset >= op.onnx.since)) {
+  if (isConstantNode(node) || resolveOf(r, node) || (op && node.opset >= op.onnx.since)) {
     return !node.inputs.some((name) => r.lost.has(name));
   }
   const title = op ? `${node.op} (it exists since opset ${op.onnx.since}, the model has ${node.opset})` : node.op;
@@ -170,20 +175,20 @@ function missingOperators(missing: ReadonlyMap<string, readonly string[]>): Prob
 
 function readNode(r: Reading, node: SourceNode): void {
   const op = r.options.ops.get(node.op);
-  const writeOut = writeOutOf(r, node);
+  const resolve = resolveOf(r, node);
   if (isConstantNode(node)) r.builder.constant(constantOf(node, r.tensor), node.outputs[0]);
-  else if (writeOut) writeOut(node, writer(r, node));
+  else if (resolve) resolve(node, resolver(r, node));
   else if (op) addOperator(r, node, op);
 }
 
-const WRITTEN_OUT: ReadonlyMap<string, WriteOut> = new Map(Object.entries({ ...CONTROL_FLOW, ...SEQUENCE_OPERATORS }));
+const RESOLVED: ReadonlyMap<string, Resolve> = new Map(Object.entries({ ...CONTROL_FLOW, ...SEQUENCE_OPERATORS }));
 
-function writeOutOf(r: Reading, node: SourceNode): WriteOut | undefined {
+function resolveOf(r: Reading, node: SourceNode): Resolve | undefined {
   const elements = node.op === 'Identity' ? r.sequences.get(node.inputs[0]) : undefined;
-  return elements ? ({ outputs }, to) => to.setSequence(outputs[0], elements) : WRITTEN_OUT.get(node.op);
+  return elements ? ({ outputs }, to) => to.setSequence(outputs[0], elements) : RESOLVED.get(node.op);
 }
 
-function writer(r: Reading, at: SourceNode): Writer {
+function resolver(r: Reading, at: SourceNode): Resolver {
   return {
     known: (value) => (r.lost.has(value) || r.sequences.has(value) ? undefined : r.builder.constantValue(value)),
     sequence: (value) => r.sequences.get(value),
@@ -239,7 +244,7 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
     opset: source.opset,
     constant: (value) => r.builder.constant(value, r.context.unused(`${source.outputs[0]}_const`)),
     node: (name, inputs, attrs) =>
-      writer(r, source).node(name, inputs, r.context.unused(`${source.outputs[0]}_${name}`), attrs),
+      resolver(r, source).node(name, inputs, r.context.unused(`${source.outputs[0]}_${name}`), attrs),
     shape: (input) => (input === '' ? undefined : r.builder.type(input).shape),
     rank: (input) => (input === '' ? undefined : r.builder.type(input).shape.length),
     dtype: (input) => (input === '' ? undefined : r.builder.type(input).dtype),
@@ -254,7 +259,7 @@ function addOutputs(r: Reading, { output }: GraphProto): void {
   for (const { name } of output) if (!r.lost.has(name)) attempt(r.problems, () => r.builder.output(name));
 }
 
-/** Writing out control flow leaves behind what only decided it. */
+/** Resolving control flow leaves behind what only decided it. */
 function withoutDead(graph: Graph): Graph {
   const live = new Set([...graph.inputs, ...graph.outputs]);
   const nodes = graph.nodes.toReversed().filter((node) => {

@@ -6,9 +6,9 @@ import { ModelError } from '../core/errors.ts';
 import { fromNumbers, scalarTensor } from '../core/tensor.ts';
 import { nodeLabel } from '../graph/ir.ts';
 import type { SourceNode } from './flatten.ts';
-import type { WriteOut, Writer } from './write-out.ts';
+import type { Resolve, Resolver } from './resolve.ts';
 
-export const SEQUENCE_OPERATORS: Readonly<Record<string, WriteOut>> = {
+export const SEQUENCE_OPERATORS: Readonly<Record<string, Resolve>> = {
   SequenceEmpty: (node, to) => to.setSequence(node.outputs[0], []),
   SequenceConstruct: (node, to) => to.setSequence(node.outputs[0], node.inputs),
   SequenceInsert(node, to) {
@@ -46,7 +46,7 @@ export function concat(
   output: string,
   axis: number,
   isNew: boolean,
-  to: Writer,
+  to: Resolver,
 ): void {
   if (values.length === 0) {
     throw new ModelError('onnx-unsupported', `${nodeLabel(node)}: it joins no values, so the result has no type`);
@@ -58,7 +58,7 @@ export function concat(
   to.node('Concat', rows, output, { axis });
 }
 
-function sequence(node: SourceNode, to: Writer): readonly string[] {
+function sequence(node: SourceNode, to: Resolver): readonly string[] {
   const list = to.sequence(node.inputs[0] ?? '');
   if (list) return list;
   throw new ModelError(
@@ -74,7 +74,7 @@ function position(
   absent: number | undefined,
   length: number,
   last: number,
-  to: Writer,
+  to: Resolver,
 ): number {
   const name = node.inputs[input] ?? '';
   const value = name === '' ? absent : Number(to.known(name)?.data[0] ?? Number.NaN);

@@ -1,13 +1,13 @@
 /**
- * Operators that stand for other nodes and are written out while the model is read, so that nothing after the reader knows them:
- * this is what writing out may ask of the reader.
+ * Operators that are resolved while the model is read (control flow, sequences), so that nothing after the reader knows them: a node
+ * of theirs stands for other nodes, which depend on what is known by then. This is what resolving may ask of the reader.
  */
 import type { Tensor } from '../core/tensor.ts';
 import type { Attrs } from '../graph/ir.ts';
 import type { SourceNode } from './flatten.ts';
 import type { GraphProto } from './onnx_pb.ts';
 
-export interface Writer {
+export interface Resolver {
   /** Elements of a value known while reading. */
   known(value: string): Tensor | undefined;
   /** The names of the elements, where the value is a sequence. */
@@ -24,4 +24,4 @@ export interface Writer {
 }
 
 /** Adds what `node` stands for. Throws ModelError `onnx-unsupported` where that depends on what only running tells. */
-export type WriteOut = (node: SourceNode, to: Writer) => void;
+export type Resolve = (node: SourceNode, to: Resolver) => void;
