@@ -1,0 +1,86 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { DTYPES } from '../core/dtype.ts';
+import type { Kernel } from '../loop/ir.ts';
+import type { LoweredGraph } from './lower.ts';
+import { ALIGNMENT, planMemory } from './plan.ts';
+import type { Block, Storage } from './storage.ts';
+
+const KERNEL: Kernel = { name: 'k', form: { kind: 'map' }, buffers: [], axes: [], body: [] };
+const storage = (block: Block): Storage => ({ block, offset: 0, shape: [block.elements], strides: [1] });
+
+/** A chain of steps in which step i touches the blocks listed; block 0 is the input, the last one the output. */
+function chain(
+  sizes: readonly number[],
+  touches: readonly (readonly number[])[],
+): { graph: LoweredGraph; blocks: Block[] } {
+  const blocks = sizes.map((elements, id): Block => ({ id, name: `b${id}`, dtype: 'f32', elements, space: 'arena' }));
+  const steps = touches.map((ids) => ({
+    kernel: KERNEL,
+    operands: ids.map((id) => ({ value: `b${id}`, storage: storage(blocks[id]), role: 'in' as const })),
+    facts: { constant: new Set<string>() },
+    loc: [],
+  }));
+  const bind = (block: Block) => ({ name: block.name, storage: storage(block) });
+  const graph = {
+    name: 'g',
+    steps,
+    inputs: [bind(blocks[0])],
+    outputs: [bind(blocks.at(-1) as Block)],
+    constants: new Map(),
+  };
+  return { graph, blocks };
+}
+
+describe('the memory plan', () => {
+  it('never lets two blocks that are alive at one step overlap, and keeps inputs and outputs apart from all', () => {
+    const cases = fc
+      .array(fc.integer({ min: 1, max: 300 }), { minLength: 2, maxLength: 9 })
+      .chain((sizes) =>
+        fc.tuple(
+          fc.constant(sizes),
+          fc.array(fc.array(fc.integer({ min: 0, max: sizes.length - 1 }), { minLength: 1, maxLength: 3 }), {
+            maxLength: 9,
+          }),
+        ),
+      );
+    fc.assert(
+      fc.property(cases, ([sizes, touches]) => {
+        const { graph, blocks } = chain(sizes, touches);
+        const plan = planMemory(graph);
+        const used = touches.map((ids) => new Set(ids));
+        const lifeOf = (id: number): [number, number] => {
+          if (id === 0 || id === blocks.length - 1) return [-1, touches.length];
+          const at = used.flatMap((ids, i) => (ids.has(id) ? [i] : []));
+          return [Math.min(...at), Math.max(...at)];
+        };
+        for (const a of plan.byteOffset.keys()) {
+          const from = plan.byteOffset.get(a) as number;
+          const to = from + a.elements * DTYPES[a.dtype].bytes;
+          expect(from % ALIGNMENT).toBe(0);
+          expect(to).toBeLessThanOrEqual(plan.arenaBytes);
+          for (const b of plan.byteOffset.keys()) {
+            const [a0, a1] = lifeOf(a.id);
+            const [b0, b1] = lifeOf(b.id);
+            if (a.id >= b.id || a1 < b0 || b1 < a0) continue;
+            const other = plan.byteOffset.get(b) as number;
+            expect(to <= other || other + b.elements * DTYPES[b.dtype].bytes <= from).toBe(true);
+          }
+        }
+      }),
+    );
+  });
+
+  it('reuses the bytes of a value that nobody reads any more', () => {
+    const { graph } = chain(
+      [16, 1000, 1000, 1000, 16],
+      [
+        [0, 1],
+        [1, 2],
+        [2, 3],
+        [3, 4],
+      ],
+    );
+    expect(planMemory(graph).arenaBytes).toBe(2 * 64 + 2 * 4032);
+  });
+});
