@@ -7,7 +7,7 @@
  */
 import { ModelError } from '../core/errors.ts';
 import type { Loc } from '../graph/ir.ts';
-import { type Block, type IsNeeded, LOOP, neededValues, outputsOf } from './live.ts';
+import { type Block, type IsNeeded, LOOP, neededValues, outputsOf, subgraph } from './live.ts';
 import type { AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto } from './onnx_pb.ts';
 import { canonicalDomain, opKey } from './opsets.ts';
 import type { ParsedModel } from './parse-model.ts';
@@ -106,7 +106,7 @@ const isControlFlow = (node: NodeProto): boolean => node.opType === 'If' || node
 /** Outputs that nobody needs are made absent, and so is what a loop carries from one iteration to the next only for them. */
 function withoutUnneeded(node: NodeProto, block: Block, ctx: ModelContext): NodeProto {
   const output = node.output.map((name) => (ctx.isNeeded(block, name) ? name : ''));
-  const body = node.opType === 'Loop' ? node.attribute.find((a) => a.name === 'body')?.g : undefined;
+  const body = node.opType === 'Loop' ? subgraph(node, 'body') : undefined;
   if (body === undefined) return { ...node, output };
   const isCarried = (k: number): boolean =>
     k < 0 || output[k] !== '' || ctx.isNeeded(body, body.input[k + LOOP.bodyInputs]?.name ?? '');
