@@ -22,7 +22,7 @@ export interface WindowFold {
   value(x: number): number;
   finish(fold: number, count: number): number;
   valueExpr(x: Expr): Expr;
-  /** `count` is an Expr of the element's dtype. */
+  /** `count` is an Expr of the element's dtype. A window with no tap inside counts 1, so that its mean is 0. */
   finishExpr(fold: Expr, count: Expr): Expr;
   /** True where taps in the padding count as taps. */
   readonly countPadding: boolean;
@@ -53,7 +53,7 @@ export function evalWindowFold(x: Tensor, window: readonly WindowDim[], fold: Wi
             }
           }
           if (fold.countPadding) count = paddedTaps(d, od) * paddedTaps(h, oh) * paddedTaps(w, ow);
-          y[at++] = fold.finish(sum, count);
+          y[at++] = fold.finish(sum, Math.max(count, 1));
         }
       }
     }
@@ -115,7 +115,7 @@ export function windowFoldKernel(
     axes,
     body: [
       reduceRow(result, fold.op, { axes: tap.axes, coords }, value),
-      ctx.store(0, coords, fold.finishExpr(local(result, dtype), cast(dtype, count))),
+      ctx.store(0, coords, fold.finishExpr(local(result, dtype), cast(dtype, max(count, index(1))))),
     ],
   };
 }
