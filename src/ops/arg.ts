@@ -5,8 +5,8 @@
  */
 import type { StaticShape } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
-import { binary, cast, constant, index, local, select } from '../loop/expr.ts';
-import type { Expr, Stmt } from '../loop/ir.ts';
+import { axis, binary, cast, constant, index, local, select } from '../loop/expr.ts';
+import type { Stmt } from '../loop/ir.ts';
 import { checkAxis } from './dims.ts';
 import { bool, defineOp, int, type KernelContext, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
@@ -39,7 +39,7 @@ function scanExtreme(ctx: KernelContext<unknown>, row: RowAxes, better: Comparis
   const start = assign(position, index(0));
   if (row.axes.length === 0) return [start];
   const [along] = row.axes;
-  const here: Expr = { kind: 'axis', dtype: 'i32', name: along.name };
+  const here = axis(along.name);
   const value = ctx.load(0, row.coords);
   const best = ctx.fresh('best');
   const isFirst = binary('eq', here, index(0));

@@ -5,7 +5,7 @@
  */
 import { Bug } from '../core/errors.ts';
 import { fromNumbers } from '../core/tensor.ts';
-import { add, constant, index, local, sub } from '../loop/expr.ts';
+import { add, axis, constant, index, local, sub } from '../loop/expr.ts';
 import type { Stmt } from '../loop/ir.ts';
 import { checkAxis, i64Vector, intsInput, intsOf } from './dims.ts';
 import { bool, defineOp, type Op, type OpCase } from './op.ts';
@@ -55,7 +55,7 @@ const cumSum = defineOp({
       const dim = given < 0 ? given + shape.length : given;
       const { axes, coords } = ctx.outputAxes(0, otherDims(shape.length, [dim]));
       const along = { name: ctx.fresh('s'), extent: shape[dim] };
-      const step = { kind: 'axis', dtype: 'i32', name: along.name } as const;
+      const step = axis(along.name);
       const at = coords.with(dim, reverse ? sub(index(shape[dim] - 1), step) : step);
       const sum = ctx.fresh('sum');
       const store: Stmt = ctx.store(0, at, local(sum, dtype));

@@ -16,7 +16,17 @@ import {
   type WindowFold,
   windowFoldKernel,
 } from './fold-window.ts';
-import { type AttrsOf, bool, defineOp, int, ints, type KernelContext, type Op, type OpCase } from './op.ts';
+import {
+  type AttrSpecs,
+  type AttrsOf,
+  bool,
+  defineOp,
+  int,
+  ints,
+  type KernelContext,
+  type Op,
+  type OpCase,
+} from './op.ts';
 import { staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
 
 const POOL_ATTRS = { ...WINDOW_ATTRS, ceil_mode: bool(false), kernel_shape: ints.required } as const;
@@ -199,11 +209,11 @@ const wholeImage = (input: readonly number[]): WindowDim[] =>
     padEnd: 0,
   }));
 
-const defineGlobalPool = <S extends { readonly p?: ReturnType<typeof int> }>(
+const defineGlobalPool = <S extends AttrSpecs>(
   name: string,
   since: number,
   attrs: S,
-  foldOf: (attrs: { readonly p?: number }) => WindowFold,
+  foldOf: (attrs: AttrsOf<S>) => WindowFold,
 ): Op =>
   defineOp({
     name,
@@ -211,17 +221,17 @@ const defineGlobalPool = <S extends { readonly p?: ReturnType<typeof int> }>(
     attrs,
     inputs: [1, 1],
     infer(ctx) {
-      if (foldOf(ctx.attrs as { p?: number }).op === 'add') checkFloats(ctx);
+      if (foldOf(ctx.attrs).op === 'add') checkFloats(ctx);
       const { dtype, shape } = ctx.input(0);
       if (shape.length < 3 || shape.length > 5) ctx.fail(`the input has rank ${shape.length}, expected 3, 4 or 5`);
       return [{ dtype, shape: shape.map((d, i): Dim => (i < 2 ? d : 1)) }];
     },
-    eval: ([x], a, [out]) => [evalWindowFold(x!, wholeImage(x!.shape), foldOf(a as { p?: number }), out)],
+    eval: ([x], a, [out]) => [evalWindowFold(x!, wholeImage(x!.shape), foldOf(a), out)],
     lower: {
       kind: 'kernel',
       layout: 'channels-last',
       streams: [0],
-      build: (ctx) => windowFoldKernel(ctx, wholeImage(ctx.input(0).shape), foldOf(ctx.attrs as { p?: number })),
+      build: (ctx) => windowFoldKernel(ctx, wholeImage(ctx.input(0).shape), foldOf(ctx.attrs)),
     },
     cases: [
       poolCase('7x7', [1, 13, 7, 7], {}),
@@ -238,5 +248,5 @@ export const POOL_OPS: readonly Op[] = [
   lpPool,
   defineGlobalPool('GlobalMaxPool', 1, {}, () => MAX),
   defineGlobalPool('GlobalAveragePool', 1, {}, () => mean(false)),
-  defineGlobalPool('GlobalLpPool', 2, { p: int(2) }, ({ p = 2 }) => norm(p)),
+  defineGlobalPool('GlobalLpPool', 2, { p: int(2) }, ({ p }) => norm(p)),
 ];
