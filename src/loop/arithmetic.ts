@@ -254,12 +254,12 @@ export function castFn(from: DType, to: DType): ScalarFn1 {
 }
 
 const bits = new DataView(new ArrayBuffer(8));
-/** Same bits, other type; undefined where the pair has none. */
+/** Same bits, other type; undefined where the pair has none. NaN has one pattern here: machines choose its sign and payload freely. */
 export function bitcastFn(from: DType, to: DType): ScalarFn1 | undefined {
   switch (`${from}>${to}`) {
     case 'f32>i32':
       return (x) => {
-        bits.setFloat32(0, x as number);
+        bits.setFloat32(0, Number.isNaN(x) ? Number.NaN : (x as number));
         return bits.getInt32(0);
       };
     case 'i32>f32':
@@ -269,7 +269,7 @@ export function bitcastFn(from: DType, to: DType): ScalarFn1 | undefined {
       };
     case 'f64>i64':
       return (x) => {
-        bits.setFloat64(0, x as number);
+        bits.setFloat64(0, Number.isNaN(x) ? Number.NaN : (x as number));
         return bits.getBigInt64(0);
       };
     case 'i64>f64':

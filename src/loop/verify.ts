@@ -8,10 +8,11 @@
  */
 import { DTYPES, type DType, isBigInt, isFloat } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
+import { affineRange, toAffine } from './affine.ts';
 import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
 import { affineExpr, contractBody } from './contract.ts';
 import { children } from './expr.ts';
-import { type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
+import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
 import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
 import { COMPARES, kernelLines, printExpr, printKernel } from './print.ts';
 
@@ -261,40 +262,14 @@ class Verifier {
 
   #inside(index: Expr, buffer: Buffer, scope: Scope): void {
     if (index.dtype !== 'i32') return;
-    const affine = affineRange(index, scope.facts);
-    const { lo, hi } = affine ?? intervalOf(index, scope.facts);
-    if (affine ? lo < 0 || hi >= buffer.elements : hi < 0 || lo >= buffer.elements)
-      this.#fault(`${printShort(index)} is ${lo} to ${hi}, "${buffer.name}" has ${buffer.elements} elements`);
+    // A sum of axes takes its extremes at some point; of others the interval may be too wide.
+    const affine = toAffine(index);
+    const axes = [...scope.facts.axes].map(([name, { hi }]) => ({ name, extent: hi + 1 }));
+    const { lo, hi } = intervalOf(index, scope.facts);
+    const [least, most] = affine ? affineRange(affine, axes) : [lo, hi];
+    if (affine ? least < 0 || most >= buffer.elements : hi < 0 || lo >= buffer.elements)
+      this.#fault(`${printShort(index)} is ${least} to ${most}, "${buffer.name}" has ${buffer.elements} elements`);
   }
-}
-
-/** The extremes of a sum of axes with constant factors, both taken at some point; undefined where the index is not one. */
-function affineRange(index: Expr, facts: Facts): Interval | undefined {
-  const coefs = new Map<string, number>();
-  let constant = 0;
-  const collect = (e: Expr, factor: number): boolean => {
-    if (e.kind === 'const') {
-      constant += factor * Number(e.value);
-      return true;
-    }
-    if (e.kind === 'axis') {
-      coefs.set(e.name, (coefs.get(e.name) ?? 0) + factor);
-      return true;
-    }
-    if (e.kind !== 'binary') return false;
-    if (e.op === 'add') return collect(e.a, factor) && collect(e.b, factor);
-    if (e.op === 'sub') return collect(e.a, factor) && collect(e.b, -factor);
-    return e.op === 'mul' && e.b.kind === 'const' && collect(e.a, factor * Number(e.b.value));
-  };
-  if (!collect(index, 1)) return undefined;
-  let [lo, hi] = [constant, constant];
-  for (const [name, coef] of coefs) {
-    const axis = facts.axes.get(name);
-    if (!axis) return undefined;
-    lo += Math.min(coef * axis.lo, coef * axis.hi);
-    hi += Math.max(coef * axis.lo, coef * axis.hi);
-  }
-  return { lo, hi };
 }
 
 function fitsDType(value: number | bigint, dtype: DType): boolean {
