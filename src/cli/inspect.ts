@@ -6,6 +6,7 @@ import { isStatic } from '../core/shape.ts';
 import { byteLength, type ValueType } from '../core/tensor.ts';
 import { inspectEngine, inspectionText } from '../engine/inspect.ts';
 import type { Graph } from '../graph/ir.ts';
+import { describeOnnx, type OnnxDescription } from '../onnx/describe.ts';
 import { openModel, readModelGraph } from './model-input.ts';
 import { graphTypes, type StatedType } from './model-types.ts';
 import { formatBytes, formatNumber, textTable } from './table.ts';
@@ -25,7 +26,7 @@ async function inspectCommand(file: string, flags: { readonly json?: boolean }):
   const terminal = processTerminal(flags.json === true);
   const model = await openModel(file);
   if (model.kind === 'onnx') {
-    const report = inspectGraph(readModelGraph(model, terminal));
+    const report = inspectModel(readModelGraph(model, terminal), describeOnnx(model.bytes));
     terminal.result(report, () => graphText(report));
   } else {
     const report = inspectEngine(model.engine);
@@ -33,7 +34,7 @@ async function inspectCommand(file: string, flags: { readonly json?: boolean }):
   }
 }
 
-function inspectGraph(graph: Graph) {
+function inspectModel(graph: Graph, { irVersion, producer, opsets, externalFiles }: OnnxDescription) {
   const operators: Record<string, number> = {};
   for (const { op } of graph.nodes) operators[op] = (operators[op] ?? 0) + 1;
   const named = (names: readonly string[]) =>
@@ -45,6 +46,10 @@ function inspectGraph(graph: Graph) {
   return {
     kind: 'onnx',
     name: graph.name,
+    producer,
+    irVersion,
+    opsets,
+    externalFiles,
     inputs: graphTypes(graph, graph.inputs),
     outputs: graphTypes(graph, graph.outputs),
     operators,
@@ -64,11 +69,14 @@ function inspectGraph(graph: Graph) {
 const staticBytes = (type: ValueType | undefined): number =>
   type !== undefined && isStatic(type.shape) ? byteLength({ dtype: type.dtype, shape: type.shape }) : 0;
 
-function graphText(report: ReturnType<typeof inspectGraph>): string {
+function graphText(report: ReturnType<typeof inspectModel>): string {
   const list = (types: readonly StatedType[]) => types.map(({ name, text }) => `${name} ${text}`).join(', ');
   const operators = Object.entries(report.operators).sort(([, a], [, b]) => b - a);
   return [
     `model      ${report.name}`,
+    `written by ${report.producer || 'unknown'}, ${Object.entries(report.opsets)
+      .map(([domain, version]) => `${domain} ${version}`)
+      .join(', ')}`,
     `inputs     ${list(report.inputs)}`,
     `outputs    ${list(report.outputs)}`,
     `operators  ${operators.map(([op, count]) => `${op} ${count}`).join(', ')}`,
