@@ -109,7 +109,14 @@ const weightToJson = (w: Weight) => ({
   byteOffset: w.byteOffset,
   bytes: w.bytes,
   packing: w.packing
-    ? { kind: w.packing.kind, width: w.packing.width, batch: w.packing.batch, k: w.packing.k, n: w.packing.n, zeros: w.packing.zeros }
+    ? {
+        kind: w.packing.kind,
+        width: w.packing.width,
+        batch: w.packing.batch,
+        k: w.packing.k,
+        n: w.packing.n,
+        zeros: w.packing.zeros,
+      }
     : null,
 });
 
