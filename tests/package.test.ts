@@ -53,9 +53,16 @@ test('packed and installed it works as in the checkout', (context) => {
   expect(devices.status, devices.stderr).toBe(0);
   expect(JSON.parse(devices.stdout)).toHaveProperty('devices');
 
-  const demo = spawnSync('npx', ['--no-install', 'hotrod', 'demo'], { cwd: folder, encoding: 'utf8' });
-  expect(demo.status).toBe(2);
-  expect(demo.stderr).toContain('npm i detypify-service');
+  // A network that some folder above happens to have is found too, as Node finds packages.
+  const network = spawnSync(process.execPath, ['-e', "require.resolve('detypify-service/package.json')"], {
+    cwd: folder,
+  });
+  const demo = spawnSync('npx', ['--no-install', 'hotrod', 'demo', '--duration', '0'], {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  expect(demo.status, demo.stderr).toBe(network.status === 0 ? 0 : 2);
+  if (network.status !== 0) expect(demo.stderr).toContain('npm i detypify-service');
 
   const script = `const all = { ...(await import('hotrod/runtime')), ...(await import('hotrod')) };
     console.log(['build', 'load', 'serializeEngine'].map((name) => typeof all[name]).join());`;
