@@ -8,14 +8,20 @@
 import v8 from 'node:v8';
 import { describe, expect, it } from 'vitest';
 import type { TypedArray } from '../src/core/dtype.ts';
-import { DTYPES } from '../src/core/dtype.ts';
+import { DTYPES, isFloat } from '../src/core/dtype.ts';
+import { decodeScalar } from '../src/core/tensor.ts';
 import { evalKernel } from '../src/loop/eval.ts';
-import type { Kernel } from '../src/loop/ir.ts';
+import type { Buffer, Kernel } from '../src/loop/ir.ts';
+import { legalizeKernel } from '../src/loop/legalize.ts';
+import { generated } from '../src/targets/cpu/generated.ts';
 import { packPanels, unpackPanels } from '../src/targets/cpu/packing.ts';
+import { CPU_OPS } from '../src/targets/cpu/scalar-ops.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
-import { random, randomArray } from './random-kernel.ts';
+import { eachExpr } from '../src/targets/cpu/walk.ts';
+import { random, randomArray, randomKernel } from './random-kernel.ts';
 import { type ConvSpec, convKernel, type GemmSpec, gemmKernel } from './support/contract-kernels.ts';
 import { loadKernel, relaxedSimd } from './support/kernel-runner.ts';
+import { loopKernels } from './support/loop-kernels.ts';
 
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 const SEED = 20240;
@@ -29,6 +35,17 @@ function uniform(seed: number, elements: number): Float32Array {
 function summedElements(kernel: Kernel): number {
   const { form } = kernel;
   return form.kind === 'contract' ? form.axes.reduce((n, a) => (a.role === 'k' ? n * a.extent : n), 1) : 64;
+}
+
+/** Floats within `bound` plus a relative error of the dtype's precision, NaN where NaN; everything else equal. */
+function compare(label: string, b: Buffer, want: TypedArray, got: TypedArray, bound: number): void {
+  const relative = b.dtype === 'f16' ? 2 ** -10 : b.dtype === 'bf16' ? 2 ** -7 : 1e-6;
+  for (let i = 0; i < b.elements; i++) {
+    const [x, y] = [decodeScalar(b.dtype, want[i]), decodeScalar(b.dtype, got[i])];
+    if (Object.is(x, y) || x === y) continue;
+    if (isFloat(b.dtype) && Math.abs(Number(x) - Number(y)) <= bound + relative * Math.abs(Number(x))) continue;
+    expect.fail(`${label}: ${b.name}[${i}] is ${y}, expected ${x}`);
+  }
 }
 
 /** Runs every legal tactic and compares all outputs with eval. Returns how many tactics ran. */
@@ -61,13 +78,8 @@ function checkKernel(kernel: Kernel, seed: number, inputs: ReadonlyMap<string, T
         const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} relaxed ${relaxed}, seed ${seed}`;
         for (const b of kernel.buffers) {
           if (b.role !== 'out') continue;
-          const [want, got] = [expected.get(b.name) as Float32Array, loaded.data.get(b.name) as Float32Array];
           const bound = 1e-6 * (summedElements(kernel) + 1);
-          for (let i = 0; i < b.elements; i++) {
-            if (!(Math.abs(want[i] - got[i]) <= bound + 1e-6 * Math.abs(want[i])) && !Object.is(want[i], got[i])) {
-              expect.fail(`${label}: ${b.name}[${i}] is ${got[i]}, expected ${want[i]}`);
-            }
-          }
+          compare(label, b, expected.get(b.name)!, loaded.data.get(b.name)!, bound);
         }
         expect(loaded.damagedGaps(), label).toEqual([]);
         ran++;
@@ -171,5 +183,59 @@ describe('matrix products', () => {
   it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
     const kernel = gemmKernel(spec);
     expect(checkKernel(kernel, seed, inputsOf(kernel, seed))).toBeGreaterThan(0);
+  });
+});
+
+describe('loop nests', () => {
+  const extents = [
+    [0, 3, 4],
+    [1, 1, 1],
+    [5, 7, 9],
+    [13, 1, 64],
+    [3, 2, 131],
+    [2, 31, 3],
+    [1, 1, 5003],
+  ] as const;
+  const cases = extents.flatMap((s) =>
+    loopKernels(s).map((kernel) => [`${kernel.name} ${s.join('x')}`, kernel] as const),
+  );
+  it.each(cases)('%s', (_, kernel) => {
+    expect(checkKernel(kernel, SEED, inputsOf(kernel, SEED))).toBeGreaterThan(0);
+  });
+
+  /** Machines choose a NaN's bits freely. */
+  const readsFloatBits = (kernel: Kernel): boolean => {
+    let found = false;
+    eachExpr(kernel.body, (x) => {
+      if (x.kind === 'bitcast' && isFloat(x.x.dtype)) found = true;
+    });
+    return found;
+  };
+
+  /** Kernels of every statement, operation and dtype, on awkward values. The machine rounds to f32 where eval may round to f16. */
+  it('agrees with eval on random kernels', () => {
+    let compared = 0;
+    for (let seed = SEED; seed < SEED + 600; seed++) {
+      const kernel = randomKernel(seed);
+      if (kernel.buffers.some((b) => b.dtype === 'f16' || b.dtype === 'bf16') || readsFloatBits(kernel)) continue;
+      const inputs = new Map<string, TypedArray>(
+        kernel.buffers.map((b, i) => [
+          b.name,
+          b.role === 'in'
+            ? randomArray(random(seed * 7 + i), b.dtype, b.elements)
+            : new DTYPES[b.dtype].array(b.elements),
+        ]),
+      );
+      const expected = new Map([...inputs].map(([name, data]) => [name, data.slice()]));
+      evalKernel(legalizeKernel(kernel, CPU_OPS), expected, { rounding: 'each' });
+      const loaded = loadKernel(kernel, { template: 'generated', params: {} }, inputs, false);
+      loaded.run(0, generated.tiles(kernel, {}));
+      for (const b of kernel.buffers) {
+        if (b.role === 'out') compare(`seed ${seed}`, b, expected.get(b.name)!, loaded.data.get(b.name)!, 1e-30);
+      }
+      expect(loaded.damagedGaps()).toEqual([]);
+      compared++;
+    }
+    expect(compared).toBeGreaterThan(150);
   });
 });
