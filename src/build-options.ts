@@ -1,6 +1,7 @@
 /**
  * Options of `build`, its progress events and its report: what TensorRT calls the builder config.
  */
+import type { Tensor } from './core/tensor.ts';
 import type { Engine, TargetName } from './engine/engine.ts';
 import type { Op } from './ops/op.ts';
 
@@ -12,6 +13,11 @@ export interface BuildOptions {
   readonly precision?: PrecisionName;
   /** Sizes for inputs, by input name; needed where the model leaves dims open (open dims not named become 1, with a warning). */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  /**
+   * Inputs fixed at build time, by name: each becomes a constant of the engine and is no input of it any more. For inputs that decide
+   * shapes or which operators run (axes, sizes, repeats, a condition), and for weights that a model takes as inputs.
+   */
+  readonly constants?: Readonly<Record<string, Tensor>>;
   /** 0: cost model only. Higher: measure more candidates. */
   readonly effort?: 0 | 1 | 2 | 3 | 4 | 5;
   /** Bytes the arena may take at most. */

@@ -12,6 +12,7 @@ import { ModelError } from './core/errors.ts';
 import { VERSION } from './core/version.ts';
 import type { Engine } from './engine/engine.ts';
 import { bindShapes } from './graph/bind.ts';
+import { fixInputs } from './graph/fix-inputs.ts';
 import type { Graph } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
 import { verifyKernel } from './loop/verify.ts';
@@ -43,7 +44,10 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
 
   const read = await run.stage(
     'read',
-    () => (model instanceof Uint8Array ? readModel(model, options, ops, onWarning) : model),
+    () =>
+      model instanceof Uint8Array
+        ? readModel(model, options, ops, onWarning)
+        : fixInputs(model, ops, options.constants ?? {}),
     printGraph,
   );
   const bound = await run.stage('infer', () => bindShapes(read, ops, options.shapes ?? {}, onWarning), printGraph);
@@ -96,8 +100,8 @@ function readModel(
   ops: ReadonlyMap<string, Op>,
   onWarning: (message: string) => void,
 ): Graph {
-  const { openExternal } = options;
-  return readOnnx(bytes, { ops, onWarning, ...(openExternal && { openExternal }) });
+  const { openExternal, constants } = options;
+  return readOnnx(bytes, { ops, onWarning, ...(openExternal && { openExternal }), ...(constants && { constants }) });
 }
 
 function checkPrecision(target: Target, { precision = 'fp32' }: BuildOptions): void {

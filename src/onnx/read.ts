@@ -6,8 +6,9 @@
  * reported at once. Tensors are views on `bytes` (and on external files) where alignment allows: leave those unchanged.
  */
 import { ModelError } from '../core/errors.ts';
-import type { Tensor } from '../core/tensor.ts';
+import type { Tensor, ValueType } from '../core/tensor.ts';
 import { type GraphBuilder, graphBuilder } from '../graph/build.ts';
+import { checkFixedInput } from '../graph/fix-inputs.ts';
 import { type Attrs, type AttrValue, type Graph, nodeLabel } from '../graph/ir.ts';
 import type { Op, RawNode, UpgradeContext } from '../ops/op.ts';
 import { readAttribute } from './attributes.ts';
@@ -41,6 +42,8 @@ export interface ReadOptions {
   readonly openExternal?: OpenExternal;
   /** Name of the graph; the model's own where not given. */
   readonly name?: string;
+  /** Inputs that become constants, by name: known while the model is read, so they may decide control flow. */
+  readonly constants?: Readonly<Record<string, Tensor>>;
   readonly onWarning?: (message: string) => void;
 }
 
@@ -108,11 +111,21 @@ function checkOpset(opset: number, options: ReadOptions): void {
 /** An initializer with the name of an input is its value: files before IR version 4 list all weights as inputs too. */
 function addInputs(r: Reading, graph: GraphProto): void {
   const initialized = new Set(graph.initializer.map((t) => t.name));
-  for (const info of graph.input) {
-    if (initialized.has(info.name)) continue;
+  const inputs = graph.input.filter((info) => !initialized.has(info.name));
+  const { constants = {} } = r.options;
+  const types = new Map<string, ValueType>();
+  for (const info of inputs) {
     attemptValue(r, info.name, () => {
-      const { dtype, shape } = readInput(info);
-      r.builder.input(info.name, dtype, shape);
+      const type = readInput(info);
+      types.set(info.name, type);
+      if (Object.hasOwn(constants, info.name)) return;
+      r.builder.input(info.name, type.dtype, type.shape);
+    });
+  }
+  for (const [name, value] of Object.entries(constants)) {
+    attemptValue(r, name, () => {
+      if (!r.lost.has(name)) checkFixedInput(name, value, types);
+      r.builder.constant(value, name);
     });
   }
 }
