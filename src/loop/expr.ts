@@ -121,14 +121,16 @@ function foldIndex(op: BinaryOp, a: Expr, b: Expr): Expr | undefined {
   switch (op) {
     case 'add':
       if (value === 0) return a;
-      if (a.kind === 'binary' && a.op === 'add' && isConst(a.b)) return add(a.a, index(Number(a.b.value) + value));
+      if (a.kind === 'binary' && a.op === 'add' && isConst(a.b))
+        return add(a.a, index((Number(a.b.value) + value) | 0));
       return undefined;
     case 'sub':
-      return add(a, index(-value));
+      return add(a, index(-value | 0));
     case 'mul':
       if (value === 0) return index(0);
       if (value === 1) return a;
-      if (a.kind === 'binary' && a.op === 'mul' && isConst(a.b)) return mul(a.a, index(Number(a.b.value) * value));
+      if (a.kind === 'binary' && a.op === 'mul' && isConst(a.b))
+        return mul(a.a, index(Math.imul(Number(a.b.value), value)));
       return undefined;
     case 'floordiv':
     case 'div':
