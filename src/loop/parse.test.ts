@@ -62,6 +62,12 @@ test.each<[string, Expr]>([
   ['cast of a constant', { kind: 'cast', dtype: 'f32', x: constant('u8', 200) }],
 ])('%s', (_name, value) => roundTrips(map(value)));
 
+test('a label may stand first in parentheses', () => {
+  const text = 'kernel k = map (in x: f32[1], out y: f32[1]) { y[0] = (#1 = x[0] + 1 - 2 * x[0]) + (#1 - 3) * (#1) }';
+  const kernel = parseKernel(text);
+  expect(parseKernel(printKernel(kernel))).toEqual(kernel);
+});
+
 test('the key leaves out the name and nothing else', () => {
   const kernel = map(x);
   expect(kernelKey({ ...kernel, name: 'other' })).toBe(kernelKey(kernel));
