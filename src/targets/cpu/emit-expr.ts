@@ -291,7 +291,7 @@ export class ExprEmitter {
       case 'unary':
         return vectorUnary(this.asm, x.op, x.x.dtype, this.vector(x.x));
       case 'binary':
-        return vectorBinary(this.asm, x.op, x.a.dtype, this.vector(x.a), this.vector(x.b));
+        return this.#clamp(x) ?? vectorBinary(this.asm, x.op, x.a.dtype, this.vector(x.a), this.vector(x.b));
       case 'cast':
         return vectorCast(this.asm, x.x.dtype, x.dtype, this.vector(x.x));
       case 'bitcast': {
@@ -301,6 +301,15 @@ export class ExprEmitter {
       default:
         return undefined;
     }
+  }
+
+  /** min and max with a constant, as x < c ? c : x: NaN stays by itself, so the machine's longer sequence that keeps it is not needed. */
+  #clamp(x: Extract<Expr, { kind: 'binary' }>): Reg | undefined {
+    if (x.dtype !== 'f32' || (x.op !== 'min' && x.op !== 'max')) return undefined;
+    const [value, limit] = x.b.kind === 'const' ? [x.a, x.b] : [x.b, x.a];
+    if (limit.kind !== 'const' || Number.isNaN(limit.value)) return undefined;
+    const [v, c] = [this.vector(value), this.vector(limit)];
+    return this.asm.select(this.asm.op(x.op === 'max' ? 'lt' : 'gt', [v, c]), c, v);
   }
 
   /** The scalar operation on each lane in turn. */
