@@ -40,6 +40,7 @@ const RUNNERS: readonly Runner[] = [
       noKernel('EyeLike', ['u8', 'f16', 'bool']),
       noKernel('OneHot', ['f32', 'i32'], /^(i32|f32) indices/),
       noKernel('GlobalLpPool', ['f32']),
+      noKernel('QuantizeLinear Conv', ['i32']),
       {
         ops: ['Shrink'],
         dtypes: ['f64'],
@@ -88,6 +89,8 @@ for (const runner of RUNNERS) opSuite(runner);
 /** Inputs whose sizes inference needs: they decide the rank of the result or the number of a window's taps. */
 const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
   ['Conv', [1]],
+  ['ConvInteger', [1]],
+  ['QLinearConv', [3]],
   ['GatherND', [1]],
 ]);
 

@@ -18,6 +18,7 @@ import { EINSUM_OPS } from './einsum.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
+import { INTEGER_PRODUCT_OPS } from './integer-products.ts';
 import { LOGIC_OPS } from './logic.ts';
 import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
@@ -25,6 +26,7 @@ import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
+import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
 import { REDUCE_OPS } from './reduce.ts';
 import { REPEAT_OPS } from './repeat.ts';
 import { RESHAPE_OPS } from './reshape.ts';
@@ -57,10 +59,12 @@ const FILES: readonly (readonly Op[])[] = [
   GATHER_OPS,
   GEMM_OPS,
   GENERATE_OPS,
+  INTEGER_PRODUCT_OPS,
   LOGIC_OPS,
   MATMUL_OPS,
   PAD_OPS,
   POOL_OPS,
+  QUANTIZE_LINEAR_OPS,
   REPEAT_OPS,
   RESHAPE_OPS,
   SELECT_OPS,

@@ -7,7 +7,9 @@
  * a batch axis, and so is the channel of a depthwise convolution, which then has no n axis. The input channel is the innermost
  * summed axis, because convolutions ask for channels last.
  */
-import { fromNumbers } from '../core/tensor.ts';
+import { isFloat } from '../core/dtype.ts';
+import { elements, type Shape, type StaticShape } from '../core/shape.ts';
+import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { addAffine, affineConstant, scaleAffine } from '../loop/affine.ts';
 import { add, cast } from '../loop/expr.ts';
@@ -22,13 +24,13 @@ import {
   type Role,
   wideAxis,
 } from './contract-axes.ts';
-import { checkFloats } from './dims.ts';
+import { checkOneType } from './dims.ts';
 import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
 import { asThreeDims, leavesInput, staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
 
-const ATTRS = { ...WINDOW_ATTRS, group: int(1), kernel_shape: ints.optional } as const;
-type ConvAttrs = AttrsOf<typeof ATTRS>;
+export const CONV_ATTRS = { ...WINDOW_ATTRS, group: int(1), kernel_shape: ints.optional } as const;
+export type ConvAttrs = AttrsOf<typeof CONV_ATTRS>;
 
 /** Most float64 elements of the unfolded block that eval multiplies at once: what a second-level cache holds. */
 const BLOCK_ELEMENTS = 1 << 16;
@@ -36,61 +38,23 @@ const BLOCK_ELEMENTS = 1 << 16;
 const conv = defineOp({
   name: 'Conv',
   onnx: { since: 1 },
-  attrs: ATTRS,
+  attrs: CONV_ATTRS,
   inputs: [2, 3],
   infer(ctx) {
-    const x = ctx.input(0);
-    const w = ctx.input(1);
-    checkFloats(ctx);
-    checkChannels(ctx);
-    const kernel = w.shape
-      .slice(2)
-      .map((k) => (typeof k === 'number' ? k : ctx.fail('the size of the kernel is not known')));
-    if (ctx.attrs.kernel_shape && String(ctx.attrs.kernel_shape) !== String(kernel)) {
-      ctx.fail(`kernel_shape is [${ctx.attrs.kernel_shape}], the weight has [${kernel}]`);
-    }
-    const spatial = windowOutput({
-      attrs: ctx.attrs,
-      input: x.shape.slice(2),
-      kernel,
-      ceilMode: false,
-      freshDim: (hint) => ctx.freshDim(hint),
-      fail: (message, hint) => ctx.fail(message, hint),
-    });
-    return [{ dtype: x.dtype, shape: [x.shape[0], w.shape[0], ...spatial] }];
+    checkOneType(ctx);
+    const { dtype } = ctx.input(0);
+    // No model has i32 here; integer convolutions expand to it.
+    if (!isFloat(dtype) && dtype !== 'i32') ctx.fail(`the element type is ${dtype}, expected a float`);
+    checkBias(ctx);
+    return [{ dtype, shape: convShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
   },
   eval([x, w, bias], attrs, [out]) {
-    const window = asThreeDims(staticWindow(attrs, x!.shape.slice(2), w!.shape.slice(2), out.shape.slice(2)));
-    const [batch, channels] = x!.shape;
-    const outPerGroup = w!.shape[0] / attrs.group;
-    const inPerGroup = w!.shape[1];
-    const source = toFloat64(x!);
-    const weights = toFloat64(w!);
-    const taps = inPerGroup * window[0].kernel * window[1].kernel * window[2].kernel;
-    const pixels = window[0].output * window[1].output * window[2].output;
-    const imageElements = window[0].input * window[1].input * window[2].input;
-    const sums = new Float64Array(batch * w!.shape[0] * pixels);
-    const blockPixels = Math.max(2, Math.floor(BLOCK_ELEMENTS / Math.max(1, taps)));
-    const unfolded = new Float64Array(Math.min(blockPixels, pixels) * taps);
-    for (let n = 0; n < batch; n++) {
-      for (let g = 0; g < attrs.group; g++) {
-        const image = (n * channels + g * inPerGroup) * imageElements;
-        const filters = { data: weights, start: g * outPerGroup * taps, count: outPerGroup };
-        const plane = (n * w!.shape[0] + g * outPerGroup) * pixels;
-        for (let first = 0; first < pixels; first += blockPixels) {
-          const count = Math.min(blockPixels, pixels - first);
-          unfold(source, image, inPerGroup, window, first, count, unfolded);
-          const rows = { data: unfolded, start: 0, count };
-          multiplyRows(filters, rows, taps, { data: sums, start: plane + first, rowStride: pixels, columnStride: 1 });
-        }
-      }
-    }
+    const sums = convolve(x!, w!, attrs, out.shape);
     if (bias) {
       const shifts = toFloat64(bias);
-      for (let p = 0; p < batch * w!.shape[0]; p++) {
-        const shift = shifts[p % w!.shape[0]];
-        for (let i = p * pixels; i < (p + 1) * pixels; i++) sums[i] += shift;
-      }
+      const [, channels, ...spatial] = out.shape;
+      const pixels = elements(spatial);
+      for (let i = 0; i < sums.length; i++) sums[i] += shifts[Math.floor(i / pixels) % channels];
     }
     return [fromNumbers(out.dtype, out.shape, sums)];
   },
@@ -108,10 +72,58 @@ const conv = defineOp({
   cases: convCases(),
 });
 
-function checkChannels(ctx: InferContext<ConvAttrs>): void {
+/** The shape of a convolution of x with a weight. Throws through ctx.fail where they do not fit. */
+export function convShape(ctx: InferContext<ConvAttrs>, x: Shape, weight: Shape): Shape {
+  checkChannels(ctx, x, weight);
+  const kernel = weight
+    .slice(2)
+    .map((k) => (typeof k === 'number' ? k : ctx.fail('the size of the kernel is not known')));
+  if (ctx.attrs.kernel_shape && String(ctx.attrs.kernel_shape) !== String(kernel)) {
+    ctx.fail(`kernel_shape is [${ctx.attrs.kernel_shape}], the weight has [${kernel}]`);
+  }
+  const spatial = windowOutput({
+    attrs: ctx.attrs,
+    input: x.slice(2),
+    kernel,
+    ceilMode: false,
+    freshDim: (hint) => ctx.freshDim(hint),
+    fail: (message, hint) => ctx.fail(message, hint),
+  });
+  return [x[0], weight[0], ...spatial];
+}
+
+/** The sums of a convolution without bias, in row-major order of the output; exact for integers below 2^53. */
+function convolve(x: Tensor, w: Tensor, attrs: ConvAttrs, output: StaticShape): Float64Array {
+  const window = asThreeDims(staticWindow(attrs, x.shape.slice(2), w.shape.slice(2), output.slice(2)));
+  const [batch, channels] = x.shape;
+  const outPerGroup = w.shape[0] / attrs.group;
+  const inPerGroup = w.shape[1];
+  const source = toFloat64(x);
+  const weights = toFloat64(w);
+  const taps = inPerGroup * window[0].kernel * window[1].kernel * window[2].kernel;
+  const pixels = window[0].output * window[1].output * window[2].output;
+  const imageElements = window[0].input * window[1].input * window[2].input;
+  const sums = new Float64Array(batch * w.shape[0] * pixels);
+  const blockPixels = Math.max(2, Math.floor(BLOCK_ELEMENTS / Math.max(1, taps)));
+  const unfolded = new Float64Array(Math.min(blockPixels, pixels) * taps);
+  for (let n = 0; n < batch; n++) {
+    for (let g = 0; g < attrs.group; g++) {
+      const image = (n * channels + g * inPerGroup) * imageElements;
+      const filters = { data: weights, start: g * outPerGroup * taps, count: outPerGroup };
+      const plane = (n * w.shape[0] + g * outPerGroup) * pixels;
+      for (let first = 0; first < pixels; first += blockPixels) {
+        const count = Math.min(blockPixels, pixels - first);
+        unfold(source, image, inPerGroup, window, first, count, unfolded);
+        const rows = { data: unfolded, start: 0, count };
+        multiplyRows(filters, rows, taps, { data: sums, start: plane + first, rowStride: pixels, columnStride: 1 });
+      }
+    }
+  }
+  return sums;
+}
+
+function checkChannels(ctx: InferContext<ConvAttrs>, x: Shape, w: Shape): void {
   const { group } = ctx.attrs;
-  const x = ctx.input(0).shape;
-  const w = ctx.input(1).shape;
   if (x.length < 3 || x.length > 5) ctx.fail(`the input has rank ${x.length}, expected 3, 4 or 5`);
   if (w.length !== x.length) ctx.fail(`the weight has rank ${w.length}, the input ${x.length}`);
   if (group < 1) ctx.fail(`group is ${group}, expected at least 1`);
@@ -120,6 +132,10 @@ function checkChannels(ctx: InferContext<ConvAttrs>): void {
   }
   if (typeof w[0] === 'number' && w[0] % group !== 0)
     ctx.fail(`${w[0]} output channels do not split into ${group} groups`);
+}
+
+function checkBias(ctx: InferContext<ConvAttrs>): void {
+  const w = ctx.input(1).shape;
   const bias = ctx.inputs[2]?.shape;
   if (bias && (bias.length !== 1 || (typeof bias[0] === 'number' && typeof w[0] === 'number' && bias[0] !== w[0]))) {
     ctx.fail(`the bias must be a vector of ${w[0]} elements`);
@@ -236,6 +252,15 @@ function convCases(): OpCase[] {
     make('1-d dilated depthwise', [1, 4, 21], [4, 1, 5], { group: 4, dilations: [3] }, false),
     make('3-d', [1, 2, 5, 6, 7], [3, 2, 3, 1, 2], { pads: [1, 0, 1, 1, 0, 0], strides: [2, 1, 2] }),
     make('kernel_shape given', [1, 1, 5, 5], [1, 1, 3, 3], { kernel_shape: [3, 3] }),
+    {
+      name: 'i32',
+      attrs: { pads: [1, 1, 1, 1], group: 2 },
+      inputs: [
+        { dtype: 'i32', shape: [1, 4, 5, 3] },
+        { dtype: 'i32', shape: [6, 2, 3, 3] },
+        { dtype: 'i32', shape: [6] },
+      ],
+    },
   ];
 }
 export const CONV_OPS = [conv];

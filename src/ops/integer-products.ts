@@ -1,0 +1,283 @@
+/**
+ * Products of integers with zero points, summed in i32: MatMulInteger, ConvInteger, and with scales QLinearMatMul and QLinearConv.
+ *
+ *     y = Σ (a − zeroPointA) · (b − zeroPointB)        QLinear…: round(y · scaleA · scaleB / scaleY) + zeroPointY
+ *
+ * Sums are exact (they wrap as i32 does). Zero points are subtracted before, so that padding stands for the number 0.
+ */
+import type { DType } from '../core/dtype.ts';
+import { broadcastShapes, dimsEqual, elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
+import { fromNumbers, type Tensor } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import { defineComposite } from './composite.ts';
+import { CONV_ATTRS, type ConvAttrs, convShape } from './conv.ts';
+import type { NodeWriter } from './node-writer.ts';
+import type { Op, OpCase } from './op.ts';
+import { centred, checkDType, roundTo } from './quantization.ts';
+
+const BYTES: readonly DType[] = ['i8', 'u8'];
+
+const scalar = (dtype: DType, value: number): Tensor => fromNumbers(dtype, [], [value]);
+/** An input of a case whose sums stay small. */
+const drawn = (dtype: 'i8' | 'u8', shape: StaticShape): OpCase['inputs'][number] => ({
+  dtype,
+  shape,
+  range: dtype === 'i8' ? [-60, 60] : [0, 120],
+});
+
+/** The shape of a matrix product. Throws through ctx.fail where a and b do not fit. */
+function productShape(ctx: InferContext<unknown>, a: Shape, b: Shape): Shape {
+  if (a.length === 0 || b.length === 0) ctx.fail('the operands must have at least one dim');
+  const ka = a[a.length - 1];
+  const kb = b.length > 1 ? b[b.length - 2] : b[0];
+  if (typeof ka === 'number' && typeof kb === 'number' && !dimsEqual(ka, kb)) {
+    ctx.fail(`the inner dims of ${printShape(a)} and ${printShape(b)} differ`);
+  }
+  const batch =
+    broadcastShapes(a.slice(0, -2), b.slice(0, -2)) ??
+    ctx.fail(`the batch dims of ${printShape(a)} and ${printShape(b)} do not broadcast`);
+  return [...batch, ...(a.length > 1 ? [a[a.length - 2]] : []), ...(b.length > 1 ? [b[b.length - 1]] : [])];
+}
+
+/** A parameter with one element, or one for each row of the left operand: a vector stands for [rows, 1]. */
+function perRow(w: NodeWriter, parameter: string): string {
+  const { shape } = w.type(parameter);
+  if (elements(shape) === 1) return w.reshape(parameter, []);
+  return shape.length === 1 ? w.reshape(parameter, [shape[0], 1]) : parameter;
+}
+/** A parameter with one element, or one for each column of the right operand. */
+const perColumn = (w: NodeWriter, parameter: string): string =>
+  elements(w.type(parameter).shape) === 1 ? w.reshape(parameter, []) : parameter;
+
+/** Σ (a − zeroPointA) · (b − zeroPointB) in i32; zero points may be ''. */
+function integerMatMul(w: NodeWriter, a: string, b: string, zeroPointA: string, zeroPointB: string): string {
+  const left = centred(w, a, zeroPointA && perRow(w, zeroPointA));
+  return w.matmul(left, centred(w, b, zeroPointB && perColumn(w, zeroPointB)));
+}
+
+const matMulInteger = defineComposite({
+  name: 'MatMulInteger',
+  onnx: { since: 10 },
+  attrs: {},
+  inputs: [2, 4],
+  rounding: 'each',
+  infer(ctx) {
+    checkDType(ctx, 0, BYTES);
+    checkDType(ctx, 1, BYTES);
+    checkDType(ctx, 2, [ctx.input(0).dtype]);
+    checkDType(ctx, 3, [ctx.input(1).dtype]);
+    return [{ dtype: 'i32', shape: productShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
+  },
+  write: ({ w, input }) => [integerMatMul(w, input(0), input(1), input(2), input(3))],
+  cases: matMulIntegerCases(),
+});
+
+const qLinearMatMul = defineComposite({
+  name: 'QLinearMatMul',
+  onnx: { since: 10 },
+  attrs: {},
+  inputs: [8, 8],
+  rounding: 'each',
+  infer(ctx) {
+    for (const i of [0, 3, 7]) checkDType(ctx, i, BYTES);
+    for (const [q, zeroPoint] of [
+      [0, 2],
+      [3, 5],
+    ])
+      checkDType(ctx, zeroPoint, [ctx.input(q).dtype]);
+    return [{ dtype: ctx.input(7).dtype, shape: productShape(ctx, ctx.input(0).shape, ctx.input(3).shape) }];
+  },
+  write({ w, input, type }) {
+    const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = [0, 1, 2, 3, 4, 5, 6, 7].map(input);
+    const sum = integerMatMul(w, a, b, zeroA, zeroB);
+    const f32 = (x: string): string => w.cast(x, 'f32');
+    const scale = w.div(w.mul(f32(perRow(w, scaleA)), f32(perColumn(w, scaleB))), f32(perRow(w, scaleY)));
+    return [roundTo(w, w.mul(f32(sum), scale), perRow(w, zeroY), type(7).dtype)];
+  },
+  cases: qLinearMatMulCases(),
+});
+
+const convInteger = defineComposite({
+  name: 'ConvInteger',
+  onnx: { since: 10 },
+  attrs: CONV_ATTRS,
+  inputs: [2, 4],
+  rounding: 'each',
+  infer(ctx) {
+    checkDType(ctx, 0, BYTES);
+    checkDType(ctx, 1, BYTES);
+    checkDType(ctx, 2, [ctx.input(0).dtype]);
+    checkDType(ctx, 3, [ctx.input(1).dtype]);
+    const weight = ctx.input(1).shape;
+    checkChannelVector(ctx, 3, weight);
+    return [{ dtype: 'i32', shape: convShape(ctx, ctx.input(0).shape, weight) }];
+  },
+  write: ({ w, input, attrs }) => [integerConv(w, input(0), input(1), input(2), input(3), attrs)],
+  cases: convIntegerCases(),
+});
+
+/** Throws through ctx.fail unless input i is one element or one for each output channel. */
+function checkChannelVector(ctx: InferContext<unknown>, i: number, weight: Shape): void {
+  const shape = ctx.inputs[i]?.shape;
+  if (!shape || shape.every((d) => d === 1)) return;
+  const isVector =
+    shape.length === 1 && (typeof shape[0] !== 'number' || typeof weight[0] !== 'number' || shape[0] === weight[0]);
+  if (!isVector) ctx.fail(`input ${i} is ${printShape(shape)}, expected one element or one for each output channel`);
+}
+
+/** A parameter with one element, or one for each output channel, against a tensor whose dim `channel` of `rank` they lie along. */
+function perChannel(w: NodeWriter, parameter: string, channel: number, rank: number): string {
+  const { shape } = w.type(parameter);
+  const count = elements(shape);
+  if (count === 1) return w.reshape(parameter, []);
+  return w.reshape(parameter, [count, ...new Array<number>(rank - channel - 1).fill(1)]);
+}
+
+function integerConv(w: NodeWriter, x: string, weight: string, zeroX: string, zeroW: string, attrs: ConvAttrs): string {
+  const rank = w.type(weight).shape.length;
+  const left = centred(w, x, zeroX && perChannel(w, zeroX, 0, rank));
+  const right = centred(w, weight, zeroW && perChannel(w, zeroW, 0, rank));
+  return w.node('Conv', [left, right], attrs);
+}
+
+const qLinearConv = defineComposite({
+  name: 'QLinearConv',
+  onnx: { since: 10 },
+  attrs: CONV_ATTRS,
+  inputs: [8, 9],
+  rounding: 'each',
+  infer(ctx) {
+    for (const i of [0, 3, 7]) checkDType(ctx, i, BYTES);
+    checkDType(ctx, 2, [ctx.input(0).dtype]);
+    checkDType(ctx, 5, [ctx.input(3).dtype]);
+    checkDType(ctx, 8, ['i32']);
+    const weight = ctx.input(3).shape;
+    for (const i of [4, 5, 8]) checkChannelVector(ctx, i, weight);
+    return [{ dtype: ctx.input(7).dtype, shape: convShape(ctx, ctx.input(0).shape, weight) }];
+  },
+  write({ w, attrs, input, type, types }) {
+    const [x, scaleX, zeroX, weight, scaleW, zeroW, scaleY, zeroY, bias] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(input);
+    const rank = type(0).shape.length;
+    const channels = (parameter: string): string => perChannel(w, parameter, 1, rank);
+    const sum = integerConv(w, x, weight, zeroX, zeroW, attrs);
+    const biased = types[8] ? w.add(sum, channels(bias)) : sum;
+    const scale = w.div(w.mul(channels(scaleX), channels(scaleW)), channels(scaleY));
+    return [roundTo(w, w.mul(w.cast(biased, 'f32'), scale), channels(zeroY), type(7).dtype)];
+  },
+  cases: qLinearConvCases(),
+});
+
+function matMulIntegerCases(): readonly OpCase[] {
+  return [
+    { name: 'u8 by i8', inputs: [drawn('u8', [5, 7]), drawn('i8', [7, 3]), scalar('u8', 12), scalar('i8', -3)] },
+    { name: 'no zero points', inputs: [drawn('u8', [3, 17]), drawn('u8', [17, 1])] },
+    { name: 'only of b', inputs: [drawn('u8', [2, 3]), drawn('u8', [3, 4]), undefined, scalar('u8', 9)] },
+    {
+      name: 'zero point a column',
+      inputs: [drawn('u8', [3, 4]), drawn('i8', [4, 2]), scalar('u8', 5), fromNumbers('i8', [2], [-7, 4])],
+    },
+    {
+      name: 'batch',
+      inputs: [drawn('u8', [2, 1, 3, 5]), drawn('i8', [3, 5, 2]), scalar('u8', 1), { constant: scalar('i8', 0) }],
+    },
+    { name: 'long sums', inputs: [drawn('u8', [1, 1031]), drawn('i8', [1031, 1]), scalar('u8', 200)] },
+    { name: 'empty', inputs: [drawn('u8', [0, 3]), drawn('u8', [3, 2])] },
+  ];
+}
+
+function qLinearMatMulCases(): readonly OpCase[] {
+  const make = (name: string, a: StaticShape, b: StaticShape, signed = false): OpCase => ({
+    name,
+    inputs: [
+      drawn('u8', a),
+      scalar('f32', 0.0066),
+      scalar('u8', 113),
+      drawn(signed ? 'i8' : 'u8', b),
+      scalar('f32', 0.00705),
+      scalar(signed ? 'i8' : 'u8', signed ? -4 : 114),
+      scalar('f32', 0.0107),
+      scalar('u8', 118),
+    ],
+  });
+  const [a, scaleA, zeroA, b, , , scaleY, zeroY] = make('', [3, 4], [4, 2], true).inputs;
+  return [
+    make('2-d', [2, 4], [4, 3]),
+    make('batch', [2, 3, 5], [2, 5, 7], true),
+    {
+      name: 'scale and zero point a column',
+      inputs: [
+        a,
+        scaleA,
+        zeroA,
+        b,
+        fromNumbers('f32', [2], [0.01, 0.2]),
+        fromNumbers('i8', [2], [3, -9]),
+        scaleY,
+        zeroY,
+      ],
+    },
+  ];
+}
+
+function convIntegerCases(): readonly OpCase[] {
+  return [
+    {
+      name: 'padded, zero point of the input',
+      inputs: [drawn('u8', [1, 2, 5, 4]), drawn('u8', [3, 2, 3, 3]), scalar('u8', 11)],
+      attrs: { pads: [1, 1, 1, 1] },
+    },
+    {
+      name: 'both zero points, strides and groups',
+      inputs: [drawn('u8', [2, 4, 7, 5]), drawn('u8', [6, 2, 3, 2]), scalar('u8', 7), scalar('u8', 3)],
+      attrs: { strides: [2, 1], group: 2, dilations: [1, 2] },
+    },
+    { name: 'no zero points', inputs: [drawn('u8', [1, 3, 4, 4]), drawn('u8', [5, 3, 1, 1])] },
+    { name: 'same', inputs: [drawn('u8', [1, 1, 5, 5]), drawn('u8', [1, 1, 2, 2])], attrs: { auto_pad: 'SAME_LOWER' } },
+  ];
+}
+
+function qLinearConvCases(): readonly OpCase[] {
+  const make = (
+    name: string,
+    x: StaticShape,
+    weight: StaticShape,
+    more: Partial<OpCase> & { perChannel?: boolean; bias?: boolean },
+  ): OpCase => {
+    const channels = weight[0];
+    const of = (dtype: 'f32' | 'i8', low: number, step: number): Tensor =>
+      more.perChannel
+        ? fromNumbers(
+            dtype,
+            [channels],
+            Array.from({ length: channels }, (_, c) => low + c * step),
+          )
+        : scalar(dtype, low);
+    return {
+      name,
+      attrs: more.attrs ?? {},
+      inputs: [
+        drawn('u8', x),
+        scalar('f32', 0.0036),
+        scalar('u8', 100),
+        drawn('i8', weight),
+        of('f32', 0.0017, 0.003),
+        of('i8', 0, 0),
+        scalar('f32', 0.0162),
+        scalar('u8', 123),
+        ...(more.bias ? [{ dtype: 'i32', shape: [channels], range: [-9000, 9000] } as const] : []),
+      ],
+    };
+  };
+  return [
+    make('pointwise', [1, 3, 7, 5], [4, 3, 1, 1], {}),
+    make('padded, bias, scales a channel', [2, 3, 6, 5], [5, 3, 3, 3], {
+      attrs: { pads: [1, 1, 1, 1], strides: [2, 1] },
+      perChannel: true,
+      bias: true,
+    }),
+    make('depthwise', [1, 4, 9, 7], [4, 1, 3, 3], { attrs: { group: 4, pads: [1, 0, 1, 0] }, bias: true }),
+    make('1-d dilated', [1, 2, 19], [3, 2, 3], { attrs: { dilations: [3] }, perChannel: true }),
+  ];
+}
+
+export const INTEGER_PRODUCT_OPS: readonly Op[] = [matMulInteger, qLinearMatMul, convInteger, qLinearConv];

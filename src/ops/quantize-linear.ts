@@ -1,0 +1,191 @@
+/**
+ * QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear. They expand into arithmetic that fuses into its neighbours.
+ */
+import type { DType } from '../core/dtype.ts';
+import { fromNumbers, type Tensor } from '../core/tensor.ts';
+import { defineComposite } from './composite.ts';
+import { bool, dtypeAttr, int, type Op, type OpCase } from './op.ts';
+import {
+  alongTensor,
+  checkDType,
+  checkScale,
+  dequantize,
+  type Granularity,
+  QUANTIZED,
+  quantize,
+  roundTo,
+} from './quantization.ts';
+
+const AXIS_ATTRS = {
+  axis: int(1),
+  block_size: int(0),
+  output_dtype: dtypeAttr.optional,
+} as const;
+
+const SCALES: readonly DType[] = ['f32', 'f16', 'bf16'];
+
+const vector = (dtype: DType, values: readonly number[]): Tensor => fromNumbers(dtype, [values.length], values);
+const single = (dtype: DType, value: number): Tensor => fromNumbers(dtype, [], [value]);
+const ZERO_POINTS = { i8: -3, u8: 128, i16: 1000, u16: 32768 } as const;
+
+const granularity = (attrs: { readonly axis: number; readonly block_size: number }): Granularity => ({
+  axis: attrs.axis,
+  blockSize: attrs.block_size,
+});
+
+export const quantizeLinear = defineComposite({
+  name: 'QuantizeLinear',
+  onnx: { since: 10 },
+  // `saturate` concerns 8-bit floats; `precision` is that of the division, which is f32 here.
+  attrs: { ...AXIS_ATTRS, saturate: bool(true), precision: dtypeAttr.optional },
+  inputs: [2, 3],
+  rounding: 'each',
+  infer(ctx) {
+    const x = ctx.input(0);
+    checkDType(ctx, 0, [...SCALES, 'i32']);
+    checkDType(ctx, 1, [...SCALES, 'i32']);
+    checkDType(ctx, 2, QUANTIZED);
+    checkScale(ctx, x.shape, ctx.input(1).shape, granularity(ctx.attrs));
+    const { output_dtype: wanted } = ctx.attrs;
+    const dtype = ctx.inputs[2]?.dtype ?? wanted ?? 'u8';
+    if (wanted && wanted !== dtype) ctx.fail(`output_dtype is ${wanted}, the zero point is ${dtype}`);
+    if (!QUANTIZED.includes(dtype)) ctx.fail(`output_dtype is ${dtype}, expected one of ${QUANTIZED.join(', ')}`);
+    return [{ dtype, shape: x.shape }];
+  },
+  write({ w, input, type, types, attrs }) {
+    const place = (i: number): string => alongTensor(w, input(i), type(0).shape, granularity(attrs));
+    const to = types[2]?.dtype ?? attrs.output_dtype ?? 'u8';
+    return [quantize(w, input(0), place(1), types[2] ? place(2) : '', to)];
+  },
+  cases: quantizeCases(),
+});
+
+export const dequantizeLinear = defineComposite({
+  name: 'DequantizeLinear',
+  onnx: { since: 10 },
+  attrs: AXIS_ATTRS,
+  inputs: [2, 3],
+  rounding: 'each',
+  infer(ctx) {
+    const q = ctx.input(0);
+    checkDType(ctx, 0, [...QUANTIZED, 'i32']);
+    checkDType(ctx, 1, SCALES);
+    checkDType(ctx, 2, [q.dtype]);
+    checkScale(ctx, q.shape, ctx.input(1).shape, granularity(ctx.attrs));
+    const dtype = ctx.attrs.output_dtype ?? ctx.input(1).dtype;
+    if (!SCALES.includes(dtype)) ctx.fail(`output_dtype is ${dtype}, expected one of ${SCALES.join(', ')}`);
+    return [{ dtype, shape: q.shape }];
+  },
+  write({ w, input, type, types, attrs }) {
+    const place = (i: number): string => alongTensor(w, input(i), type(0).shape, granularity(attrs));
+    const y = dequantize(w, input(0), place(1), types[2] ? place(2) : '');
+    return [w.cast(y, attrs.output_dtype ?? type(1).dtype)];
+  },
+  cases: dequantizeCases(),
+});
+
+/** scale = (max − min) / 255 and zeroPoint = round(−min / scale), over a range that includes 0; a tensor of zeros has scale 1. */
+const dynamicQuantizeLinear = defineComposite({
+  name: 'DynamicQuantizeLinear',
+  onnx: { since: 11 },
+  attrs: {},
+  inputs: [1, 1],
+  outputs: 3,
+  rounding: 'each',
+  infer(ctx) {
+    checkDType(ctx, 0, ['f32']);
+    const outputs = [
+      { dtype: 'u8', shape: ctx.input(0).shape },
+      { dtype: 'f32', shape: [] },
+      { dtype: 'u8', shape: [] },
+    ] as const;
+    return outputs.slice(0, ctx.outputCount);
+  },
+  write({ w, node, input }) {
+    const zero = w.scalar('f32', 0);
+    const extreme = (reduce: string, bound: string): string =>
+      w.node(bound, [w.node(reduce, [input(0)], { keepdims: false }), zero]);
+    const low = extreme('ReduceMin', 'Min');
+    const range = w.sub(extreme('ReduceMax', 'Max'), low);
+    const step = w.div(range, w.scalar('f32', 255));
+    const scale = w.node('Where', [w.node('Equal', [range, zero]), w.scalar('f32', 1), step]);
+    const zeroPoint = roundTo(w, w.div(w.sub(zero, low), scale), '', 'u8');
+    return [quantize(w, input(0), scale, zeroPoint, 'u8'), scale, zeroPoint].slice(0, node.outputs.length);
+  },
+  cases: [
+    { name: 'both signs', inputs: [{ dtype: 'f32', shape: [3, 7], range: [-3, 5] }], outputs: 3 },
+    { name: 'positive', inputs: [{ dtype: 'f32', shape: [2, 3, 5], range: [1, 5] }], outputs: 3 },
+    { name: 'negative', inputs: [{ dtype: 'f32', shape: [11], range: [-5, -1] }], outputs: 3 },
+    { name: 'zeros', inputs: [fromNumbers('f32', [4], [0, 0, 0, 0])], outputs: 3 },
+    { name: 'one element', inputs: [{ dtype: 'f32', shape: [1] }], outputs: 3 },
+  ],
+});
+
+function quantizeCases(): readonly OpCase[] {
+  const ties = fromNumbers('f32', [2, 6], [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1e9, -1e9, 300, -300, 0, 127.4]);
+  const x = { dtype: 'f32', shape: [2, 3, 5], range: [-9, 9] } as const;
+  const blocks = { dtype: 'f32', shape: [2, 4, 5], range: [0.1, 2] } as const;
+  return [
+    ...(['i8', 'u8', 'i16', 'u16'] as const).map(
+      (dtype): OpCase => ({
+        name: `${dtype}, ties and saturation`,
+        inputs: [ties, single('f32', 1), single(dtype, ZERO_POINTS[dtype])],
+      }),
+    ),
+    { name: 'no zero point', inputs: [x, single('f32', 0.05)] },
+    { name: 'vector of one scale', inputs: [x, vector('f32', [0.05]), vector('i8', [2])] },
+    {
+      name: 'per axis',
+      inputs: [x, vector('f32', [0.1, 0.03, 2]), vector('u8', [0, 128, 255])],
+      attrs: { axis: 1 },
+    },
+    { name: 'last axis', inputs: [x, { dtype: 'f32', shape: [5], range: [0.1, 1] }], attrs: { axis: -1 } },
+    {
+      name: 'blocks',
+      inputs: [{ ...x, shape: [2, 8, 5] }, blocks, { dtype: 'i8', shape: [2, 4, 5] }],
+      attrs: { axis: 1, block_size: 2 },
+    },
+    { name: 'output_dtype', inputs: [x, single('f32', 0.01)], attrs: { output_dtype: 'i16' } },
+    { name: 'f16', inputs: [{ dtype: 'f16', shape: [3, 7], range: [-9, 9] }, single('f16', 0.25), single('u8', 7)] },
+    { name: 'i32', inputs: [{ dtype: 'i32', shape: [11], range: [-90, 90] }, single('f32', 0.5), single('i8', 1)] },
+    { name: 'empty', inputs: [{ dtype: 'f32', shape: [0, 3] }, single('f32', 1), single('u8', 0)] },
+  ];
+}
+
+function dequantizeCases(): readonly OpCase[] {
+  return [
+    ...(['i8', 'u8', 'i16', 'u16'] as const).map(
+      (dtype): OpCase => ({
+        name: dtype,
+        inputs: [{ dtype, shape: [3, 7] }, single('f32', 0.125), single(dtype, ZERO_POINTS[dtype])],
+      }),
+    ),
+    { name: 'i32', inputs: [{ dtype: 'i32', shape: [2, 5], range: [-90000, 90000] }, single('f32', 1e-3)] },
+    {
+      name: 'per axis',
+      inputs: [
+        { dtype: 'i8', shape: [2, 3, 5], range: [-128, 127] },
+        vector('f32', [0.1, 0.03, 2]),
+        { constant: vector('i8', [0, -128, 127]) },
+      ],
+    },
+    {
+      name: 'first axis, zero points of 0',
+      inputs: [{ dtype: 'u8', shape: [2, 3] }, { dtype: 'f32', shape: [2] }, { constant: vector('u8', [0, 0]) }],
+      attrs: { axis: 0 },
+    },
+    {
+      name: 'blocks',
+      inputs: [
+        { dtype: 'i8', shape: [6, 2] },
+        { dtype: 'f32', shape: [2, 2] },
+        { dtype: 'i8', shape: [2, 2] },
+      ],
+      attrs: { axis: 0, block_size: 3 },
+    },
+    { name: 'f16', inputs: [{ dtype: 'u8', shape: [13] }, single('f16', 0.3), single('u8', 3)] },
+    { name: 'empty', inputs: [{ dtype: 'i8', shape: [3, 0] }, single('f32', 1)] },
+  ];
+}
+
+export const QUANTIZE_LINEAR_OPS: readonly Op[] = [quantizeLinear, dequantizeLinear, dynamicQuantizeLinear];
