@@ -21,8 +21,6 @@ export interface Blocking {
   readonly nBlocks: number;
   readonly panelsInBlock: number;
   readonly tiles: number;
-  /** The k axis of the hot loop; undefined where the innermost one may leave its dim at each step. */
-  readonly run: Axis | undefined;
 }
 
 const LANES = 4;
@@ -92,6 +90,5 @@ export function blockContract(plan: ContractPlan, params: Params): Blocking {
     nBlocks,
     panelsInBlock,
     tiles: batches * mBlocks * nBlocks,
-    run: runAxis(plan),
   };
 }

@@ -14,12 +14,11 @@
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
-import type { Blocking } from './contract-blocking.ts';
-import type { ContractPlan } from './contract-plan.ts';
-import { extentOf } from './contract-plan.ts';
+import { type Blocking, runAxis } from './contract-blocking.ts';
+import { type ContractPlan, conjuncts, extentOf, type Operand, unpadded } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
-import { exprMapper, localKey, mapStmts } from './walk.ts';
+import { type ExprMap, exprMapper, localKey, mapStmts } from './walk.ts';
 
 /** Where b comes from: packed panels, or its own buffer, contiguous along n. */
 export type PanelSource = { readonly kind: 'packed' } | { readonly kind: 'direct' };
@@ -28,18 +27,33 @@ export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking:
   new GemmEmitter(asm, kernel, plan, blocking, source).run();
 }
 
+/** Registers by row, then by vector of columns. */
+type Accumulators = readonly (readonly Reg[])[];
+
+/** Runs of k below this are worth a loop nest without guards for tiles inside. */
+const SHORT_RUN = 16;
+
 /** A register tile: its rows and columns, and the code that differs by its size. */
 interface TileShape {
   readonly rows: number;
   readonly columns: number;
 }
 
-/** The coordinates of a tile's rows: expressions of m axes by row. */
-interface Rows {
-  /** a's index and guard, and the epilogue, of each row. */
+/** a and k as one version of the summing loops sees them: with the guard, or where it is known to hold. */
+interface View {
+  readonly a: Operand;
+  /** k axes of the outer loops, and the one of the hot loop. */
+  readonly outerK: readonly Axis[];
+  readonly run: Axis | undefined;
+}
+
+/** For each row of a tile, what turns an expression of m axes into that row's. */
+type Rows = readonly ExprMap[];
+
+/** a's index and guard of each row. */
+interface RowReads {
   readonly index: readonly Expr[];
   readonly guard: readonly (Expr | undefined)[];
-  readonly epilogue: readonly (readonly Stmt[])[];
 }
 
 class GemmEmitter {
@@ -50,9 +64,9 @@ class GemmEmitter {
   readonly #source: PanelSource;
   readonly #n: Axis;
   readonly #m: number;
-  /** k axes of the outer loops, and the one of the hot loop. */
-  readonly #outerK: readonly Axis[];
-  readonly #run: Axis | undefined;
+  readonly #view: View;
+  /** For tiles whose window is inside everywhere, where the guard would cost much: each run of k is short. */
+  readonly #interior: View | undefined;
   readonly #epilogueInLanes: boolean;
   /** Address of zeros behind the packed panels. */
   #zeros: Reg | undefined;
@@ -65,8 +79,10 @@ class GemmEmitter {
     this.#source = source;
     this.#n = plan.n[0];
     this.#m = extentOf(plan.m);
-    this.#run = blocking.run;
-    this.#outerK = plan.k.filter((axis) => axis !== blocking.run);
+    this.#view = viewOf(plan);
+    const isShort = (this.#view.run?.extent ?? 1) < SHORT_RUN;
+    const isBox = conjuncts(plan.a.guard).every((g) => plan.k.filter((k) => this.#dependsOn(g, k)).length <= 1);
+    if (plan.a.guard && isShort && isBox) this.#interior = viewOf(unpadded(plan));
     const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     const accIsVector: Stmt = {
       kind: 'let',
@@ -75,6 +91,10 @@ class GemmEmitter {
       value: e.cast('f32', e.axis(this.#n.name)),
     };
     this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], this.#n.name) !== undefined;
+  }
+
+  #dependsOn(x: Expr, axis: Axis): boolean {
+    return this.#exprs.table.info(x).free.has(axis.name);
   }
 
   /** tile = (batch·mBlocks + m block)·nBlocks + n block. */
@@ -230,28 +250,20 @@ class GemmEmitter {
   /** Rows one behind the other along the innermost m axis: row r is that axis plus r. */
   #rowsAlong(rows: number): Rows {
     const inner = this.#plan.m.at(-1);
-    return this.#rows(rows, (x, row) =>
-      x.kind === 'axis' && x.name === inner?.name && row > 0 ? e.add(x, e.index(row)) : x,
+    return Array.from({ length: rows }, (_, row) =>
+      exprMapper((x) => (x.kind === 'axis' && x.name === inner?.name && row > 0 ? e.add(x, e.index(row)) : x)),
     );
   }
 
   /** Rows anywhere: each has m axes of its own. */
   #rowsApart(rows: number): Rows {
-    const names = new Map(this.#plan.m.map((axis) => [axis.name, axis]));
-    return this.#rows(rows, (x, row) => {
-      const axis = x.kind === 'axis' ? names.get(x.name) : undefined;
-      return axis ? e.axis(rowAxis(axis, row)) : x;
-    });
-  }
-
-  #rows(count: number, replace: (x: Expr, row: number) => Expr): Rows {
-    const { a, epilogue } = this.#plan;
-    const mappers = Array.from({ length: count }, (_, row) => exprMapper((x) => replace(x, row)));
-    return {
-      index: mappers.map((map) => map(a.index)),
-      guard: mappers.map((map) => a.guard && map(a.guard)),
-      epilogue: mappers.map((map) => mapStmts(epilogue, map)),
-    };
+    const axes = new Map(this.#plan.m.map((axis) => [axis.name, axis]));
+    return Array.from({ length: rows }, (_, row) =>
+      exprMapper((x) => {
+        const axis = x.kind === 'axis' ? axes.get(x.name) : undefined;
+        return axis ? e.axis(rowAxis(axis, row)) : x;
+      }),
+    );
   }
 
   #tile(shape: TileShape, packed: Reg, rows: Rows): void {
@@ -267,29 +279,52 @@ class GemmEmitter {
     );
     const b = asm.reg('ptr');
     asm.move(b, packed);
-    this.#outerLoops(this.#outerK, rows, shape, b, acc);
+    const sum = (view: View) => {
+      const { a } = view;
+      const reads = { index: rows.map((map) => map(a.index)), guard: rows.map((map) => a.guard && map(a.guard)) };
+      this.#outerLoops(view, view.outerK, reads, shape, b, acc);
+    };
+    const { guard } = this.#plan.a;
+    if (this.#interior && guard) {
+      const interior = this.#interior;
+      asm.if(
+        this.#isInside(guard, rows),
+        () => this.#exprs.scope(() => sum(interior)),
+        () => this.#exprs.scope(() => sum(this.#view)),
+      );
+    } else sum(this.#view);
     this.#finish(shape, rows, acc);
   }
 
+  /** Whether the guard holds for every row and tap: each condition moves with one axis of k, so its first and last corner decide. */
+  #isInside(guard: Expr, rows: Rows): Reg {
+    const corners = [() => 0, (axis: Axis) => axis.extent - 1].map((at) => {
+      const values = new Map(this.#plan.k.map((axis) => [axis.name, e.index(at(axis))]));
+      return exprMapper((x) => (x.kind === 'axis' && values.get(x.name)) || x);
+    });
+    const conditions = corners.flatMap((corner) => rows.map((map) => this.#exprs.value(map(corner(guard)))));
+    return conditions.reduce((x, y) => this.#asm.op('and', [x, y]));
+  }
+
   /** Loops over taps and whatever else of k is not the hot loop; what they do not change is computed before them. */
-  #outerLoops(axes: readonly Axis[], rows: Rows, shape: TileShape, b: Reg, acc: readonly (readonly Reg[])[]): void {
+  #outerLoops(view: View, axes: readonly Axis[], reads: RowReads, shape: TileShape, b: Reg, acc: Accumulators): void {
     const asm = this.#asm;
-    const names = [...axes, ...(this.#run ? [this.#run] : [])].map((a) => a.name);
-    this.#exprs.prepare(this.#reads(rows), names);
+    const names = [...axes, ...(view.run ? [view.run] : [])].map((a) => a.name);
+    this.#exprs.prepare(this.#reads(reads), names);
     if (axes.length === 0) {
-      this.#hotLoop(rows, shape, b, acc);
+      this.#hotLoop(view, reads, shape, b, acc);
       return;
     }
     asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
       this.#exprs.scope(() => {
         this.#exprs.bind(axes[0].name, { kind: 'register', reg: i });
-        this.#outerLoops(axes.slice(1), rows, shape, b, acc);
+        this.#outerLoops(view, axes.slice(1), reads, shape, b, acc);
       }),
     );
   }
 
   /** Statements that read what a step of k reads: for prepare. */
-  #reads(rows: Rows): Stmt[] {
+  #reads(rows: RowReads): Stmt[] {
     const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
     const reads = rows.index.flatMap((index, row) => {
       const element = e.load(this.#plan.a.buffer, 'f32', index);
@@ -301,9 +336,9 @@ class GemmEmitter {
   }
 
   /** The innermost k axis: one splat a row, one load a vector of b, rows × vectors multiply-adds. */
-  #hotLoop(rows: Rows, shape: TileShape, packed: Reg, acc: readonly (readonly Reg[])[]): void {
+  #hotLoop(view: View, rows: RowReads, shape: TileShape, packed: Reg, acc: Accumulators): void {
     const asm = this.#asm;
-    const run = this.#run;
+    const { run } = view;
     if (run) this.#exprs.bind(run.name, { kind: 'constant', value: 0 });
     const moving = new Map<number, Reg>();
     const pointers = rows.index.map((index, row) => {
@@ -312,7 +347,7 @@ class GemmEmitter {
       moving.set(base.id, pointer);
       return { pointer, byteOffset };
     });
-    const direct = this.#source.kind === 'direct' ? this.#directPanel() : undefined;
+    const direct = this.#source.kind === 'direct' ? this.#directPanel(run) : undefined;
     const b = direct?.pointer ?? packed;
     const bBytes = direct?.stepBytes ?? this.#blocking.width * 4;
     const bOffset = direct?.byteOffset ?? 0;
@@ -326,7 +361,7 @@ class GemmEmitter {
           asm.fma(acc[row][v], splat, vector);
         });
       });
-      const aBytes = run ? (this.#exprs.table.strideAlong(this.#plan.a.index, run.name) ?? 0) * 4 : 0;
+      const aBytes = run ? (this.#exprs.table.strideAlong(view.a.index, run.name) ?? 0) * 4 : 0;
       if (run && aBytes !== 0) for (const p of moving.values()) this.#bump(p, aBytes);
       if (bBytes !== 0) this.#bump(b, bBytes);
     };
@@ -353,10 +388,10 @@ class GemmEmitter {
     return { base: asm.select(this.#exprs.value(guard), base, this.#zeros), byteOffset: 0 };
   }
 
-  #directPanel() {
+  #directPanel(run: Axis | undefined) {
     const { b } = this.#plan;
     const { base, byteOffset } = this.#exprs.address(b.buffer, b.index);
-    const stepBytes = this.#run ? (this.#exprs.table.strideAlong(b.index, this.#run.name) ?? 0) * 4 : 0;
+    const stepBytes = run ? (this.#exprs.table.strideAlong(b.index, run.name) ?? 0) * 4 : 0;
     return { pointer: this.#pointer(base), byteOffset, stepBytes };
   }
 
@@ -372,16 +407,17 @@ class GemmEmitter {
   }
 
   /** The epilogue of each row, on vectors where it allows, element by element where it does not and behind the last full vector. */
-  #finish(shape: TileShape, rows: Rows, acc: readonly (readonly Reg[])[]): void {
+  #finish(shape: TileShape, rows: Rows, acc: Accumulators): void {
     const { lanes } = this.#asm;
     acc.forEach((vectors, row) => {
+      const epilogue = mapStmts(this.#plan.epilogue, rows[row]);
       vectors.forEach((sum, v) => {
         const count = Math.min(lanes, shape.columns - v * lanes);
         this.#exprs.shift(this.#n.name, v * lanes);
         if (count === lanes && this.#epilogueInLanes) {
           this.#exprs.bind(localKey('acc'), { kind: 'register', reg: sum });
-          this.#statements(rows.epilogue[row]);
-        } else this.#finishLanes(rows.epilogue[row], sum, v * lanes, count);
+          this.#statements(epilogue);
+        } else this.#finishLanes(epilogue, sum, v * lanes, count);
       });
     });
     this.#exprs.shift(this.#n.name, 0);
@@ -410,6 +446,11 @@ class GemmEmitter {
       }
     }
   }
+}
+
+function viewOf(plan: ContractPlan): View {
+  const run = runAxis(plan);
+  return { a: plan.a, outerK: plan.k.filter((axis) => axis !== run), run };
 }
 
 const rowAxis = (axis: Axis, row: number): string => `${axis.name} of row ${row}`;

@@ -5,10 +5,11 @@
  * tell them apart: an unpadded convolution of 1×1 becomes a plain matrix product, whatever its rank. An axis belongs to the operands
  * that move with it: both, batch; a alone, m; b alone, n.
  */
+import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import { ExprTable } from './linear.ts';
-import { mergeAxes } from './merge-axes.ts';
+import { mergeAxes, mergeReduce } from './merge-axes.ts';
 import { CPU_OPS } from './scalar-ops.ts';
 
 export interface Operand {
@@ -68,6 +69,21 @@ function makePlan(kernel: Kernel): ContractPlan | undefined {
     b: right,
     epilogue: body.slice(1),
   };
+}
+
+/** The conditions that a guard joins by `and`. */
+export function conjuncts(guard: Expr | undefined): Expr[] {
+  if (!guard) return [];
+  return guard.kind === 'binary' && guard.op === 'and' ? [...conjuncts(guard.a), ...conjuncts(guard.b)] : [guard];
+}
+
+/** The plan where a's guard is known to hold: k axes merge that the guard kept apart. */
+export function unpadded(plan: ContractPlan): ContractPlan {
+  const load = (o: Operand) => e.load(o.buffer, 'f32', o.index);
+  const merged = mergeReduce(plan.k, e.mul(load(plan.a), load(plan.b)));
+  const value = merged.value.kind === 'binary' ? merged.value : undefined;
+  const [a, b] = [value && operandOf(value.a), value && operandOf(value.b)];
+  return a && b ? { ...plan, k: merged.axes, a, b } : plan;
 }
 
 function operandOf(x: Expr): Operand | undefined {

@@ -14,7 +14,7 @@ import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
-import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { type ContractPlan, conjuncts, extentOf, planContract } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
@@ -112,11 +112,6 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
     columnStride,
     tapStride,
   };
-}
-
-function conjuncts(guard: Expr | undefined): Expr[] {
-  if (!guard) return [];
-  return guard.kind === 'binary' && guard.op === 'and' ? [...conjuncts(guard.a), ...conjuncts(guard.b)] : [guard];
 }
 
 /** The taps inside, for each column; undefined where a condition is no comparison of linear forms. */

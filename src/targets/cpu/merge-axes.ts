@@ -21,13 +21,15 @@ export function mergeAxes(kernel: Kernel): Kernel {
 }
 
 function mergeInside(s: Stmt): Stmt {
-  if (s.kind === 'reduce') {
-    const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
-    const { axes, body } = mergeNest({ axes: s.axes, body: [carrier] });
-    const inner = body[0];
-    return inner.kind === 'let' ? { ...s, axes, value: inner.value } : s;
-  }
+  if (s.kind === 'reduce') return { ...s, ...mergeReduce(s.axes, s.value) };
   return s.kind === 'for' || s.kind === 'scan' || s.kind === 'if' ? { ...s, body: s.body.map(mergeInside) } : s;
+}
+
+/** The axes of a reduction over `value`, simplified. */
+export function mergeReduce(over: readonly Axis[], value: Expr): { axes: readonly Axis[]; value: Expr } {
+  const { axes, body } = mergeNest({ axes: over, body: [{ kind: 'let', local: '', dtype: value.dtype, value }] });
+  const [inner] = body;
+  return inner.kind === 'let' ? { axes, value: inner.value } : { axes: over, value };
 }
 
 function mergeNest(nest: Nest): Nest {
