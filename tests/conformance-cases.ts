@@ -54,7 +54,7 @@ function readCase(group: Group, name: string): ConformanceCase {
     name: name.replace(/^test_/, ''),
     bytes,
     inputNames: model.graph.input.map((input) => input.name),
-    outside: whyOutside(model),
+    outside: whyOutside(model) ?? whyTraining(model, folder),
     dataSets: () =>
       readdirSync(folder)
         .filter((entry) => entry.startsWith('test_data_set_'))
@@ -75,6 +75,18 @@ function whyOutside(model: ModelProto): string | undefined {
   for (const { opType, domain } of graph?.node ?? []) {
     if (domain.includes('training')) return `${opType} is for training`;
     if (RANDOM.test(opType)) return `${opType} is random`;
+  }
+  return undefined;
+}
+
+/** BatchNormalization and Dropout train where an attribute, or an input, says so. */
+function whyTraining(model: ModelProto, folder: string): string | undefined {
+  const why = (what: string) => `${what} trains`;
+  for (const node of model.graph?.node ?? []) {
+    if (node.attribute.some((a) => a.name === 'training_mode' && a.i !== 0n)) return why(node.opType);
+    const mode = node.opType === 'Dropout' ? model.graph?.input.findIndex((i) => i.name === node.input[2]) : -1;
+    if (mode === undefined || mode < 0) continue;
+    if (readTensorFile(join(folder, 'test_data_set_0', `input_${mode}.pb`)).data[0] !== 0) return why(node.opType);
   }
   return undefined;
 }

@@ -5,8 +5,11 @@
  * caller is warned, since an operator may have changed. Table of releases: https://onnx.ai/onnx/repo-docs/Versioning.html
  */
 
-/** Older sets have operators that broadcast by attributes; version converters exist for them. */
-export const OLDEST_OPSET = 7;
+/**
+ * Every form that an operator had since opset 7 is read, and those before where its `since` says so: most of opset 6, which PyTorch's
+ * first exporter wrote. Forms that are older still are refused node by node.
+ */
+export const OLDEST_OPSET = 1;
 /** The set whose operator forms graphs hold, and that the writer declares. */
 export const NEWEST_OPSET = 24;
 /** From here to NEWEST_OPSET operators only gained types and attributes with defaults, so a graph may be declared as any of them. */

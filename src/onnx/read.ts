@@ -1,7 +1,7 @@
 /**
  * ONNX bytes to Graph.
  *
- * Comes in: a model of opset 7 or newer. Goes out: a graph in topological order, operators in their newest forms, local functions and
+ * Comes in: a model of opset 7 or newer, or of operators that are read in older forms. Goes out: a graph in topological order, operators in their newest forms, local functions and
  * control flow resolved, dead nodes dropped, initializers and Constant nodes as constants, names kept. Every problem that can be told apart from its consequences is
  * reported at once. Tensors are views on `bytes` (and on external files) where alignment allows: leave those unchanged.
  */

@@ -12,6 +12,7 @@ import type { BinaryOp, Expr } from '../loop/ir.ts';
 import { binaryAffine, neutralOperand, type ScaleShift } from './channel-affine.ts';
 import { dimwise } from './dims.ts';
 import { broadcastAll, defineElementwise, FLOATS, INTEGERS, NUMERIC } from './elementwise.ts';
+import { broadcastSince1, slopeSince1 } from './legacy-broadcast.ts';
 import { bool, type Op, type OpCase } from './op.ts';
 
 /** Two inputs: equal shapes, broadcasts of each kind, empty, scalar; f32 over all of them, other dtypes once. */
@@ -64,7 +65,7 @@ interface Arithmetic {
 const arithmetic = (name: string, op: BinaryOp, row: Arithmetic): Op =>
   defineElementwise({
     name,
-    onnx: { since: 7 },
+    onnx: broadcastSince1,
     attrs: {},
     inputs: [2, 2],
     accepts: () => NUMERIC,
@@ -143,7 +144,7 @@ const POWERS: ReadonlyMap<number, (x: Expr) => Expr> = new Map([
 
 const pow = defineElementwise({
   name: 'Pow',
-  onnx: { since: 7 },
+  onnx: broadcastSince1,
   attrs: {},
   inputs: [2, 2],
   accepts: () => NUMERIC,
@@ -178,7 +179,7 @@ const pow = defineElementwise({
 
 const prelu = defineElementwise({
   name: 'PRelu',
-  onnx: { since: 7 },
+  onnx: slopeSince1,
   attrs: {},
   inputs: [2, 2],
   accepts: () => NUMERIC,

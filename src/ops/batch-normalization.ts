@@ -9,6 +9,7 @@ import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { GraphBuilder } from '../graph/build.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { i64Vector } from './dims.ts';
+import { withoutLegacyHints } from './legacy-broadcast.ts';
 import { type AttrsOf, bool, defineOp, float, type OpCase, type RawNode, type UpgradeContext } from './op.ts';
 import { toFloat64 } from './product.ts';
 
@@ -29,7 +30,7 @@ function channelScale([scale, bias, mean, variance]: readonly Tensor[], epsilon:
 
 const batchNormalization = defineOp({
   name: 'BatchNormalization',
-  onnx: { since: 7, upgrade: upgradeBatchNormalization },
+  onnx: { since: 6, upgrade: upgradeBatchNormalization },
   attrs: ATTRS,
   inputs: [5, 5],
   infer(ctx) {
@@ -99,9 +100,9 @@ function checkStatistics(ctx: InferContext<AttrsOf<typeof ATTRS>>): void {
   }
 }
 
-/** Opset 7 and 8 had `spatial`, whose 0 meant statistics for every pixel; opset 14 dropped the outputs that only training fills. */
+/** Before opset 9 there was `spatial`, whose 0 meant statistics for every pixel; opset 14 dropped the outputs that only training fills. */
 function upgradeBatchNormalization(node: RawNode, ctx: UpgradeContext): RawNode {
-  const { spatial, ...attrs } = node.attrs;
+  const { spatial, ...attrs } = ctx.opset < 7 ? withoutLegacyHints(node.attrs) : node.attrs;
   if (spatial === 0 || spatial === false) ctx.fail('spatial = 0 is not supported');
   return { ...node, attrs };
 }

@@ -13,6 +13,7 @@ import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
 import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
 import { checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
+import { withoutLegacyHints } from './legacy-broadcast.ts';
 import { transposeMatrices } from './matmul.ts';
 import { type AttrsOf, bool, type ContractSpec, defineOp, float, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
@@ -22,7 +23,10 @@ type GemmAttrs = AttrsOf<typeof ATTRS>;
 
 const gemm = defineOp({
   name: 'Gemm',
-  onnx: { since: 7 },
+  onnx: {
+    since: 6,
+    upgrade: (node, ctx) => (ctx.opset < 7 ? { ...node, attrs: withoutLegacyHints(node.attrs) } : node),
+  },
   attrs: ATTRS,
   inputs: [2, 3],
   infer(ctx) {

@@ -9,20 +9,21 @@ import type { BinaryOp } from '../loop/ir.ts';
 import { binaryCases } from './arithmetic.ts';
 import { dimwise } from './dims.ts';
 import { ANY, defineElementwise, INTEGERS, NUMERIC, UNSIGNED } from './elementwise.ts';
+import { broadcastSince1 } from './legacy-broadcast.ts';
 import { type Op, type OpCase, requiredOneOf } from './op.ts';
 
 const bool: readonly DType[] = ['bool'];
 
 /** name, first opset, operation, dtypes, whether f(a, b) = f(b, a), whether the result is bool. */
 const ROWS: readonly (readonly [string, number, BinaryOp, readonly DType[], boolean, boolean])[] = [
-  ['Equal', 7, 'eq', ANY, true, true],
-  ['Greater', 7, 'gt', NUMERIC, false, true],
+  ['Equal', 1, 'eq', ANY, true, true],
+  ['Greater', 1, 'gt', NUMERIC, false, true],
   ['GreaterOrEqual', 12, 'ge', NUMERIC, false, true],
-  ['Less', 7, 'lt', NUMERIC, false, true],
+  ['Less', 1, 'lt', NUMERIC, false, true],
   ['LessOrEqual', 12, 'le', NUMERIC, false, true],
-  ['And', 7, 'and', bool, true, true],
-  ['Or', 7, 'or', bool, true, true],
-  ['Xor', 7, 'xor', bool, true, true],
+  ['And', 1, 'and', bool, true, true],
+  ['Or', 1, 'or', bool, true, true],
+  ['Xor', 1, 'xor', bool, true, true],
   ['BitwiseAnd', 18, 'bitand', INTEGERS, true, false],
   ['BitwiseOr', 18, 'bitor', INTEGERS, true, false],
   ['BitwiseXor', 18, 'bitxor', INTEGERS, true, false],
@@ -55,7 +56,7 @@ function equalDims(a: Dim, b: Dim): Dim | undefined {
 const fromRow = ([name, since, op, dtypes, commutative, toBool]: (typeof ROWS)[number]): Op =>
   defineElementwise({
     name,
-    onnx: { since },
+    onnx: since === 1 ? broadcastSince1 : { since },
     attrs: {},
     inputs: [2, 2],
     accepts: () => dtypes,
