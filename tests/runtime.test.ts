@@ -5,12 +5,13 @@ import { expect, test } from 'vitest';
 import { build } from '../src/build.ts';
 import { serializeEngine } from '../src/engine/format.ts';
 import { graphBuilder } from '../src/graph/build.ts';
+import { OPS } from '../src/ops/all.ts';
 import { load } from '../src/runtime/runtime.ts';
 
 async function reluEngine(): Promise<Uint8Array> {
-  const b = graphBuilder('relu');
+  const b = graphBuilder('relu', OPS);
   const x = b.input('x', 'f32', [3, 5]);
-  b.output(b.node('Relu', [x])[0], 'y');
+  b.output(b.node('Relu', [x])[0]);
   return serializeEngine((await build(b.finish(), { target: 'wasm' })).engine);
 }
 
