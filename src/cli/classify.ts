@@ -16,10 +16,11 @@ import { type EngineRunner, openEngineRunner } from './engine-runner.ts';
 import { readInputFile } from './files.ts';
 import { completeInputs } from './input-tensors.ts';
 import { timedRun } from './measure.ts';
-import { type ModelInput, openModel, prepareEngine } from './model-input.ts';
+import { type ModelInput, openModel } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { inputTypes } from './model-types.ts';
 import { parseAmount, parseCount, parseNumbers, parseSize, type SizeOption } from './options.ts';
+import { prepareEngine } from './prepare-engine.ts';
 import { formatMs, textTable } from './table.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
@@ -85,7 +86,7 @@ async function classifyCommand(file: string, images: readonly string[], flags: C
   const terminal = processTerminal(flags.json === true);
   const model = await openModel(file);
   const labels = flags.labels === undefined ? [] : readLabels(flags.labels);
-  const input = pictureInput(model, terminal);
+  const input = await pictureInput(model, terminal);
   const steps = preprocessSteps(flags, input.dtype);
   const engines = new EnginesByShape(model, input.name, flags, terminal);
   const results: ClassifiedImage[] = [];
@@ -107,11 +108,11 @@ async function classifyCommand(file: string, images: readonly string[], flags: C
 }
 
 /** The one input that takes a picture, and its dtype. Throws ModelError `option-invalid` where the model has none or several. */
-function pictureInput(
+async function pictureInput(
   model: ModelInput,
   terminal: Terminal,
-): { readonly name: string; readonly dtype: Preprocess['dtype'] } {
-  const inputs = inputTypes(model, terminal);
+): Promise<{ readonly name: string; readonly dtype: Preprocess['dtype'] }> {
+  const inputs = await inputTypes(model, terminal);
   const [input] = inputs;
   if (inputs.length !== 1 || input.shape.length !== 4) {
     throw new ModelError('option-invalid', `${model.file} does not take one picture`, {

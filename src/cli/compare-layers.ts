@@ -12,9 +12,10 @@ import { evalGraph } from '../graph/eval.ts';
 import type { Graph } from '../graph/ir.ts';
 import { OPS } from '../ops/all.ts';
 import { compareTensors, type OutputRow, type PassRule } from './compare-tensors.ts';
+import { readModelGraph } from './compile-model.ts';
 import { openEngineRunner } from './engine-runner.ts';
 import { timedRun } from './measure.ts';
-import { type OnnxInput, readModelGraph } from './model-input.ts';
+import type { OnnxInput } from './model-input.ts';
 import { buildOptionsOf, type ModelFlags } from './model-options.ts';
 import type { Terminal } from './terminal.ts';
 

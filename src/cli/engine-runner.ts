@@ -3,10 +3,11 @@
  */
 import type { TypedArray } from '../core/dtype.ts';
 import { type Tensor, tensor, zeros } from '../core/tensor.ts';
-import type { Engine } from '../engine/engine.ts';
+import type { Device } from '../engine/device.ts';
+import type { Engine, TargetName } from '../engine/engine.ts';
 import type { StepProfile } from '../runtime/context.ts';
 import { loadEngine } from '../runtime/load.ts';
-import { TARGETS } from '../targets/all.ts';
+import { wasmDevice } from '../targets/wasm/device.ts';
 import type { ModelFlags } from './model-options.ts';
 import type { Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
@@ -20,7 +21,7 @@ export interface EngineRunner extends Runner {
 /** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep their memory. */
 export async function openEngineRunner(engine: Engine, flags: ModelFlags, terminal: Terminal): Promise<EngineRunner> {
   const loaded = await loadEngine(engine, {
-    devices: TARGETS.map((target) => target.device),
+    devices: await devicesFor(engine.target),
     threads: flags.threads ?? 'auto',
     onWarning: terminal.warn,
   });
@@ -45,4 +46,11 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     profile: () => context.profile(feeds),
     dispose: () => loaded.dispose(),
   };
+}
+
+/** Devices that may open an engine of the target. The runtime's own is at hand; asking all targets would load their code generators. */
+async function devicesFor(target: TargetName): Promise<readonly Device[]> {
+  if (target === wasmDevice.target) return [wasmDevice];
+  const { TARGETS } = await import('../targets/all.ts');
+  return TARGETS.map(({ device }) => device);
 }

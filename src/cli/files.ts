@@ -20,3 +20,14 @@ export function readInputFile(file: string, what: string): Uint8Array {
     throw new ModelError('file-missing', `${what} ${file}: ${REASONS[code] ?? (cause as Error).message}`, { cause });
   }
 }
+
+/** The same error with the file's name in front; errors that name it already, and defects of Hotrod, as they are. */
+export function withFile(file: string, error: unknown): unknown {
+  if (!(error instanceof ModelError) || error.message.includes(file)) return error;
+  const { hint, details, cause } = error;
+  return new ModelError(error.code, `${file}: ${error.message}`, {
+    ...(hint !== undefined && { hint }),
+    details,
+    cause,
+  });
+}

@@ -9,37 +9,31 @@ import { Command, CommanderError } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import { debugLevel } from '../core/knobs.ts';
 import { VERSION } from '../core/version.ts';
-import { addBenchCommand } from './bench.ts';
-import { addBuildCommand } from './build.ts';
-import { addClassifyCommand } from './classify.ts';
-import { addCompareCommand } from './compare.ts';
-import { addDemoCommand } from './demo.ts';
-import { addDevicesCommand } from './devices.ts';
-import { addInspectCommand } from './inspect.ts';
-import { addRunCommand } from './run.ts';
 
-const COMMANDS = [
-  addBuildCommand,
-  addRunCommand,
-  addBenchCommand,
-  addCompareCommand,
-  addClassifyCommand,
-  addInspectCommand,
-  addDevicesCommand,
-  addDemoCommand,
-];
+/** Each command's file is loaded when it is called, or when all are listed: starting is most of the time of a short command. */
+const COMMANDS: Readonly<Record<string, (program: Command) => Promise<void>>> = {
+  build: async (program) => (await import('./build.ts')).addBuildCommand(program),
+  run: async (program) => (await import('./run.ts')).addRunCommand(program),
+  bench: async (program) => (await import('./bench.ts')).addBenchCommand(program),
+  compare: async (program) => (await import('./compare.ts')).addCompareCommand(program),
+  classify: async (program) => (await import('./classify.ts')).addClassifyCommand(program),
+  inspect: async (program) => (await import('./inspect.ts')).addInspectCommand(program),
+  devices: async (program) => (await import('./devices.ts')).addDevicesCommand(program),
+  demo: async (program) => (await import('./demo.ts')).addDemoCommand(program),
+};
 
 const FAILED = 1;
 const WRONG_CALL = 2;
 
-function createProgram(): Command {
+async function createProgram(name: string | undefined): Promise<Command> {
   const program = new Command('hotrod')
     .description('Deep-learning inference: a model in, an engine out, run on what the machine has')
     .version(VERSION)
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError();
-  for (const add of COMMANDS) add(program);
+  const called = name !== undefined && Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
+  for (const add of called) await add(program);
   return program;
 }
 
@@ -63,7 +57,7 @@ function reportError(error: unknown): number {
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : FAILED));
 
 try {
-  await createProgram().parseAsync();
+  await (await createProgram(process.argv[2])).parseAsync();
 } catch (error) {
   // Threads of an engine that was open would keep the process alive.
   process.exit(reportError(error));

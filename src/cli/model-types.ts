@@ -5,7 +5,7 @@ import type { DType } from '../core/dtype.ts';
 import { type Dim, printDim } from '../core/shape.ts';
 import type { ValueType } from '../core/tensor.ts';
 import type { Graph } from '../graph/ir.ts';
-import { type ModelInput, readModelGraph } from './model-input.ts';
+import type { ModelInput } from './model-input.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface StatedType {
@@ -25,8 +25,10 @@ export function statedType(name: string, { dtype, shape }: ValueType): StatedTyp
 export const graphTypes = (graph: Graph, names: readonly string[]): readonly StatedType[] =>
   names.map((name) => statedType(name, graph.values.get(name) as ValueType));
 
-export function inputTypes(model: ModelInput, terminal: Terminal): readonly StatedType[] {
+/** The inputs as the model states them, in order. */
+export async function inputTypes(model: ModelInput, terminal: Terminal): Promise<readonly StatedType[]> {
   if (model.kind === 'engine') return model.engine.inputs.map((binding) => statedType(binding.name, binding));
+  const { readModelGraph } = await import('./compile-model.ts');
   const graph = readModelGraph(model, terminal);
   return graphTypes(graph, graph.inputs);
 }

@@ -9,7 +9,8 @@ import { bindShapes } from '../graph/bind.ts';
 import { evalGraph } from '../graph/eval.ts';
 import type { Graph } from '../graph/ir.ts';
 import { OPS } from '../ops/all.ts';
-import { type ModelInput, type OnnxInput, openModel, readModelGraph } from './model-input.ts';
+import { readModelGraph } from './compile-model.ts';
+import { type ModelInput, type OnnxInput, openModel } from './model-input.ts';
 import type { NamedType, Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
 

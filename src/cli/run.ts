@@ -9,10 +9,11 @@ import { openEngineRunner } from './engine-runner.ts';
 import { completeInputs, readInputFiles, shapesOf } from './input-tensors.ts';
 import { timedRun } from './measure.ts';
 import { rootMeanSquare } from './metrics.ts';
-import { openModel, prepareEngine } from './model-input.ts';
+import { openModel } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { npyFileName, writeNpy } from './npy.ts';
 import { parseInputFile, parseWhole } from './options.ts';
+import { prepareEngine } from './prepare-engine.ts';
 import { formatMs, formatNumber, formatType, textTable } from './table.ts';
 import { processTerminal } from './terminal.ts';
 

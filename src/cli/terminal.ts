@@ -18,7 +18,7 @@ export function processTerminal(json: boolean): Terminal {
   const warned = new Set<string>();
   return {
     json,
-    interactive: !json && process.stderr.isTTY === true && !process.env.NO_COLOR,
+    interactive: !json && process.stderr.isTTY === true && process.stderr.columns > 0 && !process.env.NO_COLOR,
     result: (object, text) => {
       process.stdout.write(json ? `${JSON.stringify(object, finite)}\n` : `${text().trimEnd()}\n`);
     },

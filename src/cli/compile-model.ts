@@ -1,0 +1,49 @@
+/**
+ * The compiler as commands use it: an ONNX file to its graph or to an engine, with progress on the terminal and the file named in
+ * errors. Commands import this file only when there is something to compile: running an engine loads none of it.
+ */
+import { readFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { build } from '../build.ts';
+import type { BuildOptions, BuildReport } from '../build-options.ts';
+import type { Graph } from '../graph/ir.ts';
+import { readOnnx } from '../onnx/read.ts';
+import { OPS } from '../ops/all.ts';
+import { withFile } from './files.ts';
+import type { OnnxInput } from './model-input.ts';
+import { startProgress } from './progress.ts';
+import { formatMs } from './table.ts';
+import type { Terminal } from './terminal.ts';
+
+/** How an ONNX model's external data are found: beside it. Errors are plain: the reader of the model says which tensor misses them. */
+const besideModel =
+  (file: string) =>
+  (location: string): Uint8Array =>
+    readFileSync(join(dirname(file), location));
+
+/** The graph of an ONNX model. Throws what readOnnx throws, with the file named. */
+export function readModelGraph(model: OnnxInput, terminal: Terminal): Graph {
+  try {
+    return readOnnx(model.bytes, { ops: OPS, openExternal: besideModel(model.file), onWarning: terminal.warn });
+  } catch (error) {
+    throw withFile(model.file, error);
+  }
+}
+
+/** Builds the model with a progress line on the terminal. `options` are those of the command. */
+export async function buildModel(model: OnnxInput, options: BuildOptions, terminal: Terminal): Promise<BuildReport> {
+  const progress = await startProgress(terminal, `building ${basename(model.file)}`);
+  try {
+    const report = await build(model.bytes, {
+      openExternal: besideModel(model.file),
+      ...options,
+      onProgress: progress.update,
+      onWarning: terminal.warn,
+    });
+    progress.done(`built ${basename(model.file)} for ${report.engine.target} in ${formatMs(report.buildMs)}`);
+    return report;
+  } catch (error) {
+    progress.failed();
+    throw withFile(model.file, error);
+  }
+}
