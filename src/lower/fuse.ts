@@ -103,6 +103,11 @@ class Fuser {
     return (this.#lowerings.get(node) as AnyLowering).kind;
   }
 
+  #takesBehind(root: Node): boolean {
+    const lowering = this.#lowerings.get(root) as AnyLowering;
+    return lowering.kind !== 'concat' && !(lowering.kind === 'kernel' && lowering.rereads);
+  }
+
   #positionOf(node: Node): number {
     return this.#positions.get(node) as number;
   }
@@ -150,7 +155,7 @@ class Fuser {
     const value = root.outputs[0];
     if (this.#inlined.has(value)) return [];
     const behind =
-      root.outputs.filter(Boolean).length === 1 && this.#kind(root) !== 'concat' ? this.#grow(root, position) : [];
+      root.outputs.filter(Boolean).length === 1 && this.#takesBehind(root) ? this.#grow(root, position) : [];
     for (const node of behind) {
       this.#taken.add(node);
       this.#inlined.delete(node.outputs[0]);

@@ -144,6 +144,11 @@ export class KernelWriter {
           : this.#store(root.outputs[i], target.get(root.outputs[i]) as Storage, coords, value),
       outputAxes: (i, only) =>
         this.#axesOf(target.get(i === cluster.output ? cluster.value : root.outputs[i]) as Storage, only),
+      loadOutput: (i, coords) => {
+        const value = root.outputs[i];
+        const storage = target.get(value) as Storage;
+        return e.load(this.#buffer(value, storage, 'out'), this.#type(value).dtype, offsetAt(storage, coords));
+      },
       fresh: (hint) => this.#fresh(hint),
     };
   }

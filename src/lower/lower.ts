@@ -14,6 +14,7 @@ import { toAffine } from '../loop/affine.ts';
 import * as e from '../loop/expr.ts';
 import type { Expr, Kernel } from '../loop/ir.ts';
 import { kernelKey } from '../loop/print.ts';
+import { simplifyKernel } from '../loop/simplify.ts';
 import type { Op } from '../ops/op.ts';
 import type { KernelFacts } from '../targets/target.ts';
 import { type Cluster, type Fusion, fuse } from './fuse.ts';
@@ -277,8 +278,9 @@ class Lowerer {
   #push(written: WrittenKernel, loc: Loc): void {
     const stores = written.operands.filter((o) => o.role === 'out');
     if (stores.every((o) => elements(o.storage.shape) === 0)) return;
-    const key = kernelKey(written.kernel);
-    const kernel = this.#kernels.get(key) ?? written.kernel;
+    const simple = simplifyKernel(written.kernel);
+    const key = kernelKey(simple);
+    const kernel = this.#kernels.get(key) ?? simple;
     this.#kernels.set(key, kernel);
     const constant = written.operands.flatMap((o, i) =>
       o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : [],
