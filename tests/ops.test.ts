@@ -41,6 +41,7 @@ const RUNNERS: readonly Runner[] = [
       noKernel('OneHot', ['f32', 'i32'], /^(i32|f32) indices/),
       noKernel('GlobalLpPool', ['f32']),
       noKernel('QuantizeLinear Conv', ['i32']),
+      noKernel('com.microsoft.BiasSplitGelu com.microsoft.NhwcConv', ['f32']),
       {
         ops: ['Shrink'],
         dtypes: ['f64'],
@@ -90,6 +91,8 @@ for (const runner of RUNNERS) opSuite(runner);
 const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
   ['Conv', [1]],
   ['ConvInteger', [1]],
+  ['com.microsoft.FusedConv', [1]],
+  ['com.microsoft.NhwcConv', [1]],
   ['QLinearConv', [3]],
   ['GatherND', [1]],
 ]);

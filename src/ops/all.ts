@@ -22,6 +22,9 @@ import { INTEGER_PRODUCT_OPS } from './integer-products.ts';
 import { LOGIC_OPS } from './logic.ts';
 import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
+import { MICROSOFT_ACTIVATION_OPS } from './microsoft-activation.ts';
+import { MICROSOFT_NORMALIZATION_OPS } from './microsoft-normalization.ts';
+import { MICROSOFT_PRODUCT_OPS } from './microsoft-products.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
@@ -62,6 +65,9 @@ const FILES: readonly (readonly Op[])[] = [
   INTEGER_PRODUCT_OPS,
   LOGIC_OPS,
   MATMUL_OPS,
+  MICROSOFT_ACTIVATION_OPS,
+  MICROSOFT_NORMALIZATION_OPS,
+  MICROSOFT_PRODUCT_OPS,
   PAD_OPS,
   POOL_OPS,
   QUANTIZE_LINEAR_OPS,

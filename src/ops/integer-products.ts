@@ -6,11 +6,12 @@
  * Sums are exact (they wrap as i32 does). Zero points are subtracted before, so that padding stands for the number 0.
  */
 import type { DType } from '../core/dtype.ts';
-import { broadcastShapes, dimsEqual, elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
+import { elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { defineComposite } from './composite.ts';
 import { CONV_ATTRS, type ConvAttrs, convShape } from './conv.ts';
+import { matMulShape } from './matmul.ts';
 import type { NodeWriter } from './node-writer.ts';
 import type { Op, OpCase } from './op.ts';
 import { centred, checkDType, roundTo } from './quantization.ts';
@@ -24,20 +25,6 @@ const drawn = (dtype: 'i8' | 'u8', shape: StaticShape): OpCase['inputs'][number]
   shape,
   range: dtype === 'i8' ? [-60, 60] : [0, 120],
 });
-
-/** The shape of a matrix product. Throws through ctx.fail where a and b do not fit. */
-function productShape(ctx: InferContext<unknown>, a: Shape, b: Shape): Shape {
-  if (a.length === 0 || b.length === 0) ctx.fail('the operands must have at least one dim');
-  const ka = a[a.length - 1];
-  const kb = b.length > 1 ? b[b.length - 2] : b[0];
-  if (typeof ka === 'number' && typeof kb === 'number' && !dimsEqual(ka, kb)) {
-    ctx.fail(`the inner dims of ${printShape(a)} and ${printShape(b)} differ`);
-  }
-  const batch =
-    broadcastShapes(a.slice(0, -2), b.slice(0, -2)) ??
-    ctx.fail(`the batch dims of ${printShape(a)} and ${printShape(b)} do not broadcast`);
-  return [...batch, ...(a.length > 1 ? [a[a.length - 2]] : []), ...(b.length > 1 ? [b[b.length - 1]] : [])];
-}
 
 /** A parameter with one element, or one for each row of the left operand: a vector stands for [rows, 1]. */
 function perRow(w: NodeWriter, parameter: string): string {
@@ -66,7 +53,7 @@ const matMulInteger = defineComposite({
     checkDType(ctx, 1, BYTES);
     checkDType(ctx, 2, [ctx.input(0).dtype]);
     checkDType(ctx, 3, [ctx.input(1).dtype]);
-    return [{ dtype: 'i32', shape: productShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
+    return [{ dtype: 'i32', shape: matMulShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
   },
   write: ({ w, input }) => [integerMatMul(w, input(0), input(1), input(2), input(3))],
   cases: matMulIntegerCases(),
@@ -85,7 +72,7 @@ const qLinearMatMul = defineComposite({
       [3, 5],
     ])
       checkDType(ctx, zeroPoint, [ctx.input(q).dtype]);
-    return [{ dtype: ctx.input(7).dtype, shape: productShape(ctx, ctx.input(0).shape, ctx.input(3).shape) }];
+    return [{ dtype: ctx.input(7).dtype, shape: matMulShape(ctx, ctx.input(0).shape, ctx.input(3).shape) }];
   },
   write({ w, input, type }) {
     const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = [0, 1, 2, 3, 4, 5, 6, 7].map(input);

@@ -8,6 +8,7 @@
  */
 import { broadcastShapes, dimsEqual, elements, printDim, printShape, type Shape } from '../core/shape.ts';
 import { fromNumbers } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
 import { affineConstant } from '../loop/affine.ts';
 import { cast } from '../loop/expr.ts';
 import type { Affine } from '../loop/ir.ts';
@@ -46,19 +47,7 @@ const matmul = defineOp({
   inputs: [2, 2],
   infer(ctx) {
     checkOneType(ctx);
-    const { dtype, shape: a } = ctx.input(0);
-    const b = ctx.input(1).shape;
-    if (a.length === 0 || b.length === 0) ctx.fail('the operands must have at least one dim');
-    const left = leftParts(a);
-    const right = rightParts(b);
-    if (typeof left.k === 'number' && typeof right.k === 'number' && !dimsEqual(left.k, right.k)) {
-      ctx.fail(
-        `the inner dims differ: ${printDim(left.k)} of ${printShape(a)} and ${printDim(right.k)} of ${printShape(b)}`,
-      );
-    }
-    const batch = broadcastShapes(left.batch, right.batch);
-    if (!batch) return ctx.fail(`the batch dims of ${printShape(a)} and ${printShape(b)} do not broadcast`);
-    return [{ dtype, shape: [...batch, ...present(left.rows), ...present(right.columns)] }];
+    return [{ dtype: ctx.input(0).dtype, shape: matMulShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
   },
   eval([a, b], _attrs, [out]) {
     const left = leftParts(a!.shape);
@@ -83,6 +72,21 @@ const matmul = defineOp({
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerMatMul(ctx)) },
   cases: matmulCases(),
 });
+
+/** The shape of the product. Throws through ctx.fail where a and b do not fit. */
+export function matMulShape(ctx: Pick<InferContext, 'fail'>, a: Shape, b: Shape): Shape {
+  if (a.length === 0 || b.length === 0) ctx.fail('the operands must have at least one dim');
+  const left = leftParts(a);
+  const right = rightParts(b);
+  if (typeof left.k === 'number' && typeof right.k === 'number' && !dimsEqual(left.k, right.k)) {
+    ctx.fail(
+      `the inner dims differ: ${printDim(left.k)} of ${printShape(a)} and ${printDim(right.k)} of ${printShape(b)}`,
+    );
+  }
+  const batch = broadcastShapes(left.batch, right.batch);
+  if (!batch) return ctx.fail(`the batch dims of ${printShape(a)} and ${printShape(b)} do not broadcast`);
+  return [...batch, ...present(left.rows), ...present(right.columns)];
+}
 
 const present = <T>(x: T | undefined): readonly T[] => (x === undefined ? [] : [x]);
 
