@@ -18,6 +18,7 @@ import { type Blocking, runAxis } from './contract-blocking.ts';
 import { type ContractPlan, conjuncts, extentOf, type Operand, unpadded } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
+import type { Scopes } from './scopes.ts';
 import { type ExprMap, exprMapper, localKey, mapStmts } from './walk.ts';
 
 /** Where b comes from: packed panels, or its own buffer, contiguous along n. */
@@ -59,6 +60,7 @@ interface RowReads {
 class GemmEmitter {
   readonly #asm: Asm;
   readonly #exprs: ExprEmitter;
+  readonly #scopes: Scopes;
   readonly #plan: ContractPlan;
   readonly #blocking: Blocking;
   readonly #source: PanelSource;
@@ -74,6 +76,7 @@ class GemmEmitter {
   constructor(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource) {
     this.#asm = asm;
     this.#exprs = new ExprEmitter(asm, kernel);
+    this.#scopes = this.#exprs.scopes;
     this.#plan = plan;
     this.#blocking = blocking;
     this.#source = source;
@@ -107,7 +110,7 @@ class GemmEmitter {
       this.#zeros = asm.address(this.#bufferOf(this.#plan.b.buffer), bytes, 1);
     }
     asm.loop(begin, end, 1, (tile) =>
-      this.#exprs.scope(() => {
+      this.#scopes.scope(() => {
         const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', nBlocks)]);
         const rest = nBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', nBlocks)]);
         const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', mBlocks)]);
@@ -126,7 +129,7 @@ class GemmEmitter {
   #bindPosition(axes: readonly Axis[], position: Reg): void {
     const coords = this.#split(axes, position);
     axes.forEach((axis, i) => {
-      this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+      this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
     });
   }
 
@@ -158,13 +161,13 @@ class GemmEmitter {
       asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
     if (full > 0) {
       asm.loop(firstPanel, asm.op('min', [lastPanel, c(full)]), 1, (panel) =>
-        this.#exprs.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo)),
+        this.#scopes.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo)),
       );
     }
     const tail = this.#n.extent - full * width;
     if (tail === 0) return;
     asm.if(asm.op('ge', [lastPanel, c(panels)]), () =>
-      this.#exprs.scope(() => this.#panel(c(full), panelAt(c(full)), tail, mFrom, mTo)),
+      this.#scopes.scope(() => this.#panel(c(full), panelAt(c(full)), tail, mFrom, mTo)),
     );
   }
 
@@ -172,7 +175,7 @@ class GemmEmitter {
   #panel(panel: Reg, packed: Reg, columns: number, mFrom: Reg, mTo: Reg): void {
     const asm = this.#asm;
     const first = asm.op('mul', [panel, asm.const('i32', this.#blocking.width)]);
-    this.#exprs.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
+    this.#scopes.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
     const rows = this.#blocking.rowsOf(columns);
     const whole = Math.floor(this.#m / rows) * rows;
     const rest = this.#m - whole;
@@ -182,7 +185,7 @@ class GemmEmitter {
     }
     if (rest === 0) return;
     asm.if(asm.op('eq', [mTo, asm.const('i32', this.#m)]), () =>
-      this.#exprs.scope(() => {
+      this.#scopes.scope(() => {
         const from = asm.const('i32', whole);
         this.#rowLoop({ rows: rest, columns }, packed, from, asm.const('i32', this.#m));
       }),
@@ -199,10 +202,10 @@ class GemmEmitter {
       const next = axes.length > 1 ? this.#split(axes, from).map((x) => this.#copy(x)) : [];
       const stepped = asm.const('i32', shape.rows);
       asm.loop(from, to, shape.rows, (m) =>
-        this.#exprs.scope(() => {
+        this.#scopes.scope(() => {
           const coords = axes.length > 1 ? next : [m];
           axes.forEach((axis, i) => {
-            this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+            this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
           });
           this.#tile(shape, packed, this.#rowsAlong(shape.rows));
           if (axes.length > 1) this.#advance(axes, next, stepped, next);
@@ -213,10 +216,10 @@ class GemmEmitter {
     const next = this.#split(axes, from).map((x) => this.#copy(x));
     const one = asm.const('i32', 1);
     asm.loop(from, to, shape.rows, () =>
-      this.#exprs.scope(() => {
+      this.#scopes.scope(() => {
         for (let row = 0; row < shape.rows; row++) {
           axes.forEach((axis, i) => {
-            this.#exprs.bind(rowAxis(axis, row), { kind: 'register', reg: this.#copy(next[i]) });
+            this.#scopes.bind(rowAxis(axis, row), { kind: 'register', reg: this.#copy(next[i]) });
           });
           this.#advance(axes, next, one, next);
         }
@@ -289,8 +292,8 @@ class GemmEmitter {
       const interior = this.#interior;
       asm.if(
         this.#isInside(guard, rows),
-        () => this.#exprs.scope(() => sum(interior)),
-        () => this.#exprs.scope(() => sum(this.#view)),
+        () => this.#scopes.scope(() => sum(interior)),
+        () => this.#scopes.scope(() => sum(this.#view)),
       );
     } else sum(this.#view);
     this.#finish(shape, rows, acc);
@@ -316,8 +319,8 @@ class GemmEmitter {
       return;
     }
     asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axes[0].name, { kind: 'register', reg: i });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
         this.#outerLoops(view, axes.slice(1), reads, shape, b, acc);
       }),
     );
@@ -339,7 +342,7 @@ class GemmEmitter {
   #hotLoop(view: View, rows: RowReads, shape: TileShape, packed: Reg, acc: Accumulators): void {
     const asm = this.#asm;
     const { run } = view;
-    if (run) this.#exprs.bind(run.name, { kind: 'constant', value: 0 });
+    if (run) this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
     const moving = new Map<number, Reg>();
     const pointers = rows.index.map((index, row) => {
       const { base, byteOffset } = this.#rowAddress(index, rows.guard[row]);
@@ -366,7 +369,7 @@ class GemmEmitter {
       if (bBytes !== 0) this.#bump(b, bBytes);
     };
     if (!run || run.extent === 1) step();
-    else asm.loop(asm.const('i32', 0), asm.const('i32', run.extent), 1, () => this.#exprs.scope(step));
+    else asm.loop(asm.const('i32', 0), asm.const('i32', run.extent), 1, () => this.#scopes.scope(step));
   }
 
   #bump(pointer: Reg, bytes: number): void {
@@ -413,28 +416,28 @@ class GemmEmitter {
       const epilogue = mapStmts(this.#plan.epilogue, rows[row]);
       vectors.forEach((sum, v) => {
         const count = Math.min(lanes, shape.columns - v * lanes);
-        this.#exprs.shift(this.#n.name, v * lanes);
+        this.#scopes.shift(this.#n.name, v * lanes);
         if (count === lanes && this.#epilogueInLanes) {
-          this.#exprs.bind(localKey('acc'), { kind: 'register', reg: sum });
+          this.#scopes.bind(localKey('acc'), { kind: 'register', reg: sum });
           this.#statements(epilogue);
         } else this.#finishLanes(epilogue, sum, v * lanes, count);
       });
     });
-    this.#exprs.shift(this.#n.name, 0);
+    this.#scopes.shift(this.#n.name, 0);
   }
 
   #finishLanes(epilogue: readonly Stmt[], sum: Reg, column: number, count: number): void {
     const asm = this.#asm;
-    const binding = this.#exprs.binding(this.#n.name);
+    const binding = this.#scopes.binding(this.#n.name);
     if (binding?.kind !== 'lanes') return;
-    const saved = this.#exprs.save([this.#n.name]);
+    const saved = this.#scopes.save([this.#n.name]);
     for (let lane = 0; lane < count; lane++) {
       const at = asm.op('add', [binding.base, asm.const('i32', column + lane)]);
-      this.#exprs.bind(this.#n.name, { kind: 'register', reg: at });
-      this.#exprs.bind(localKey('acc'), { kind: 'register', reg: asm.extract(sum, lane) });
+      this.#scopes.bind(this.#n.name, { kind: 'register', reg: at });
+      this.#scopes.bind(localKey('acc'), { kind: 'register', reg: asm.extract(sum, lane) });
       this.#statements(epilogue);
     }
-    this.#exprs.restore(saved);
+    this.#scopes.restore(saved);
   }
 
   #statements(body: readonly Stmt[]): void {
@@ -442,7 +445,7 @@ class GemmEmitter {
       if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
       else if (s.kind === 'let') {
         const reg = this.#exprs.value(s.value);
-        this.#exprs.bind(localKey(s.local), { kind: 'register', reg });
+        this.#scopes.bind(localKey(s.local), { kind: 'register', reg });
       }
     }
   }

@@ -18,6 +18,7 @@ import { type ContractPlan, conjuncts, extentOf, planContract } from './contract
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
+import type { Scopes } from './scopes.ts';
 import type { CpuTemplate } from './template.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
@@ -177,6 +178,7 @@ function cutOf(plan: DepthwisePlan) {
 class DepthwiseEmitter {
   readonly #asm: Asm;
   readonly #exprs: ExprEmitter;
+  readonly #scopes: Scopes;
   readonly #plan: DepthwisePlan;
   readonly #columns: number;
   readonly #epilogueInLanes: boolean;
@@ -185,6 +187,7 @@ class DepthwiseEmitter {
   constructor(asm: Asm, kernel: Kernel, plan: DepthwisePlan, params: Params) {
     this.#asm = asm;
     this.#exprs = new ExprEmitter(asm, kernel);
+    this.#scopes = this.#exprs.scopes;
     this.#plan = plan;
     this.#columns = params.columns;
     this.#weights = this.#exprs.address(plan.b.buffer, e.index(0)).base;
@@ -203,13 +206,13 @@ class DepthwiseEmitter {
     const { chunk, chunks } = cutOf(this.#plan);
     const c = (value: number) => asm.const('i32', value);
     asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
-      this.#exprs.scope(() => {
+      this.#scopes.scope(() => {
         let rest = chunks === 1 ? tile : asm.op('div_u', [tile, c(chunks)]);
         const { outer } = this.#plan;
         for (let i = outer.length - 1; i >= 0; i--) {
           const coord = i === 0 ? rest : asm.op('rem_u', [rest, c(outer[i].extent)]);
           if (i > 0) rest = asm.op('div_u', [rest, c(outer[i].extent)]);
-          this.#exprs.bind(outer[i].name, { kind: 'register', reg: coord });
+          this.#scopes.bind(outer[i].name, { kind: 'register', reg: coord });
         }
         const from = chunks === 1 ? c(0) : asm.op('mul', [asm.op('rem_u', [tile, c(chunks)]), c(chunk)]);
         const to =
@@ -231,7 +234,7 @@ class DepthwiseEmitter {
     let end = first;
     while (end < taps.length && isFull(end)) end++;
     const single = (x: number) => {
-      if (column) this.#exprs.bind(column.name, { kind: 'constant', value: x });
+      if (column) this.#scopes.bind(column.name, { kind: 'constant', value: x });
       this.#block(1, taps[x], from, to);
     };
     for (let x = 0; x < first; x++) single(x);
@@ -239,8 +242,8 @@ class DepthwiseEmitter {
     if (column && wide > first) {
       const c = (value: number) => this.#asm.const('i32', value);
       this.#asm.loop(c(first), c(wide), this.#columns, (x) =>
-        this.#exprs.scope(() => {
-          this.#exprs.bind(column.name, { kind: 'register', reg: x });
+        this.#scopes.scope(() => {
+          this.#scopes.bind(column.name, { kind: 'register', reg: x });
           this.#block(this.#columns, taps[first], from, to);
         }),
       );
@@ -254,11 +257,11 @@ class DepthwiseEmitter {
     const { channel } = this.#plan;
     const whole = asm.const('i32', channel.extent - (channel.extent % LANES));
     const names = [channel, ...this.#plan.outerTaps].map((a) => a.name);
-    this.#exprs.scope(() => {
+    this.#scopes.scope(() => {
       this.#exprs.prepare(this.#reads(), names);
       asm.loop(from, asm.op('min', [to, whole]), LANES, (c) =>
-        this.#exprs.scope(() => {
-          this.#exprs.bind(channel.name, { kind: 'lanes', base: c, offset: 0 });
+        this.#scopes.scope(() => {
+          this.#scopes.bind(channel.name, { kind: 'lanes', base: c, offset: 0 });
           this.#point(columns, taps, asm.address(this.#weights, c, extentOf(this.#plan.k) * 4), true);
         }),
       );
@@ -266,8 +269,8 @@ class DepthwiseEmitter {
       // Channels behind the last whole vector: their weights are lanes of the last panel.
       asm.if(asm.op('gt', [to, whole]), () =>
         asm.loop(whole, to, 1, (c) =>
-          this.#exprs.scope(() => {
-            this.#exprs.bind(channel.name, { kind: 'register', reg: c });
+          this.#scopes.scope(() => {
+            this.#scopes.bind(channel.name, { kind: 'register', reg: c });
             const panel = asm.address(this.#weights, whole, extentOf(this.#plan.k) * 4);
             this.#point(columns, taps, asm.address(panel, asm.op('sub', [c, whole]), 4), false);
           }),
@@ -279,7 +282,7 @@ class DepthwiseEmitter {
   #reads(): Stmt[] {
     const { a, rowGuard } = this.#plan;
     const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
-    if (this.#plan.tap) this.#exprs.bind(this.#plan.tap.name, { kind: 'constant', value: 0 });
+    if (this.#plan.tap) this.#scopes.bind(this.#plan.tap.name, { kind: 'constant', value: 0 });
     return [
       ...(rowGuard ? [read(rowGuard)] : []),
       read(e.select(e.constant('bool', 1), e.load(a.buffer, 'f32', a.index), e.constant('f32', 0))),
@@ -313,8 +316,8 @@ class DepthwiseEmitter {
     if (axes.length > 0) {
       const inner = extentOf(axes.slice(1)) * (this.#plan.tap?.extent ?? 1) * LANES * 4;
       asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
-        this.#exprs.scope(() => {
-          this.#exprs.bind(axes[0].name, { kind: 'register', reg: i });
+        this.#scopes.scope(() => {
+          this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
           this.#tapLoops(axes.slice(1), taps, asm.address(weights, i, inner), acc, type);
         }),
       );
@@ -322,7 +325,7 @@ class DepthwiseEmitter {
     }
     const { rowGuard } = this.#plan;
     if (!rowGuard) this.#taps(taps, weights, acc, type);
-    else asm.if(this.#exprs.value(rowGuard), () => this.#exprs.scope(() => this.#taps(taps, weights, acc, type)));
+    else asm.if(this.#exprs.value(rowGuard), () => this.#scopes.scope(() => this.#taps(taps, weights, acc, type)));
   }
 
   /** One row of taps: each input column and each weight is loaded once. */
@@ -330,7 +333,7 @@ class DepthwiseEmitter {
     const asm = this.#asm;
     const { a, tap, columnStride, tapStride } = this.#plan;
     // The first tap inside is the base: what lies before it may be outside the buffer.
-    if (tap) this.#exprs.bind(tap.name, { kind: 'constant', value: taps[0] });
+    if (tap) this.#scopes.bind(tap.name, { kind: 'constant', value: taps[0] });
     const { base, byteOffset } = this.#exprs.address(a.buffer, a.index);
     const inputs = new Map<number, Reg>();
     const input = (elements: number): Reg => {
@@ -354,24 +357,24 @@ class DepthwiseEmitter {
     );
     const epilogue = mapStmts(this.#plan.epilogue, shifted);
     const run = (acc: Reg) => {
-      this.#exprs.bind(localKey('acc'), { kind: 'register', reg: acc });
+      this.#scopes.bind(localKey('acc'), { kind: 'register', reg: acc });
       for (const s of epilogue) {
         if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
         else if (s.kind === 'let')
-          this.#exprs.bind(localKey(s.local), { kind: 'register', reg: this.#exprs.value(s.value) });
+          this.#scopes.bind(localKey(s.local), { kind: 'register', reg: this.#exprs.value(s.value) });
       }
     };
-    const binding = this.#exprs.binding(channel.name);
+    const binding = this.#scopes.binding(channel.name);
     if (sum.type === 'f32' || this.#epilogueInLanes || binding?.kind !== 'lanes') {
       run(sum);
       return;
     }
-    const saved = this.#exprs.save([channel.name]);
+    const saved = this.#scopes.save([channel.name]);
     for (let lane = 0; lane < LANES; lane++) {
       const at = asm.op('add', [binding.base, asm.const('i32', lane)]);
-      this.#exprs.bind(channel.name, { kind: 'register', reg: at });
+      this.#scopes.bind(channel.name, { kind: 'register', reg: at });
       run(asm.extract(sum, lane));
     }
-    this.#exprs.restore(saved);
+    this.#scopes.restore(saved);
   }
 }

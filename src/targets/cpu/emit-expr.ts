@@ -1,19 +1,17 @@
 /**
  * Expressions as code: each Expr becomes a register, scalar, or a vector where it depends on the axis that lies in the lanes.
  *
- * Names (axes, locals, contents of buffers that the kernel writes) are bound with a version that grows at each binding. A register is
- * cached under the expression's structural identity and the versions of what it depends on, in the scope where its code stands, and
- * found from all inner scopes. Hoisting is therefore nothing but asking for a value before a loop is entered (`prepare`).
- *
- * Addresses are sums of linear terms added in the order in which their axes were bound, so every prefix of the sum that an outer
- * loop knows is computed there; constants become immediates where no prefix can fall below its buffer.
+ * Registers are cached by the expression's structural identity (scopes.ts), so hoisting is nothing but asking for a value before a
+ * loop is entered (`prepare`). A select is lazy: what reads memory in a branch is computed inside it, under a mask where the condition
+ * differs by lane.
  */
 import { DTYPES, type DType } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import { children } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import { type Address, Addresses } from './addresses.ts';
 import type { Asm, MemType, Reg } from './asm.ts';
-import { ExprTable, type Linear } from './linear.ts';
+import { ExprTable, isNonNegative } from './linear.ts';
 import {
   bf16ToF32,
   f16ToF32,
@@ -25,6 +23,7 @@ import {
   scalarType,
   scalarUnary,
 } from './scalar-ops.ts';
+import { Scopes } from './scopes.ts';
 import {
   isVector,
   isVectorDType,
@@ -35,23 +34,6 @@ import {
   vectorUnary,
 } from './vector-ops.ts';
 import { boundNames, bufferKey, exprsOf, localKey } from './walk.ts';
-
-export type Binding =
-  /** An i32 axis or a local of any type, vectors included. */
-  | { readonly kind: 'register'; readonly reg: Reg }
-  /** An axis at a known value. */
-  | { readonly kind: 'constant'; readonly value: number }
-  /** An axis in the lanes: its value is base + offset + lane. */
-  | { readonly kind: 'lanes'; readonly base: Reg; readonly offset: number };
-
-export interface Bound {
-  readonly binding: Binding;
-  readonly version: number;
-}
-interface Address {
-  readonly base: Reg;
-  readonly byteOffset: number;
-}
 
 const MEMORY: { readonly [D in DType]: MemType } = {
   f64: 'f64',
@@ -72,67 +54,14 @@ const MEMORY: { readonly [D in DType]: MemType } = {
 export class ExprEmitter {
   readonly asm: Asm;
   readonly table = new ExprTable();
-  readonly #buffers = new Map<string, { readonly ptr: Reg; readonly dtype: DType }>();
-  readonly #bound = new Map<string, Bound>();
-  readonly #scopes: Map<string, Reg>[] = [new Map()];
-  #versions = 0;
+  readonly scopes = new Scopes(this.table);
+  readonly #addresses: Addresses;
   /** A mask under which loads happen, while a branch is evaluated whose condition differs by lane. */
   #mask: Reg | undefined;
 
   constructor(asm: Asm, kernel: Kernel) {
     this.asm = asm;
-    kernel.buffers.forEach((b, i) => {
-      this.#buffers.set(b.name, { ptr: asm.params[2 + i], dtype: b.dtype });
-    });
-  }
-
-  bind(name: string, binding: Binding): void {
-    this.#bound.set(name, { binding, version: ++this.#versions });
-  }
-
-  binding(name: string): Binding | undefined {
-    return this.#bound.get(name)?.binding;
-  }
-
-  /** The same axis register, `offset` lanes further: what is cached for it stays valid where it does not depend on the offset. */
-  shift(name: string, offset: number): void {
-    const bound = this.#bound.get(name);
-    if (bound?.binding.kind !== 'lanes') throw new Bug('cpu-lanes', `axis ${name} is not in lanes`);
-    this.#bound.set(name, { binding: { ...bound.binding, offset }, version: bound.version });
-  }
-
-  /** Forgets what is known of these names: they were assigned on a path that may not be taken, or by an iteration before. */
-  touch(names: Iterable<string>): void {
-    for (const name of names) {
-      const bound = this.#bound.get(name);
-      if (bound) this.#bound.set(name, { binding: bound.binding, version: ++this.#versions });
-      else if (name.startsWith('@')) this.bind(name, { kind: 'constant', value: 0 });
-    }
-  }
-
-  /** Code inside `body` may run never or many times: registers cached there are not seen outside. */
-  scope<T>(body: () => T): T {
-    this.#scopes.push(new Map());
-    try {
-      return body();
-    } finally {
-      this.#scopes.pop();
-    }
-  }
-
-  /** True where the expression's value may differ between lanes. */
-  varies(x: Expr): boolean {
-    for (const name of this.table.info(x).free) {
-      const binding = this.#bound.get(name)?.binding;
-      if (binding?.kind === 'lanes' || (binding?.kind === 'register' && isVector(binding.reg))) return true;
-    }
-    return false;
-  }
-
-  /** The axis in the lanes, if there is one. */
-  lanesAxis(): string | undefined {
-    for (const [name, { binding }] of this.#bound) if (binding.kind === 'lanes') return name;
-    return undefined;
+    this.#addresses = new Addresses(asm, kernel, this.table, this.scopes, (x) => this.value(x));
   }
 
   /** The expression's value: a vector register exactly where it varies by lane. */
@@ -140,15 +69,15 @@ export class ExprEmitter {
     if (x.kind === 'const') return this.#constant(x);
     if (x.kind === 'local') return this.#local(x.name);
     if (x.kind === 'axis') return this.#axis(x.name);
-    return this.#cached(`${this.table.info(x).id}${this.#versionsOf(x)}`, () => this.#compute(x));
+    return this.scopes.cached(`${this.table.info(x).id}${this.scopes.versionsOf(x)}`, () => this.#compute(x));
   }
 
   /** As value, in all lanes where it is scalar. */
   vector(x: Expr): Reg {
     const scalar = this.value(x);
     if (isVector(scalar)) return scalar;
-    const known = x.kind === 'const' ? `${x.dtype}:${x.value}` : `${this.table.info(x).id}${this.#versionsOf(x)}`;
-    return this.#cached(`splat ${known}`, () => this.#splat(x, scalar));
+    const known = x.kind === 'const' ? `${x.dtype}:${x.value}` : `${this.table.info(x).id}${this.scopes.versionsOf(x)}`;
+    return this.scopes.cached(`splat ${known}`, () => this.#splat(x, scalar));
   }
 
   #splat(x: Expr, scalar: Reg): Reg {
@@ -157,53 +86,26 @@ export class ExprEmitter {
     return this.asm.splat(this.asm.op('sub', [this.asm.const('i32', 0), scalar]));
   }
 
-  #cached(key: string, compute: () => Reg): Reg {
-    for (let i = this.#scopes.length - 1; i >= 0; i--) {
-      const known = this.#scopes[i].get(key);
-      if (known) return known;
-    }
-    const reg = compute();
-    // Under a mask some lanes were not loaded, so the value is good in that branch only.
-    this.#scopes[this.#scopes.length - 1].set(key, reg);
-    return reg;
-  }
-
-  /** Distinguishes values of one expression under different bindings. */
-  #versionsOf(x: Expr): string {
-    let out = '';
-    for (const name of this.table.info(x).free) {
-      const bound = this.#bound.get(name);
-      if (!bound) {
-        if (name.startsWith('@')) continue;
-        throw new Bug('cpu-unbound', `${name} is read where it has no value`);
-      }
-      out += `,${bound.version}`;
-      if (bound.binding.kind === 'lanes') out += `+${bound.binding.offset}`;
-    }
-    return out;
-  }
-
   #constant(x: Extract<Expr, { kind: 'const' }>): Reg {
     return this.asm.const(scalarType(x.dtype), x.value);
   }
 
   #local(name: string): Reg {
-    const binding = this.#bound.get(localKey(name))?.binding;
+    const binding = this.scopes.binding(localKey(name));
     if (binding?.kind !== 'register') throw new Bug('cpu-unbound', `local ${name} is read before it is set`);
     return binding.reg;
   }
 
   #axis(name: string): Reg {
-    const bound = this.#bound.get(name);
-    if (!bound) throw new Bug('cpu-unbound', `axis ${name} is read outside its loop`);
-    const { binding, version } = bound;
+    const binding = this.scopes.binding(name);
+    if (!binding) throw new Bug('cpu-unbound', `axis ${name} is read outside its loop`);
     switch (binding.kind) {
       case 'register':
         return binding.reg;
       case 'constant':
         return this.asm.const('i32', binding.value);
       case 'lanes':
-        return this.#cached(`lanes ${version}+${binding.offset}`, () => {
+        return this.scopes.cached(`lanes ${this.scopes.version(name)}+${binding.offset}`, () => {
           const offsets = this.#iota(binding.offset);
           return this.asm.op('add', [this.asm.splat(binding.base), offsets]);
         });
@@ -214,7 +116,7 @@ export class ExprEmitter {
 
   /** offset, offset + 1, … by lane. */
   #iota(offset: number): Reg {
-    return this.#cached(`iota ${offset}`, () => {
+    return this.scopes.cached(`iota ${offset}`, () => {
       let out = this.asm.const('vi32', offset);
       for (let lane = 1; lane < this.asm.lanes; lane++) {
         out = this.asm.insert(out, lane, this.asm.const('i32', offset + lane));
@@ -241,12 +143,12 @@ export class ExprEmitter {
       default:
         break;
     }
-    if (!this.varies(x))
+    if (!this.scopes.varies(x))
       return this.#scalar(
         x,
         children(x).map((child) => this.value(child)),
       );
-    if (x.kind === 'binary' && (x.op === 'shl' || x.op === 'shr') && !this.varies(x.b) && x.dtype === 'i32') {
+    if (x.kind === 'binary' && (x.op === 'shl' || x.op === 'shr') && !this.scopes.varies(x.b) && x.dtype === 'i32') {
       return vectorShift(this.asm, x.op, this.vector(x.a), this.value(x.b));
     }
     if (isVectorDType(x.dtype) && children(x).every((child) => isVectorDType(child.dtype))) {
@@ -258,7 +160,7 @@ export class ExprEmitter {
 
   /** a·b + c in one rounding where it is floating point: what the loop IR leaves free. */
   #multiplyAdd(x: Extract<Expr, { kind: 'binary' }>): Reg | undefined {
-    if (x.op !== 'add' || x.dtype !== 'f32' || !this.varies(x)) return undefined;
+    if (x.op !== 'add' || x.dtype !== 'f32' || !this.scopes.varies(x)) return undefined;
     const [product, addend] = x.a.kind === 'binary' && x.a.op === 'mul' ? [x.a, x.b] : [x.b, x.a];
     if (product.kind !== 'binary' || product.op !== 'mul') return undefined;
     const acc = this.asm.reg('vf32');
@@ -339,7 +241,7 @@ export class ExprEmitter {
   #select(x: Extract<Expr, { kind: 'select' }>): Reg {
     const { asm } = this;
     const cond = this.value(x.cond);
-    const varies = this.varies(x);
+    const varies = this.scopes.varies(x);
     if (isVector(cond)) {
       for (const shared of this.#neededByBoth(x.a, x.b)) this.value(shared);
       const a = this.#under(x.a, cond, () => this.vector(x.a));
@@ -357,7 +259,7 @@ export class ExprEmitter {
     }
     for (const shared of this.#neededByBoth(x.a, x.b)) this.value(shared);
     const out = asm.reg(varies ? vectorType(x.dtype) : scalarType(x.dtype));
-    const branch = (side: Expr) => () => this.scope(() => asm.move(out, get(side)));
+    const branch = (side: Expr) => () => this.scopes.scope(() => asm.move(out, get(side)));
     asm.if(cond, branch(x.a), branch(x.b));
     return out;
   }
@@ -392,46 +294,38 @@ export class ExprEmitter {
     const own = typeof mask === 'function' ? mask() : mask;
     this.#mask = outer ? this.asm.op('and', [outer, own]) : own;
     try {
-      return this.scope(evaluate);
+      return this.scopes.scope(evaluate);
     } finally {
       this.#mask = outer;
     }
   }
 
   #load(name: string, index: Expr): Reg {
-    const { dtype } = this.#buffer(name);
-    if (!this.varies(index)) {
+    const { dtype } = this.#addresses.buffer(name);
+    if (!this.scopes.varies(index)) {
       const mask = this.#mask;
-      if (!mask) return this.#loadScalar(dtype, this.address(name, index));
-      return this.#maskedLoads(dtype, mask, () => this.address(name, index));
+      if (!mask) return this.#loadScalar(dtype, this.#addresses.of(name, index));
+      return this.#maskedLoads(dtype, mask, () => this.#addresses.of(name, index));
     }
-    const axis = this.lanesAxis();
-    const stride = axis === undefined ? undefined : this.#laneStride(index, axis);
+    const axis = this.scopes.lanesAxis();
+    const stride = axis === undefined ? undefined : this.#addresses.laneStride(index, axis);
     if (this.#mask) return this.#maskedLoads(dtype, this.#mask, this.#laneAddresses(name, index));
     if (stride === 1 && (dtype === 'f32' || dtype === 'i32')) {
-      const { base, byteOffset } = this.address(name, index);
+      const { base, byteOffset } = this.#addresses.of(name, index);
       return this.asm.load(vectorType(dtype), base, byteOffset);
     }
     const at = this.#laneAddresses(name, index);
     return this.#gather(dtype, (lane) => this.#loadScalar(dtype, at(lane)));
   }
 
-  /** The step of a linear index from lane to lane; undefined where it is not the same between all lanes. */
-  #laneStride(index: Expr, axis: string): number | undefined {
-    for (const { atom } of this.table.linear(index).terms) {
-      if (!(atom.kind === 'axis' && atom.name === axis) && this.varies(atom)) return undefined;
-    }
-    return this.table.strideAlong(index, axis);
-  }
-
   /** The address of each lane's element. */
   #laneAddresses(name: string, index: Expr): (lane: number) => Address {
-    const axis = this.lanesAxis();
-    const { dtype, ptr } = this.#buffer(name);
+    const axis = this.scopes.lanesAxis();
+    const { dtype, ptr } = this.#addresses.buffer(name);
     const bytes = DTYPES[dtype].bytes;
-    const stride = axis === undefined ? undefined : this.#laneStride(index, axis);
+    const stride = axis === undefined ? undefined : this.#addresses.laneStride(index, axis);
     if (stride !== undefined) {
-      const { base, byteOffset } = this.address(name, index);
+      const { base, byteOffset } = this.#addresses.of(name, index);
       return (lane) => ({ base, byteOffset: byteOffset + lane * stride * bytes });
     }
     const indices = this.vector(index);
@@ -444,7 +338,9 @@ export class ExprEmitter {
     return this.#gather(dtype, (lane) => {
       const out = asm.reg(scalarType(dtype));
       asm.move(out, asm.const(out.type, out.type === 'i64' ? 0n : 0));
-      asm.if(asm.extract(mask, lane), () => this.scope(() => asm.move(out, this.#loadScalar(dtype, addressAt(lane)))));
+      asm.if(asm.extract(mask, lane), () =>
+        this.scopes.scope(() => asm.move(out, this.#loadScalar(dtype, addressAt(lane)))),
+      );
       return out;
     });
   }
@@ -456,23 +352,22 @@ export class ExprEmitter {
     return raw;
   }
 
-  #buffer(name: string) {
-    const buffer = this.#buffers.get(name);
-    if (!buffer) throw new Bug('cpu-buffer', `buffer "${name}" is not one of the kernel's`);
-    return buffer;
+  /** The address of buffer[index]; of lane 0's element where the index varies by lane. */
+  address(name: string, index: Expr): Address {
+    return this.#addresses.of(name, index);
   }
 
   /** Writes a value (scalar, or a vector if it or the index varies by lane) to buffer[index]. */
   store(name: string, index: Expr, x: Expr): void {
-    const { dtype } = this.#buffer(name);
+    const { dtype } = this.#addresses.buffer(name);
     const value = this.value(x);
-    const axis = this.lanesAxis();
-    if (axis === undefined || (!isVector(value) && !this.varies(index))) {
-      this.#storeScalar(dtype, this.address(name, index), value);
+    const axis = this.scopes.lanesAxis();
+    if (axis === undefined || (!isVector(value) && !this.scopes.varies(index))) {
+      this.#storeScalar(dtype, this.#addresses.of(name, index), value);
     } else {
-      const stride = this.#laneStride(index, axis);
+      const stride = this.#addresses.laneStride(index, axis);
       if (stride === 1 && (dtype === 'f32' || dtype === 'i32')) {
-        const { base, byteOffset } = this.address(name, index);
+        const { base, byteOffset } = this.#addresses.of(name, index);
         this.asm.store(vectorType(dtype), base, byteOffset, this.vector(x));
       } else {
         const at = this.#laneAddresses(name, index);
@@ -481,84 +376,12 @@ export class ExprEmitter {
         }
       }
     }
-    this.touch([bufferKey(name)]);
+    this.scopes.touch([bufferKey(name)]);
   }
 
   #storeScalar(dtype: DType, { base, byteOffset }: Address, value: Reg): void {
     const raw = dtype === 'f16' ? f32ToF16(this.asm, value) : dtype === 'bf16' ? f32ToBf16(this.asm, value) : value;
     this.asm.store(MEMORY[dtype], base, byteOffset, raw);
-  }
-
-  /** The address of buffer[index]; of lane 0's element where the index varies by lane. */
-  address(name: string, index: Expr): Address {
-    const bytes = this.#bytes(name);
-    const { terms, constant } = this.#bindConstants(this.table.linear(index));
-    const immediate = isMonotone(terms) && constant >= 0 ? constant : 0;
-    const base = this.#addressSum(name, terms, constant - immediate);
-    return { base, byteOffset: (this.#laneOffset(terms) + immediate) * bytes };
-  }
-
-  /** buffer + constant + the terms, one after the other, each partial sum a cached register. */
-  #addressSum(name: string, terms: Linear['terms'], constant: number): Reg {
-    const bytes = this.#bytes(name);
-    let base = constant === 0 ? this.#buffer(name).ptr : this.#moved(name, constant * bytes);
-    let key = `address ${name}+${constant}`;
-    for (const { atom, coef } of this.#inBindingOrder(terms)) {
-      key += ` ${coef}*${this.table.info(atom).id}${this.#atomVersions(atom)}`;
-      const from = base;
-      base = this.#cached(key, () => this.asm.address(from, this.#atomRegister(atom), coef * bytes));
-    }
-    return base;
-  }
-
-  #bytes(name: string): number {
-    return DTYPES[this.#buffer(name).dtype].bytes;
-  }
-
-  #moved(name: string, bytes: number): Reg {
-    const { ptr } = this.#buffer(name);
-    return this.#cached(`moved ${name} ${bytes}`, () => this.asm.address(ptr, this.asm.const('i32', bytes), 1));
-  }
-
-  /** Axes at known values go into the constant. */
-  #bindConstants(linear: Linear): Linear {
-    let { constant } = linear;
-    const terms = linear.terms.filter(({ atom, coef }) => {
-      const binding = atom.kind === 'axis' ? this.binding(atom.name) : undefined;
-      if (binding?.kind !== 'constant') return true;
-      constant += coef * binding.value;
-      return false;
-    });
-    return { terms, constant };
-  }
-
-  #laneOffset(terms: Linear['terms']): number {
-    let offset = 0;
-    for (const { atom, coef } of terms) {
-      const binding = atom.kind === 'axis' ? this.binding(atom.name) : undefined;
-      if (binding?.kind === 'lanes') offset += coef * binding.offset;
-    }
-    return offset;
-  }
-
-  #atomRegister(atom: Expr): Reg {
-    const binding = atom.kind === 'axis' ? this.binding(atom.name) : undefined;
-    return binding?.kind === 'lanes' ? binding.base : this.value(atom);
-  }
-
-  /** As versionsOf, without lane offsets: they go into the immediate. */
-  #atomVersions(atom: Expr): string {
-    return atom.kind === 'axis' ? `,${this.#bound.get(atom.name)?.version}` : this.#versionsOf(atom);
-  }
-
-  /** Terms bound earliest first, so that sums of outer terms are shared by all that follows. */
-  #inBindingOrder(terms: Linear['terms']): Linear['terms'] {
-    const age = (x: Expr): number => {
-      let newest = 0;
-      for (const name of this.table.info(x).free) newest = Math.max(newest, this.#bound.get(name)?.version ?? 0);
-      return newest;
-    };
-    return terms.toSorted((a, b) => age(a.atom) - age(b.atom));
   }
 
   /**
@@ -578,7 +401,7 @@ export class ExprEmitter {
         else this.value(x);
         return;
       }
-      if (x.kind === 'load') this.#prepareAddress(x.buffer, x.index, changing);
+      if (x.kind === 'load') this.#addresses.prepare(x.buffer, x.index, changing);
       const vectorOperands = inLanes && x.kind !== 'load';
       children(x).forEach((child, i) => {
         visit(child, certain && !(x.kind === 'select' && i > 0), vectorOperands && !(x.kind === 'select' && i === 0));
@@ -588,7 +411,7 @@ export class ExprEmitter {
       for (const s of body) {
         const runs = certain && loopsOf(s).every((axis) => axis.extent > 0);
         if (s.kind === 'store') {
-          this.#prepareAddress(s.buffer, s.index, changing);
+          this.#addresses.prepare(s.buffer, s.index, changing);
           visit(s.value, runs, inLanes);
         } else for (const x of exprsOf(s)) visit(x, runs, inLanes && s.kind !== 'if');
         if (s.kind === 'for' || s.kind === 'scan' || s.kind === 'if') visitAll(s.body, runs && s.kind !== 'if');
@@ -596,63 +419,9 @@ export class ExprEmitter {
     };
     visitAll(stmts, true);
   }
-
-  /** The part of an address that is known already. */
-  #prepareAddress(name: string, index: Expr, changing: ReadonlySet<string>): void {
-    const { terms, constant } = this.#bindConstants(this.table.linear(index));
-    const known = terms.filter(({ atom }) => !this.table.dependsOn(atom, changing) && !this.table.info(atom).guarded);
-    if (known.some(({ atom }) => atom.kind !== 'axis' && this.varies(atom))) return;
-    this.#addressSum(name, known, isMonotone(terms) && constant >= 0 ? 0 : constant);
-  }
-
-  /** The bindings of these names, to be put back later: values of one copy of an unrolled body. */
-  save(names: Iterable<string>): ReadonlyMap<string, Bound | undefined> {
-    return new Map(Array.from(names, (name) => [name, this.#bound.get(name)]));
-  }
-
-  restore(saved: ReadonlyMap<string, Bound | undefined>): void {
-    for (const [name, bound] of saved) {
-      if (bound) this.#bound.set(name, bound);
-      else this.#bound.delete(name);
-    }
-  }
 }
-
-const isMonotone = (terms: Linear['terms']): boolean =>
-  terms.every(({ atom, coef }) => coef > 0 && isNonNegative(atom));
 
 function loopsOf(s: Stmt): readonly Axis[] {
   if (s.kind === 'reduce') return s.axes;
   return s.kind === 'for' || s.kind === 'scan' ? [s.axis] : [];
-}
-
-const nonNegative = new WeakMap<Expr, boolean>();
-
-/** Certainly not negative: sums and products of axes and non-negative constants, quotients and remainders of such. */
-function isNonNegative(x: Expr): boolean {
-  const known = nonNegative.get(x);
-  if (known !== undefined) return known;
-  const answer = findNonNegative(x);
-  nonNegative.set(x, answer);
-  return answer;
-}
-
-function findNonNegative(x: Expr): boolean {
-  if (x.kind === 'axis') return true;
-  if (x.kind === 'const') return Number(x.value) >= 0;
-  if (x.kind !== 'binary') return false;
-  switch (x.op) {
-    case 'add':
-    case 'mul':
-    case 'floordiv':
-    case 'div':
-    case 'mod':
-    case 'rem':
-    case 'min':
-      return isNonNegative(x.a) && isNonNegative(x.b);
-    case 'max':
-      return isNonNegative(x.a) || isNonNegative(x.b);
-    default:
-      return false;
-  }
 }

@@ -14,6 +14,7 @@ import { ExprEmitter } from './emit-expr.ts';
 import { bodySize, isLaneLoop, isLaneReduce, type LaneFacts, varyingNames } from './lanes.ts';
 import type { NestPlan } from './nest-plan.ts';
 import { scalarBinary, scalarType } from './scalar-ops.ts';
+import type { Scopes } from './scopes.ts';
 import { isVector, vectorBinary, vectorType } from './vector-ops.ts';
 import { boundNames, localKey } from './walk.ts';
 
@@ -26,12 +27,13 @@ export function emitNest(asm: Asm, plan: NestPlan): void {
 /** One copy of an unrolled lane body: its distance from the first in elements, and its own locals. */
 interface Copy {
   readonly offset: number;
-  locals: ReturnType<ExprEmitter['save']>;
+  locals: ReturnType<Scopes['save']>;
 }
 
 class NestEmitter {
   readonly #asm: Asm;
   readonly #exprs: ExprEmitter;
+  readonly #scopes: Scopes;
   readonly #facts: LaneFacts;
   /** Locals assigned more than once live in one register each. */
   readonly #reassigned: ReadonlySet<string>;
@@ -42,6 +44,7 @@ class NestEmitter {
   constructor(asm: Asm, kernel: Kernel) {
     this.#asm = asm;
     this.#exprs = new ExprEmitter(asm, kernel);
+    this.#scopes = this.#exprs.scopes;
     this.#facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     this.#reassigned = reassignedLocals(kernel.body);
   }
@@ -66,7 +69,7 @@ class NestEmitter {
     } else if (lanes && chunk > 0) {
       const chunks = Math.ceil(lanes.extent / chunk);
       asm.loop(begin, end, 1, (tile) =>
-        this.#exprs.scope(() => {
+        this.#scopes.scope(() => {
           const count = asm.const('i32', chunks);
           this.#bindTile(tileAxes, asm.op('div_u', [tile, count]));
           const from = asm.op('mul', [asm.op('rem_u', [tile, count]), asm.const('i32', chunk)]);
@@ -75,10 +78,10 @@ class NestEmitter {
           this.#laneLoop(lanes, from, to, kernel.body);
         }),
       );
-    } else if (tileAxes.length === 0) asm.if(asm.op('lt', [begin, end]), () => this.#exprs.scope(inner));
+    } else if (tileAxes.length === 0) asm.if(asm.op('lt', [begin, end]), () => this.#scopes.scope(inner));
     else {
       asm.loop(begin, end, 1, (tile) =>
-        this.#exprs.scope(() => {
+        this.#scopes.scope(() => {
           this.#bindTile(tileAxes, tile);
           inner();
         }),
@@ -97,7 +100,7 @@ class NestEmitter {
     }
     coords[0] = rest;
     axes.forEach((axis, i) => {
-      this.#exprs.bind(axis.name, { kind: 'register', reg: coords[i] });
+      this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
     });
   }
 
@@ -116,14 +119,14 @@ class NestEmitter {
   #serialLoop(axis: Axis, emit: () => void, body: readonly Stmt[]): void {
     const changing = boundNames(body);
     const asm = this.#asm;
-    this.#exprs.touch(changing);
+    this.#scopes.touch(changing);
     asm.loop(asm.const('i32', 0), asm.const('i32', axis.extent), 1, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axis.name, { kind: 'register', reg: i });
         emit();
       }),
     );
-    this.#exprs.touch(changing);
+    this.#scopes.touch(changing);
   }
 
   /** The axis over [from, to): several vectors at a time, one vector at a time, one element at a time. */
@@ -159,11 +162,11 @@ class NestEmitter {
     const { lanes } = this.#asm;
     const outer = { axis: this.#laneAxis, varying: this.#varying, copies: this.#copies };
     const changing = boundNames(body);
-    this.#exprs.touch(changing);
+    this.#scopes.touch(changing);
     const step = lanes * copies;
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), step, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
         this.#laneAxis = axis.name;
         this.#varying = varyingNames(this.#exprs.table, body, axis.name);
         this.#copies = Array.from({ length: copies }, (_, copy) => ({ offset: copy * lanes, locals: new Map() }));
@@ -173,24 +176,24 @@ class NestEmitter {
     this.#laneAxis = outer.axis;
     this.#varying = outer.varying;
     this.#copies = outer.copies;
-    this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+    this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
     this.#dropLocals(changing);
   }
 
   /** After a lane loop its locals are of no more use: the loops that follow hold them in other registers. */
   #dropLocals(names: Iterable<string>): void {
     const locals = [...names].filter((name) => name.startsWith('%'));
-    this.#exprs.restore(new Map(locals.map((name) => [name, undefined])));
+    this.#scopes.restore(new Map(locals.map((name) => [name, undefined])));
     for (const name of locals) this.#fixed.delete(name);
   }
 
   #scalarRange(axis: Axis, from: Reg | number, to: Reg | number, body: readonly Stmt[]): void {
     if (from === to) return;
     const changing = boundNames(body);
-    this.#exprs.touch(changing);
+    this.#scopes.touch(changing);
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), 1, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axis.name, { kind: 'register', reg: i });
         this.#body(body);
       }),
     );
@@ -215,9 +218,9 @@ class NestEmitter {
         return;
       case 'if': {
         const changing = boundNames(s.body);
-        this.#exprs.touch(changing);
-        this.#asm.if(this.#exprs.value(s.cond), () => this.#exprs.scope(() => this.#body(s.body)));
-        this.#exprs.touch(changing);
+        this.#scopes.touch(changing);
+        this.#asm.if(this.#exprs.value(s.cond), () => this.#scopes.scope(() => this.#body(s.body)));
+        this.#scopes.touch(changing);
         this.#touchCopies(changing);
         return;
       }
@@ -240,7 +243,7 @@ class NestEmitter {
 
   #loopStmt(axis: Axis, body: readonly Stmt[]): void {
     const changing = boundNames(body);
-    this.#exprs.touch(changing);
+    this.#scopes.touch(changing);
     this.#touchCopies(changing);
     this.#exprs.prepare(body, [axis.name], this.#laneAxis !== undefined);
     this.#serialLoop(
@@ -263,18 +266,18 @@ class NestEmitter {
     }
     const locals = [...this.#varying].filter((name) => name.startsWith('%'));
     this.#copies.forEach((copy, i) => {
-      this.#exprs.shift(axis, copy.offset);
-      this.#exprs.restore(new Map([...locals.map((name) => [name, undefined] as const), ...copy.locals]));
+      this.#scopes.shift(axis, copy.offset);
+      this.#scopes.restore(new Map([...locals.map((name) => [name, undefined] as const), ...copy.locals]));
       emit(i);
-      copy.locals = this.#exprs.save(locals);
+      copy.locals = this.#scopes.save(locals);
     });
-    this.#exprs.shift(axis, 0);
-    this.#exprs.restore(new Map([...locals.map((name) => [name, undefined] as const), ...this.#copies[0].locals]));
+    this.#scopes.shift(axis, 0);
+    this.#scopes.restore(new Map([...locals.map((name) => [name, undefined] as const), ...this.#copies[0].locals]));
   }
 
   /** Values kept under the present versions of these names are stale in every copy. */
   #touchCopies(names: ReadonlySet<string>): void {
-    if (this.#laneAxis !== undefined && this.#copies.length > 1) this.#eachCopy(() => this.#exprs.touch(names));
+    if (this.#laneAxis !== undefined && this.#copies.length > 1) this.#eachCopy(() => this.#scopes.touch(names));
   }
 
   readonly #fixed = new Map<string, Reg[]>();
@@ -285,19 +288,19 @@ class NestEmitter {
     // A register that is written again (a loop counter, a local) must not be shared.
     const shares = value.kind === 'axis' || value.kind === 'local' || value.kind === 'cast' || value.kind === 'bitcast';
     if (!this.#reassigned.has(name) && !shares) {
-      this.#exprs.bind(key, { kind: 'register', reg: from });
+      this.#scopes.bind(key, { kind: 'register', reg: from });
       return;
     }
     const registers = this.#fixed.get(key) ?? [];
     this.#fixed.set(key, registers);
     registers[copy] ??= this.#asm.reg(from.type);
     this.#asm.move(registers[copy], from);
-    this.#exprs.bind(key, { kind: 'register', reg: registers[copy] });
+    this.#scopes.bind(key, { kind: 'register', reg: registers[copy] });
   }
 
   #reduce(s: Extract<Stmt, { kind: 'reduce' }>): void {
     const axes = s.axes.filter((a) => a.extent !== 1);
-    for (const axis of s.axes) this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+    for (const axis of s.axes) this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
     const last = axes.at(-1);
     if (!this.#laneAxis && last && isLaneReduce(this.#facts, last, s.value, this.#asm.lanes)) {
       this.#laneReduce(s, axes.slice(0, -1), last);
@@ -319,7 +322,7 @@ class NestEmitter {
       else this.#fold(s, accumulators[0]);
     };
     this.#reduceLoops(s, axes, fold);
-    const bindAcc = (copy: number) => this.#exprs.bind(key, { kind: 'register', reg: accumulators[copy] });
+    const bindAcc = (copy: number) => this.#scopes.bind(key, { kind: 'register', reg: accumulators[copy] });
     if (isVarying) this.#eachCopy(bindAcc);
     else bindAcc(0);
   }
@@ -335,7 +338,7 @@ class NestEmitter {
         this.#varying.has(localKey(s.local)),
       );
       for (let i = 0; i < axes[0].extent; i++) {
-        this.#exprs.bind(axes[0].name, { kind: 'constant', value: i });
+        this.#scopes.bind(axes[0].name, { kind: 'constant', value: i });
         this.#reduceLoops(s, axes.slice(1), innermost);
       }
     } else {
@@ -387,7 +390,7 @@ class NestEmitter {
       }
     }
     this.#combine(s.op, s.dtype, total, asm.horizontal(s.op, accumulators[0]));
-    this.#exprs.bind(localKey(s.local), { kind: 'register', reg: total });
+    this.#scopes.bind(localKey(s.local), { kind: 'register', reg: total });
   }
 
   #reduceLoopsAround(s: Extract<Stmt, { kind: 'reduce' }>, outer: readonly Axis[], last: Axis, body: () => void): void {
@@ -405,22 +408,22 @@ class NestEmitter {
     if (from === to) return;
     const { lanes } = this.#asm;
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), lanes * copies, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axis.name, { kind: 'lanes', base: i, offset: 0 });
         for (let copy = 0; copy < copies; copy++) {
-          this.#exprs.shift(axis.name, copy * lanes);
+          this.#scopes.shift(axis.name, copy * lanes);
           emit(copy);
         }
       }),
     );
-    this.#exprs.bind(axis.name, { kind: 'constant', value: 0 });
+    this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
   }
 
   #scalarSteps(axis: Axis, from: number, to: number, emit: () => void): void {
     if (from === to) return;
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), 1, (i) =>
-      this.#exprs.scope(() => {
-        this.#exprs.bind(axis.name, { kind: 'register', reg: i });
+      this.#scopes.scope(() => {
+        this.#scopes.bind(axis.name, { kind: 'register', reg: i });
         emit();
       }),
     );

@@ -120,3 +120,34 @@ function headOf(x: Expr): string {
       return x satisfies never;
   }
 }
+
+const nonNegative = new WeakMap<Expr, boolean>();
+
+/** Certainly not negative: sums and products of axes and non-negative constants, quotients and remainders of such. */
+export function isNonNegative(x: Expr): boolean {
+  const known = nonNegative.get(x);
+  if (known !== undefined) return known;
+  const answer = findNonNegative(x);
+  nonNegative.set(x, answer);
+  return answer;
+}
+
+function findNonNegative(x: Expr): boolean {
+  if (x.kind === 'axis') return true;
+  if (x.kind === 'const') return Number(x.value) >= 0;
+  if (x.kind !== 'binary') return false;
+  switch (x.op) {
+    case 'add':
+    case 'mul':
+    case 'floordiv':
+    case 'div':
+    case 'mod':
+    case 'rem':
+    case 'min':
+      return isNonNegative(x.a) && isNonNegative(x.b);
+    case 'max':
+      return isNonNegative(x.a) || isNonNegative(x.b);
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * Addresses of elements: sums of linear terms, added in the order in which their axes were bound, so that every prefix of the sum
+ * that an outer loop knows is computed there and shared. Constants become immediates where no prefix can fall below its buffer.
+ */
+import { DTYPES, type DType } from '../../core/dtype.ts';
+import { Bug } from '../../core/errors.ts';
+import type { Expr, Kernel } from '../../loop/ir.ts';
+import type { Asm, Reg } from './asm.ts';
+import { type ExprTable, isNonNegative, type Linear } from './linear.ts';
+import type { Scopes } from './scopes.ts';
+
+export interface Address {
+  readonly base: Reg;
+  readonly byteOffset: number;
+}
+
+export class Addresses {
+  readonly #asm: Asm;
+  readonly #table: ExprTable;
+  readonly #scopes: Scopes;
+  /** The register of an i32 expression. */
+  readonly #value: (x: Expr) => Reg;
+  readonly #buffers = new Map<string, { readonly ptr: Reg; readonly dtype: DType }>();
+
+  constructor(asm: Asm, kernel: Kernel, table: ExprTable, scopes: Scopes, value: (x: Expr) => Reg) {
+    this.#asm = asm;
+    this.#table = table;
+    this.#scopes = scopes;
+    this.#value = value;
+    kernel.buffers.forEach((b, i) => {
+      this.#buffers.set(b.name, { ptr: asm.params[2 + i], dtype: b.dtype });
+    });
+  }
+
+  buffer(name: string): { readonly ptr: Reg; readonly dtype: DType } {
+    const buffer = this.#buffers.get(name);
+    if (!buffer) throw new Bug('cpu-buffer', `buffer "${name}" is not one of the kernel's`);
+    return buffer;
+  }
+
+  /** The address of buffer[index]; of lane 0's element where the index varies by lane. */
+  of(name: string, index: Expr): Address {
+    const bytes = this.#bytes(name);
+    const { terms, constant } = this.#bindConstants(this.#table.linear(index));
+    const immediate = isMonotone(terms) && constant >= 0 ? constant : 0;
+    const base = this.#addressSum(name, terms, constant - immediate);
+    return { base, byteOffset: (this.#laneOffset(terms) + immediate) * bytes };
+  }
+
+  /** buffer + constant + the terms, one after the other, each partial sum a cached register. */
+  #addressSum(name: string, terms: Linear['terms'], constant: number): Reg {
+    const bytes = this.#bytes(name);
+    let base = constant === 0 ? this.buffer(name).ptr : this.#moved(name, constant * bytes);
+    let key = `address ${name}+${constant}`;
+    for (const { atom, coef } of this.#inBindingOrder(terms)) {
+      key += ` ${coef}*${this.#table.info(atom).id}${this.#atomVersions(atom)}`;
+      const from = base;
+      base = this.#scopes.cached(key, () => this.#asm.address(from, this.#atomRegister(atom), coef * bytes));
+    }
+    return base;
+  }
+
+  #bytes(name: string): number {
+    return DTYPES[this.buffer(name).dtype].bytes;
+  }
+
+  #moved(name: string, bytes: number): Reg {
+    const { ptr } = this.buffer(name);
+    return this.#scopes.cached(`moved ${name} ${bytes}`, () =>
+      this.#asm.address(ptr, this.#asm.const('i32', bytes), 1),
+    );
+  }
+
+  /** Axes at known values go into the constant. */
+  #bindConstants(linear: Linear): Linear {
+    let { constant } = linear;
+    const terms = linear.terms.filter(({ atom, coef }) => {
+      const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
+      if (binding?.kind !== 'constant') return true;
+      constant += coef * binding.value;
+      return false;
+    });
+    return { terms, constant };
+  }
+
+  #laneOffset(terms: Linear['terms']): number {
+    let offset = 0;
+    for (const { atom, coef } of terms) {
+      const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
+      if (binding?.kind === 'lanes') offset += coef * binding.offset;
+    }
+    return offset;
+  }
+
+  #atomRegister(atom: Expr): Reg {
+    const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
+    return binding?.kind === 'lanes' ? binding.base : this.#value(atom);
+  }
+
+  /** As versionsOf, without lane offsets: they go into the immediate. */
+  #atomVersions(atom: Expr): string {
+    return atom.kind === 'axis' ? `,${this.#scopes.version(atom.name)}` : this.#scopes.versionsOf(atom);
+  }
+
+  /** Terms bound earliest first, so that sums of outer terms are shared by all that follows. */
+  #inBindingOrder(terms: Linear['terms']): Linear['terms'] {
+    const age = (x: Expr): number => {
+      let newest = 0;
+      for (const name of this.#table.info(x).free) newest = Math.max(newest, this.#scopes.version(name));
+      return newest;
+    };
+    return terms.toSorted((a, b) => age(a.atom) - age(b.atom));
+  }
+
+  /** The part of an address that is known already. */
+  prepare(name: string, index: Expr, changing: ReadonlySet<string>): void {
+    const { terms, constant } = this.#bindConstants(this.#table.linear(index));
+    const known = terms.filter(({ atom }) => !this.#table.dependsOn(atom, changing) && !this.#table.info(atom).guarded);
+    if (known.some(({ atom }) => atom.kind !== 'axis' && this.#scopes.varies(atom))) return;
+    this.#addressSum(name, known, isMonotone(terms) && constant >= 0 ? 0 : constant);
+  }
+
+  /** The step of a linear index from lane to lane; undefined where it is not the same between all lanes. */
+  laneStride(index: Expr, axis: string): number | undefined {
+    for (const { atom } of this.#table.linear(index).terms) {
+      if (!(atom.kind === 'axis' && atom.name === axis) && this.#scopes.varies(atom)) return undefined;
+    }
+    return this.#table.strideAlong(index, axis);
+  }
+}
+
+const isMonotone = (terms: Linear['terms']): boolean =>
+  terms.every(({ atom, coef }) => coef > 0 && isNonNegative(atom));

@@ -1,0 +1,128 @@
+/**
+ * What names mean at a place in the code, and which values are in registers there.
+ *
+ * Names (axes, locals, contents of buffers that the kernel writes) are bound with a version that grows at each binding. A register is
+ * cached under a key that holds the versions of all it depends on, in the scope where its code stands; it is found from all inner
+ * scopes and never after something it depends on has changed.
+ */
+import { Bug } from '../../core/errors.ts';
+import type { Expr } from '../../loop/ir.ts';
+import type { Reg } from './asm.ts';
+import type { ExprTable } from './linear.ts';
+import { isVector } from './vector-ops.ts';
+
+export type Binding =
+  /** An i32 axis or a local of any type, vectors included. */
+  | { readonly kind: 'register'; readonly reg: Reg }
+  /** An axis at a known value. */
+  | { readonly kind: 'constant'; readonly value: number }
+  /** An axis in the lanes: its value is base + offset + lane. */
+  | { readonly kind: 'lanes'; readonly base: Reg; readonly offset: number };
+
+export interface Bound {
+  readonly binding: Binding;
+  readonly version: number;
+}
+
+export class Scopes {
+  readonly #table: ExprTable;
+  readonly #bound = new Map<string, Bound>();
+  readonly #scopes: Map<string, Reg>[] = [new Map()];
+  #versions = 0;
+
+  constructor(table: ExprTable) {
+    this.#table = table;
+  }
+
+  bind(name: string, binding: Binding): void {
+    this.#bound.set(name, { binding, version: ++this.#versions });
+  }
+
+  binding(name: string): Binding | undefined {
+    return this.#bound.get(name)?.binding;
+  }
+
+  /** The same axis register, `offset` lanes further: what is cached for it stays valid where it does not depend on the offset. */
+  shift(name: string, offset: number): void {
+    const bound = this.#bound.get(name);
+    if (bound?.binding.kind !== 'lanes') throw new Bug('cpu-lanes', `axis ${name} is not in lanes`);
+    this.#bound.set(name, { binding: { ...bound.binding, offset }, version: bound.version });
+  }
+
+  /** Forgets what is known of these names: they were assigned on a path that may not be taken, or by an iteration before. */
+  touch(names: Iterable<string>): void {
+    for (const name of names) {
+      const bound = this.#bound.get(name);
+      if (bound) this.#bound.set(name, { binding: bound.binding, version: ++this.#versions });
+      else if (name.startsWith('@')) this.bind(name, { kind: 'constant', value: 0 });
+    }
+  }
+
+  /** Code inside `body` may run never or many times: registers cached there are not seen outside. */
+  scope<T>(body: () => T): T {
+    this.#scopes.push(new Map());
+    try {
+      return body();
+    } finally {
+      this.#scopes.pop();
+    }
+  }
+
+  /** True where the expression's value may differ between lanes. */
+  varies(x: Expr): boolean {
+    for (const name of this.#table.info(x).free) {
+      const binding = this.#bound.get(name)?.binding;
+      if (binding?.kind === 'lanes' || (binding?.kind === 'register' && isVector(binding.reg))) return true;
+    }
+    return false;
+  }
+
+  /** The axis in the lanes, if there is one. */
+  lanesAxis(): string | undefined {
+    for (const [name, { binding }] of this.#bound) if (binding.kind === 'lanes') return name;
+    return undefined;
+  }
+
+  /** The version of a name's binding; 0 where it has none. */
+  version(name: string): number {
+    return this.#bound.get(name)?.version ?? 0;
+  }
+
+  /** The register under a key: one that is known here, or the one that `compute` makes now. */
+  cached(key: string, compute: () => Reg): Reg {
+    for (let i = this.#scopes.length - 1; i >= 0; i--) {
+      const known = this.#scopes[i].get(key);
+      if (known) return known;
+    }
+    const reg = compute();
+    this.#scopes[this.#scopes.length - 1].set(key, reg);
+    return reg;
+  }
+
+  /** Distinguishes values of one expression under different bindings. */
+  versionsOf(x: Expr): string {
+    let out = '';
+    for (const name of this.#table.info(x).free) {
+      const bound = this.#bound.get(name);
+      if (!bound) {
+        if (name.startsWith('@')) continue;
+        throw new Bug('cpu-unbound', `${name} is read where it has no value`);
+      }
+      out += `,${bound.version}`;
+      if (bound.binding.kind === 'lanes') out += `+${bound.binding.offset}`;
+    }
+    return out;
+  }
+
+  /** The bindings of these names, to be put back later: values of one copy of an unrolled body. */
+  save(names: Iterable<string>): ReadonlyMap<string, Bound | undefined> {
+    return new Map(Array.from(names, (name) => [name, this.#bound.get(name)]));
+  }
+
+  restore(saved: ReadonlyMap<string, Bound | undefined>): void {
+    for (const [name, bound] of saved) {
+      if (bound) this.#bound.set(name, bound);
+      else this.#bound.delete(name);
+    }
+  }
+}
