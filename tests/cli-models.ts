@@ -58,7 +58,7 @@ function model(nodes: readonly RawModelNode[]): Uint8Array {
   });
 }
 
-/** `image` f32[1,1,height,width] with open sizes to `y` f32[1,1]: the mean of the picture. */
+/** `image` f32[batch,1,height,width], all open but the channel, to `y` f32[batch,1]: the mean of each picture. */
 export const imageModel = (): Uint8Array =>
   modelBytes({
     opset: 17,
@@ -66,7 +66,7 @@ export const imageModel = (): Uint8Array =>
       { op: 'GlobalAveragePool', inputs: ['image'], outputs: ['mean'] },
       { op: 'Flatten', inputs: ['mean'], outputs: ['y'] },
     ],
-    inputs: new Map([['image', { dtype: 'f32', shape: [1, 1, sym('height'), sym('width')] }]]),
-    outputs: new Map([['y', { dtype: 'f32', shape: [1, 1] }]]),
+    inputs: new Map([['image', { dtype: 'f32', shape: [sym('batch'), 1, sym('height'), sym('width')] }]]),
+    outputs: new Map([['y', { dtype: 'f32', shape: [sym('batch'), 1] }]]),
     initializers: new Map(),
   });

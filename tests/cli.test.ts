@@ -119,6 +119,18 @@ describe('what commands give', () => {
     expect(readFileSync(chart, 'utf8')).toContain('onnxruntime');
   });
 
+  test('bench: --batch replaces the first dim of --shapes and of what the model leaves open', () => {
+    const file = join(temporaryFolder(), 'image.onnx');
+    writeFileSync(file, imageModel());
+    const quick = ['--batch', '3', '--warmup', '0', '--iterations', '1', '--target', 'reference'];
+    const open = hotrodJson<{ throughput: number; latencyMs: { mean: number } }>(['bench', file, ...quick]);
+    expect(open).toMatchObject({ batch: 3, iterations: 1 });
+    expect(open.throughput).toBeCloseTo(3000 / open.latencyMs.mean, 6);
+    const input = join(temporaryFolder(), 'image.npy');
+    writeFileSync(input, writeNpy(zeros('f32', [3, 1, 5, 4])));
+    expect(hotrod(['bench', file, ...quick, '--shapes', 'image:1x1x5x4', '--input', `image=${input}`]).status).toBe(0);
+  });
+
   test('compare: an engine agrees with the reference, with onnxruntime and with its own outputs in a folder', () => {
     const folder = modelFolder();
     const model = join(folder, 'model.onnx');

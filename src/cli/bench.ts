@@ -16,7 +16,7 @@ import { isPeerName, modelBehind, openPeers, PEER_NAMES, type PeerName } from '.
 import { prepareEngine } from './prepare-engine.ts';
 import { type LayerTime, profileLayers } from './profile-layers.ts';
 import { coefficientOfVariation, type Statistics, statistics } from './statistics.ts';
-import { formatMs, formatNumber, textTable } from './table.ts';
+import { formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 
 interface BenchFlags extends ModelFlags {
@@ -145,7 +145,7 @@ function benchText(report: BenchReport, layers: readonly LayerTime[] | undefined
   const columns = ['min', 'max', 'mean', 'median', 'p90', 'p95', 'p99'] as const;
   const cells = (latency: Statistics) => columns.map((column) => formatMs(latency[column]));
   const parts = [
-    `Throughput: ${formatNumber(report.throughput)} inferences/s (${report.iterations} measured, ${report.threads} threads)`,
+    `Throughput: ${formatNumber(report.throughput)} inferences/s (${report.iterations} measured, ${formatThreads(report.threads)})`,
     textTable(
       ['latency', ...columns],
       [

@@ -4,7 +4,7 @@
 import type { OutputRow } from './compare-tensors.ts';
 import type { MissingPeer } from './peers.ts';
 import type { Statistics } from './statistics.ts';
-import { formatBytes, formatMs, formatNumber, textTable } from './table.ts';
+import { formatBytes, formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 
 export interface DemoReport {
   readonly picture: string;
@@ -46,7 +46,7 @@ export function demoMarkdown(report: DemoReport): string {
     `${formatBytes(engine.fileBytes)}, ${engine.steps} steps, target ${build.target} (${build.machine.join(', ')}), built in ${formatMs(build.buildMs)}: ` +
       `${build.stages.map(({ name, ms }) => `${name} ${formatMs(ms)}`).join(', ')}.`,
     '## Latency',
-    `One inference, ${report.threads} ${report.threads === 1 ? 'thread' : 'threads'} (the reference runs on one), measured in turn in one process.`,
+    `One inference, ${formatThreads(report.threads)} (the reference runs on one), measured in turn in one process.`,
     [row(LATENCY_HEAD), row(['---', '---:', '---:', '---:', '---:']), ...latencyRows(report).map(row)].join('\n'),
     ...report.missing.map(({ name, reason }) => `${name} was not measured: ${reason}.`),
     '![Median latency of each runtime](latency.svg)',

@@ -45,7 +45,7 @@ export function addModelOptions(command: Command): Command {
     .option('--max-shapes <list>', 'largest sizes', parseShapes)
     .option('--workspace <size>', 'most memory for intermediate values, such as 64MiB', parseBytes)
     .option('--effort <0-5>', 'time to spend on choosing tactics; 0 predicts only', parseEffort)
-    .option('--timing-cache <file>', 'measured times of tactics, read and written')
+    .option('--timing-cache <file>', 'measured times of tactics; unused by targets that only predict')
     .option('--threads <n>', 'threads, or auto for the number of cores', parseThreads)
     .option('--verify', 'check the intermediate representations between all stages')
     .option('--json', 'print one JSON object on stdout and nothing else there');

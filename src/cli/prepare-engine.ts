@@ -23,9 +23,9 @@ export async function prepareEngine(
 ): Promise<Engine> {
   if (model.kind === 'engine') return checkEngineFlags(model, flags, batch);
   const { buildModel, readModelGraph } = await import('./compile-model.ts');
-  const shapes =
-    batch === undefined ? inputShapes : { ...inputShapes, ...batchShapes(readModelGraph(model, terminal), batch) };
-  return (await buildModel(model, buildOptionsOf(flags, terminal, shapes), terminal)).engine;
+  const { shapes, ...options } = buildOptionsOf(flags, terminal, inputShapes);
+  const sized = batch === undefined ? shapes : batchShapes(readModelGraph(model, terminal), { ...shapes }, batch);
+  return (await buildModel(model, { ...options, ...(sized && { shapes: sized }) }, terminal)).engine;
 }
 
 function checkEngineFlags({ file, engine }: EngineInput, flags: ModelFlags, batch?: number): Engine {
@@ -46,11 +46,11 @@ function checkEngineFlags({ file, engine }: EngineInput, flags: ModelFlags, batc
   return engine;
 }
 
-/** Input shapes with `batch` as first dim; other dims that the model leaves open become 1, as in a build. */
-function batchShapes(graph: Graph, batch: number): Shapes {
+/** Input shapes with `batch` as first dim; dims that neither the model nor `shapes` settles become 1, as in a build. */
+function batchShapes(graph: Graph, shapes: Shapes, batch: number): Shapes {
   const inputs = graph.inputs.map((name) => {
-    const shape = graph.values.get(name)?.shape ?? [];
-    return { name, shape: shape.map((dim) => (typeof dim === 'number' ? dim : 1)) };
+    const stated = graph.values.get(name)?.shape ?? [];
+    return { name, shape: shapes[name] ?? stated.map((dim) => (typeof dim === 'number' ? dim : 1)) };
   });
   return sizedShapes(inputs, batch);
 }

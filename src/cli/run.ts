@@ -14,7 +14,7 @@ import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { npyFileName, writeNpy } from './npy.ts';
 import { parseInputFile, parseWhole } from './options.ts';
 import { prepareEngine } from './prepare-engine.ts';
-import { formatMs, formatNumber, formatType, textTable } from './table.ts';
+import { formatMs, formatNumber, formatThreads, formatType, textTable } from './table.ts';
 import { processTerminal } from './terminal.ts';
 
 interface RunFlags extends ModelFlags {
@@ -59,7 +59,7 @@ async function runCommand(file: string, flags: RunFlags): Promise<void> {
           ]),
         ),
         '',
-        `${formatMs(latencyMs)} on ${engine.target}, ${runner.threads} ${runner.threads === 1 ? 'thread' : 'threads'}`,
+        `${formatMs(latencyMs)} on ${engine.target}, ${formatThreads(runner.threads)}`,
       ].join('\n'),
     );
   } finally {

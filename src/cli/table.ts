@@ -33,3 +33,5 @@ export function formatBytes(bytes: number): string {
 /** `f32[1,3,224,224]`. */
 export const formatType = (type: { readonly dtype: string; readonly shape: readonly unknown[] }): string =>
   `${type.dtype}[${type.shape.join(',')}]`;
+
+export const formatThreads = (threads: number): string => `${threads} ${threads === 1 ? 'thread' : 'threads'}`;

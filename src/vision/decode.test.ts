@@ -1,3 +1,4 @@
+import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
@@ -14,6 +15,15 @@ const files = {
   progressive: new Uint8Array(await source().jpeg({ progressive: true }).toBuffer()),
   webp: new Uint8Array(await source().webp({ lossless: true }).toBuffer()),
 };
+/** The checksum of PNG chunks, ISO 3309. */
+function crc32(bytes: Uint8Array): number {
+  let crc = ~0;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let i = 0; i < 8; i++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return ~crc >>> 0;
+}
 const error = async (bytes: Uint8Array, options: { withoutSharp?: boolean; maxPixels?: number } = {}) => {
   const thrown: unknown = await decodePicture(bytes, { file: 'a.bin', ...options }).catch((e: unknown) => e);
   expect(thrown).toBeInstanceOf(ModelError);
@@ -44,6 +54,27 @@ describe('what cannot be decoded', () => {
       code: 'package-missing',
       hint: 'npm i sharp',
     });
+  });
+  test('a PNG whose rows inflate to more than its size says', async () => {
+    const chunk = (type: string, data: Uint8Array) => {
+      const body = Buffer.concat([Buffer.from(type), data]);
+      const frame = Buffer.alloc(8);
+      frame.writeUInt32BE(data.length, 0);
+      frame.writeUInt32BE(crc32(body), 4);
+      return Buffer.concat([frame.subarray(0, 4), body, frame.subarray(4)]);
+    };
+    const header = Uint8Array.of(0, 0, 0, 2, 0, 0, 0, 2, 8, 0, 0, 0, 0);
+    const png = (rows: number) =>
+      new Uint8Array(
+        Buffer.concat([
+          files.png.subarray(0, 8),
+          chunk('IHDR', header),
+          chunk('IDAT', deflateSync(new Uint8Array(rows))),
+          chunk('IEND', new Uint8Array(0)),
+        ]),
+      );
+    expect((await decodePicture(png(6), { file: 'small.png', withoutSharp: true })).rgb).toEqual(new Uint8Array(12));
+    expect((await error(png(50_000_000), { withoutSharp: true })).code).toBe('picture-decode');
   });
   test('more pixels than allowed, by the header alone', async () => {
     const bomb = files.png.slice();

@@ -22,6 +22,9 @@ export interface DecodeOptions {
 /** Twice a 100-megapixel camera: about 600 MB of RGB. */
 const DEFAULT_MAX_PIXELS = 200_000_000;
 
+/** The chunk type of a PNG's compressed rows. */
+const IDAT = 0x49444154;
+
 /** Pixels as a decoder gives them: `channels` bytes a pixel (grey, grey + alpha, RGB, RGBA), not yet upright. */
 interface RawPixels {
   readonly width: number;
@@ -136,6 +139,7 @@ async function decodeJpeg(bytes: Uint8Array, header: PictureHeader): Promise<Raw
 }
 
 async function decodePng(bytes: Uint8Array, header: PictureHeader): Promise<RawPixels> {
+  await checkInflatedSize(bytes, header);
   const { decode, convertIndexedToRgb } = await import('fast-png');
   const png = decode(bytes);
   if (png.width !== header.width || png.height !== header.height) throw new Error('two headers that differ');
@@ -148,6 +152,20 @@ async function decodePng(bytes: Uint8Array, header: PictureHeader): Promise<RawP
     channels: png.channels,
     data: to8Bit(png.data, png.depth, png.channels, png.width),
   };
+}
+
+/**
+ * Throws where the PNG's compressed rows are more than its header allows: fast-png would inflate gigabytes before it looked.
+ * At most eight bytes a pixel (RGBA of 16 bits) and a filter byte a row, of which interlacing has up to seven for one.
+ */
+async function checkInflatedSize(bytes: Uint8Array, { width, height }: PictureHeader): Promise<void> {
+  const { inflateSync } = await import('node:zlib');
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const parts: Uint8Array[] = [];
+  for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
+    if (view.getUint32(at + 4) === IDAT) parts.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at)));
+  }
+  inflateSync(Buffer.concat(parts), { maxOutputLength: width * height * 8 + height * 7 + 64 });
 }
 
 /** Grey of 1, 2 or 4 bits spread to 0…255 (rows are padded to whole bytes); 16 bits cut to their upper 8. */
