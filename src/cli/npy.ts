@@ -6,7 +6,7 @@
  * Files may come from anywhere: every field is checked against the bytes that are there before memory is taken.
  * Source: numpy.lib.format in NumPy's documentation.
  */
-import { typedView } from '../core/bytes.ts';
+import { dataView, typedView } from '../core/bytes.ts';
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { elements, printShape, type StaticShape } from '../core/shape.ts';
@@ -59,7 +59,7 @@ export function readNpy(bytes: Uint8Array, file: string): Tensor {
     throw new ModelError('input-mismatch', `${file}: ${what}`, { hint });
   };
   if (bytes.length < 12 || MAGIC.some((byte, i) => bytes[i] !== byte)) return fail('not a NumPy .npy file');
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = dataView(bytes);
   const version = bytes[6];
   if (version < 1 || version > 3) return fail(`.npy format ${version}.${bytes[7]} is not known (1, 2 and 3 are)`);
   const preamble = version === 1 ? 10 : 12;

@@ -6,7 +6,9 @@
  * colour profiles are not applied. PNG pixels are equal from all decoders; JPEG pixels differ by a level or two between sharp
  * (libjpeg-turbo, as in PIL and OpenCV) and jpeg-js, more where colour was stored at half size: jpeg-js repeats it, sharp interpolates.
  */
+import { dataView } from '../core/bytes.ts';
 import { ModelError } from '../core/errors.ts';
+import { checkInflatedSize } from '../host/inflate.ts';
 import { type Picture, uprightPicture } from './picture.ts';
 import { type PictureFormat, type PictureHeader, readPictureHeader } from './picture-header.ts';
 
@@ -139,7 +141,7 @@ async function decodeJpeg(bytes: Uint8Array, header: PictureHeader): Promise<Raw
 }
 
 async function decodePng(bytes: Uint8Array, header: PictureHeader): Promise<RawPixels> {
-  await checkInflatedSize(bytes, header);
+  checkPngRows(bytes, header);
   const { decode, convertIndexedToRgb } = await import('fast-png');
   const png = decode(bytes);
   if (png.width !== header.width || png.height !== header.height) throw new Error('two headers that differ');
@@ -158,14 +160,23 @@ async function decodePng(bytes: Uint8Array, header: PictureHeader): Promise<RawP
  * Throws where the PNG's compressed rows are more than its header allows: fast-png would inflate gigabytes before it looked.
  * At most eight bytes a pixel (RGBA of 16 bits) and a filter byte a row, of which interlacing has up to seven for one.
  */
-async function checkInflatedSize(bytes: Uint8Array, { width, height }: PictureHeader): Promise<void> {
-  const { inflateSync } = await import('node:zlib');
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+function checkPngRows(bytes: Uint8Array, { width, height }: PictureHeader): void {
+  const view = dataView(bytes);
   const parts: Uint8Array[] = [];
   for (let at = 8; at + 12 <= bytes.length; at += 12 + view.getUint32(at)) {
     if (view.getUint32(at + 4) === IDAT) parts.push(bytes.subarray(at + 8, at + 8 + view.getUint32(at)));
   }
-  inflateSync(Buffer.concat(parts), { maxOutputLength: width * height * 8 + height * 7 + 64 });
+  checkInflatedSize(concatBytes(parts), width * height * 8 + height * 7 + 64);
+}
+
+function concatBytes(parts: readonly Uint8Array[]): Uint8Array {
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
 }
 
 /** Grey of 1, 2 or 4 bits spread to 0…255 (rows are padded to whole bytes); 16 bits cut to their upper 8. */

@@ -5,6 +5,7 @@
  * it is given the same orientation. Sources: ITU-T T.81 B.2.2 (JPEG frame header), PNG 3rd ed. 11.2.1 and 11.3.3.3 (IHDR, eXIf),
  * RFC 9649 (WebP), CIPA DC-008 4.6.2 (EXIF's TIFF directory).
  */
+import { dataView } from '../core/bytes.ts';
 import type { Orientation } from './picture.ts';
 
 export type PictureFormat = 'jpeg' | 'png' | 'webp';
@@ -19,7 +20,7 @@ export interface PictureHeader {
 
 /** The header, or undefined where the bytes are none of the three formats or end before their size is told. */
 export function readPictureHeader(bytes: Uint8Array): PictureHeader | undefined {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const view = dataView(bytes);
   const header = readJpeg(view) ?? readPng(view) ?? readWebp(view);
   return header !== undefined && header.width > 0 && header.height > 0 ? header : undefined;
 }
