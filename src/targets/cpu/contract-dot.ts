@@ -1,0 +1,215 @@
+/**
+ * Products whose operands are both contiguous along k, such as q·kᵀ: vectors along k, a tile of rows × columns of dot products.
+ *
+ *     tile = batch × block of rows;  for 2 rows:  for 4 columns:  acc[r][c] += a[row r][k..k+3] · b[column c][k..k+3]
+ *
+ * The lanes of each accumulator are added at the end, and the epilogue runs on each sum.
+ */
+import { Bug } from '../../core/errors.ts';
+import * as e from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
+import type { Asm, Reg } from './asm.ts';
+import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { ExprEmitter } from './emit-expr.ts';
+import { ExprTable } from './linear.ts';
+import type { Scopes } from './scopes.ts';
+import type { CpuTemplate } from './template.ts';
+import { exprMapper, localKey, mapStmts } from './walk.ts';
+
+const LANES = 4;
+/** With all operands of a step live, 2·4 accumulators, 2 rows and 4 columns are 14 registers. */
+const ROWS = 2;
+const COLUMNS = 4;
+const ENOUGH_TILES = 16;
+const NS_PER_CYCLE = 0.3;
+
+interface DotPlan extends ContractPlan {
+  readonly row: Axis | undefined;
+  readonly column: Axis;
+  readonly run: Axis;
+}
+
+export const dot: CpuTemplate = {
+  name: 'dot',
+  form: 'contract',
+  candidates: (kernel) => (planDot(kernel) ? [{}] : []),
+  predictNs: (kernel) => {
+    const plan = planOf(kernel);
+    const tiles = Math.ceil(extentOf(plan.m) / ROWS) * Math.ceil(plan.column.extent / COLUMNS) * extentOf(plan.batch);
+    const steps = extentOf(plan.k) / LANES;
+    const cycles = tiles * (steps * (ROWS * COLUMNS * 0.5 + 0.3) + ROWS * COLUMNS * 3 + 20);
+    const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
+    return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
+  },
+  tiles: (kernel) => {
+    const plan = planOf(kernel);
+    return extentOf(plan.batch) * blocksOf(plan).count;
+  },
+  emit: (asm, kernel) => new DotEmitter(asm, kernel, planOf(kernel)).run(),
+};
+
+function planOf(kernel: Kernel): DotPlan {
+  const plan = planDot(kernel);
+  if (!plan) throw new Bug('cpu-plan', `kernel ${kernel.name} is no product along contiguous k`);
+  return plan;
+}
+
+function planDot(kernel: Kernel): DotPlan | undefined {
+  const plan = planContract(kernel);
+  const run = plan?.k.at(-1);
+  if (!plan || !run || plan.a.guard || plan.m.length > 1 || plan.n.length !== 1 || run.extent < LANES) return undefined;
+  const table = new ExprTable();
+  if ([plan.a, plan.b].some(({ index }) => table.strideAlong(index, run.name) !== 1)) return undefined;
+  return { ...plan, row: plan.m[0], column: plan.n[0], run };
+}
+
+/** Rows are shared out in blocks of a multiple of the register tile's. */
+function blocksOf(plan: ContractPlan) {
+  const m = extentOf(plan.m);
+  const wanted = Math.ceil(ENOUGH_TILES / extentOf(plan.batch));
+  const rows = Math.ceil(Math.ceil(m / wanted) / ROWS) * ROWS;
+  return { rows, count: Math.ceil(m / rows) };
+}
+
+class DotEmitter {
+  readonly #asm: Asm;
+  readonly #exprs: ExprEmitter;
+  readonly #scopes: Scopes;
+  readonly #plan: DotPlan;
+
+  constructor(asm: Asm, kernel: Kernel, plan: DotPlan) {
+    this.#asm = asm;
+    this.#exprs = new ExprEmitter(asm, kernel);
+    this.#scopes = this.#exprs.scopes;
+    this.#plan = plan;
+  }
+
+  run(): void {
+    const asm = this.#asm;
+    const { rows, count } = blocksOf(this.#plan);
+    const c = (value: number) => asm.const('i32', value);
+    asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
+      this.#scopes.scope(() => {
+        let rest = asm.op('div_u', [tile, c(count)]);
+        for (const axis of this.#plan.batch.toReversed()) {
+          this.#scopes.bind(axis.name, { kind: 'register', reg: asm.op('rem_u', [rest, c(axis.extent)]) });
+          rest = asm.op('div_u', [rest, c(axis.extent)]);
+        }
+        const from = asm.op('mul', [asm.op('rem_u', [tile, c(count)]), c(rows)]);
+        this.#rows(from, asm.op('add', [from, c(rows)]));
+      }),
+    );
+  }
+
+  /** Rows [from, to) in pairs; the last one alone where their number is odd. */
+  #rows(from: Reg, to: Reg): void {
+    const { row } = this.#plan;
+    const m = row?.extent ?? 1;
+    this.#axisLoop(row, from, to, m, ROWS, (rows) => {
+      const { column } = this.#plan;
+      const zero = this.#asm.const('i32', 0);
+      this.#axisLoop(column, zero, this.#asm.const('i32', column.extent), column.extent, COLUMNS, (columns) => {
+        this.#tile(rows, columns);
+      });
+    });
+  }
+
+  /** `body` for `step` positions at a time over [from, to) below `extent`, then for single ones. */
+  #axisLoop(
+    axis: Axis | undefined,
+    from: Reg,
+    to: Reg,
+    extent: number,
+    step: number,
+    body: (count: number) => void,
+  ): void {
+    const asm = this.#asm;
+    const whole = extent - (extent % step);
+    const bounded = (limit: number) => asm.op('min', [to, asm.const('i32', limit)]);
+    const loop = (first: Reg, last: Reg, count: number) =>
+      asm.loop(first, last, count, (i) =>
+        this.#scopes.scope(() => {
+          if (axis) this.#scopes.bind(axis.name, { kind: 'register', reg: i });
+          body(count);
+        }),
+      );
+    if (whole > 0) loop(from, bounded(whole), step);
+    if (whole < extent) loop(asm.op('max', [from, asm.const('i32', whole)]), bounded(extent), 1);
+  }
+
+  #tile(rows: number, columns: number): void {
+    const asm = this.#asm;
+    const { a, b, k, run, row, column } = this.#plan;
+    const along = (index: Expr, axis: Axis | undefined, by: number): Expr =>
+      exprMapper((x) => (by > 0 && x.kind === 'axis' && x.name === axis?.name ? e.add(x, e.index(by)) : x))(index);
+    const left = Array.from({ length: rows }, (_, r) => along(a.index, row, r));
+    const right = Array.from({ length: columns }, (_, c) => along(b.index, column, c));
+    const zeros = (type: 'vf32' | 'f32') =>
+      left.map(() =>
+        right.map(() => {
+          const reg = asm.reg(type);
+          asm.move(reg, asm.const(type, 0));
+          return reg;
+        }),
+      );
+    const acc = zeros('vf32');
+    const rest = zeros('f32');
+    const outer = k.filter((axis) => axis !== run);
+    const nest = (axes: readonly Axis[]): void => {
+      if (axes.length === 0) this.#runOf(left, right, acc, rest);
+      else {
+        asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
+          this.#scopes.scope(() => {
+            this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
+            nest(axes.slice(1));
+          }),
+        );
+      }
+    };
+    nest(outer);
+    this.#finish(acc.map((sums, r) => sums.map((sum, c) => asm.op('add', [asm.horizontal('add', sum), rest[r][c]]))));
+  }
+
+  /** One run along k: whole vectors, then the elements behind them. */
+  #runOf(left: readonly Expr[], right: readonly Expr[], acc: readonly Reg[][], rest: readonly Reg[][]): void {
+    const asm = this.#asm;
+    const { a, b, run } = this.#plan;
+    this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
+    const rows = left.map((index) => this.#exprs.address(a.buffer, index));
+    const columns = right.map((index) => this.#exprs.address(b.buffer, index));
+    const whole = run.extent - (run.extent % LANES);
+    const step = (type: 'vf32' | 'f32', k: Reg | undefined, offset: number, into: readonly Reg[][]) => {
+      const load = ({ base, byteOffset }: { base: Reg; byteOffset: number }) =>
+        asm.load(type, k ? asm.address(base, k, 4) : base, byteOffset + offset);
+      const x = rows.map(load);
+      columns.forEach((at, c) => {
+        const y = load(at);
+        x.forEach((value, r) => {
+          asm.fma(into[r][c], value, y);
+        });
+      });
+    };
+    asm.loop(asm.const('i32', 0), asm.const('i32', whole), LANES, (k) => step('vf32', k, 0, acc));
+    for (let k = whole; k < run.extent; k++) step('f32', undefined, k * 4, rest);
+  }
+
+  /** The epilogue, on each sum: a tile's columns are few, and the products before it many. */
+  #finish(sums: readonly (readonly Reg[])[]): void {
+    const { row, column, epilogue } = this.#plan;
+    sums.forEach((columns, r) => {
+      columns.forEach((sum, c) => {
+        const shift = exprMapper((x) => {
+          if (x.kind !== 'axis') return x;
+          const by = x.name === row?.name ? r : x.name === column.name ? c : 0;
+          return by > 0 ? e.add(x, e.index(by)) : x;
+        });
+        this.#scopes.bind(localKey('acc'), { kind: 'register', reg: sum });
+        for (const s of mapStmts(epilogue, shift)) {
+          if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
+          else if (s.kind === 'let')
+            this.#scopes.bind(localKey(s.local), { kind: 'register', reg: this.#exprs.value(s.value) });
+        }
+      });
+    });
+  }
+}
