@@ -4,6 +4,7 @@
 import type { Tensor } from './core/tensor.ts';
 import type { Engine, TargetName } from './engine/engine.ts';
 import type { Op } from './ops/op.ts';
+import type { TimingCache } from './tune/timing-cache.ts';
 
 export type PrecisionName = 'fp32' | 'tf32' | 'fp16' | 'bf16' | 'int8' | 'auto';
 
@@ -18,8 +19,10 @@ export interface BuildOptions {
    * shapes or which operators run (axes, sizes, repeats, a condition), and for weights that a model takes as inputs.
    */
   readonly constants?: Readonly<Record<string, Tensor>>;
-  /** 0: cost model only. Higher: measure more candidates. */
+  /** 0 and 1: the cost model alone, in milliseconds. From 2 on more and more candidates are measured on this machine. */
   readonly effort?: 0 | 1 | 2 | 3 | 4 | 5;
+  /** Times measured by earlier builds; takes those that this build measures. The same times give the same engine. */
+  readonly timingCache?: TimingCache;
   /** Bytes the arena may take at most. */
   readonly workspaceBytes?: number;
   /** Threads that the program is planned for; 'auto' is the number of cores. An engine runs with any number. */

@@ -43,14 +43,12 @@ export class BuildRun {
   }
 
   /** Runs one stage. Throws ModelError `aborted` where the caller's signal fired, or where STOP_AFTER names this stage. */
-  async stage<T>(name: StageName, work: () => T, print?: (made: T) => string): Promise<T> {
-    const { signal, onProgress } = this.#options;
+  async stage<T>(name: StageName, work: () => T | Promise<T>, print?: (made: T) => string): Promise<T> {
+    const { onProgress } = this.#options;
     onProgress?.({ stage: name, fraction: this.#done });
-    await yieldToHost();
-    if (signal?.aborted)
-      throw new ModelError('aborted', `the build was aborted before stage ${name}`, { cause: signal.reason });
+    await this.checkpoint(name);
     const start = now();
-    const made = work();
+    const made = await work();
     const ms = (now() - start) / 1e6;
     this.stages.push({ name, ms });
     this.#done = Math.min(1, this.#done + STAGES[name].share);
@@ -60,5 +58,13 @@ export class BuildRun {
     if (print && (stop || debugLevel() >= STAGES[name].level)) console.error(print(made));
     if (stop) throw new ModelError('aborted', `stopped after stage ${name}, as STOP_AFTER says`);
     return made;
+  }
+
+  /** Lets the host have its turn. Throws ModelError `aborted` where the caller's signal fired. */
+  async checkpoint(stage: StageName): Promise<void> {
+    await yieldToHost();
+    const { signal } = this.#options;
+    if (signal?.aborted)
+      throw new ModelError('aborted', `the build was aborted in stage ${stage}`, { cause: signal.reason });
   }
 }

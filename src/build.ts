@@ -15,6 +15,7 @@ import { bindShapes } from './graph/bind.ts';
 import { fixInputs } from './graph/fix-inputs.ts';
 import type { Graph } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
+import { processorName } from './host/processor.ts';
 import { verifyKernel } from './loop/verify.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
 import { lower } from './lower/lower.ts';
@@ -30,6 +31,7 @@ import { chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
 import type { Target } from './targets/target.ts';
 import { chooseTactics } from './tune/choose.ts';
+import { TimingCache } from './tune/timing-cache.ts';
 
 /**
  * Builds an engine from ONNX bytes, or from a graph made with `graphBuilder`.
@@ -75,9 +77,15 @@ async function buildProgram(
   if (options.verify) for (const { kernel } of lowered.steps) verifyKernel(kernel);
   const plan = await run.stage('plan', () => planMemory(lowered), printPlan);
   checkWorkspace(plan.arenaBytes, options.workspaceBytes);
+  const tuning = {
+    effort: options.effort ?? 0,
+    machine: [target.name, processorName(), ...target.features()].join(' '),
+    cache: options.timingCache ?? new TimingCache(),
+    checkpoint: () => run.checkpoint('tune'),
+  };
   const tactics = await run.stage(
     'tune',
-    () => chooseTactics(lowered.steps, target),
+    () => chooseTactics(lowered.steps, target, tuning),
     (t) => printTactics(lowered, t),
   );
   const packed = await run.stage('pack', () => packWeights(lowered, tactics, target));

@@ -22,3 +22,4 @@ export { writeOnnx } from './onnx/write.ts';
 export { OPS } from './ops/all.ts';
 export { defineOp, type Op, type OpDef } from './ops/op.ts';
 export { probeTargets } from './targets/all.ts';
+export { TimingCache } from './tune/timing-cache.ts';

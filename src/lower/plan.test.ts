@@ -34,16 +34,14 @@ function chain(
 
 describe('the memory plan', () => {
   it('never lets two blocks that are alive at one step overlap, and keeps inputs and outputs apart from all', () => {
-    const cases = fc
-      .array(fc.integer({ min: 1, max: 300 }), { minLength: 2, maxLength: 9 })
-      .chain((sizes) =>
-        fc.tuple(
-          fc.constant(sizes),
-          fc.array(fc.array(fc.integer({ min: 0, max: sizes.length - 1 }), { minLength: 1, maxLength: 3 }), {
-            maxLength: 9,
-          }),
-        ),
-      );
+    const cases = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 2, maxLength: 9 }).chain((sizes) =>
+      fc.tuple(
+        fc.constant(sizes),
+        fc.array(fc.array(fc.integer({ min: 0, max: sizes.length - 1 }), { minLength: 1, maxLength: 3 }), {
+          maxLength: 9,
+        }),
+      ),
+    );
     fc.assert(
       fc.property(cases, ([sizes, touches]) => {
         const { graph, blocks } = chain(sizes, touches);

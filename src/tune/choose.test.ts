@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { Kernel } from '../loop/ir.ts';
 import type { Target, Template } from '../targets/target.ts';
-import { candidates, chooseTactics } from './choose.ts';
+import { candidates, chooseTactics, type TuneOptions } from './choose.ts';
+import { TimingCache } from './timing-cache.ts';
 
 const KERNEL: Kernel = { name: 'k', form: { kind: 'map' }, buffers: [], axes: [], body: [] };
 const template = (
@@ -22,10 +23,11 @@ const target = (...templates: Template[]): Target => ({
   templates,
   features: () => [],
 });
+const options = (): TuneOptions => ({ effort: 0, machine: 'm', cache: new TimingCache(), checkpoint: async () => {} });
 const task = (constant: string[] = []) => ({ kernel: KERNEL, facts: { constant: new Set(constant) } });
 
 describe('choosing tactics', () => {
-  it('takes the least predicted time over all templates that fit the form', () => {
+  it('takes the least predicted time over all templates that fit the form', async () => {
     const t = target(
       template('generated', [[{}, 9]]),
       template('fast', [
@@ -34,7 +36,9 @@ describe('choosing tactics', () => {
       ]),
       template('other', [[{}, 1]], 'attend'),
     );
-    expect(chooseTactics([task()], t)).toEqual([{ template: 'fast', params: { width: 4 }, predictedNs: 3 }]);
+    expect(await chooseTactics([task()], t, options())).toEqual([
+      { template: 'fast', params: { width: 4 }, predictedNs: 3 },
+    ]);
   });
 
   it('breaks ties by name and parameters, whatever the order of the tables', () => {
@@ -54,16 +58,16 @@ describe('choosing tactics', () => {
     ]);
   });
 
-  it('decides equal tasks once, and anew where other buffers are constant', () => {
+  it('decides equal tasks once, and anew where other buffers are constant', async () => {
     let asked = 0;
     const counting: Template = { ...template('t', [[{}, 1]]), candidates: () => [{ asked: ++asked }] };
-    const [a, b, c] = chooseTactics([task(), task(), task(['in1'])], target(counting));
+    const [a, b, c] = await chooseTactics([task(), task(), task(['in1'])], target(counting), options());
     expect(a).toBe(b);
     expect(c).not.toBe(a);
     expect(asked).toBe(2);
   });
 
-  it('is a Bug where nothing fits', () => {
-    expect(() => chooseTactics([task()], target())).toThrow(/no template/);
+  it('is a Bug where nothing fits', async () => {
+    await expect(chooseTactics([task()], target(), options())).rejects.toThrow(/no template/);
   });
 });
