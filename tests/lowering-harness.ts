@@ -226,6 +226,7 @@ function kernelContext(
       if (value.dtype !== targets[i].type.dtype) throw new Error(`stores ${value.dtype} in ${targets[i].type.dtype}`);
       return { kind: 'store', buffer: targets[i].buffer, index: offsetAt(targets[i], coords), value };
     },
+    loadOutput: (i, coords) => e.load(targets[i].buffer, targets[i].type.dtype, offsetAt(targets[i], coords)),
     outputAxes(i, only) {
       const { shape } = targets[i].type;
       const axes: Axis[] = [];

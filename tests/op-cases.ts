@@ -52,6 +52,18 @@ export function caseGraph(op: Op, opCase: OpCase, ops: OpTable, seed: number): G
   return { graph: b.finish(), inputs };
 }
 
+/** Whether the operator writes this case with others, so that its own lowering never sees it. */
+export function expands(op: Op, opCase: OpCase, ops: OpTable): boolean {
+  if (!op.expand) return false;
+  const { graph } = caseGraph(op, opCase, ops, 0);
+  const b = graphBuilder('expands', ops);
+  for (const name of graph.inputs) b.input(name, graph.values.get(name)!.dtype, graph.values.get(name)!.shape);
+  for (const [name, value] of graph.constants) b.constant(value, name);
+  const [node] = graph.nodes;
+  const types = node.inputs.map((name) => graph.values.get(name));
+  return op.expand(b, node, node.attrs, types) !== undefined;
+}
+
 /**
  * How far `actual` is from `expected`: the largest difference over the largest finite magnitude expected; for integers and bool
  * the number of elements that differ. NaN and infinities must be in the same places, or the answer is Infinity.

@@ -95,6 +95,7 @@ const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
   ['com.microsoft.NhwcConv', [1]],
   ['QLinearConv', [3]],
   ['GatherND', [1]],
+  ['ScatterND', [1]],
 ]);
 
 /** The case's graph with every size of its inputs above 1 replaced by a name; equal sizes get one name. */

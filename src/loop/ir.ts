@@ -169,7 +169,10 @@ export type Form =
   | Contract
   /** softmax(q·kᵀ·scale + mask)·v as one kernel. */
   | { readonly kind: 'attend' }
-  /** Sequential algorithms: sort, top-k, non-maximum suppression. */
+  /**
+   * Sequential algorithms: sort, top-k, scatter with a reduction. Alone among the forms it may load from an out buffer, where the same
+   * point stored before.
+   */
   | { readonly kind: 'routine'; readonly name: string };
 
 export interface Buffer {

@@ -41,7 +41,7 @@ function markFaults(kernel: Kernel, faults: readonly Fault[]): string {
 
 /** Every broken rule, in the order of the text; none where the kernel is valid. Never throws. */
 export function findFaults(kernel: Kernel): readonly Fault[] {
-  const verifier = new Verifier(kernel.buffers);
+  const verifier = new Verifier(kernel.buffers, kernel.form.kind === 'routine');
   verifier.buffers();
   verifier.axes(kernel.axes, []);
   if (kernel.form.kind === 'contract') verifier.contract(kernel, kernel.form);
@@ -65,12 +65,15 @@ class Verifier {
   readonly faults: Fault[] = [];
   readonly #buffers: readonly Buffer[];
   readonly #byName: ReadonlyMap<string, Buffer>;
+  /** Whether out buffers may be loaded from. */
+  readonly #rereads: boolean;
   /** A local keeps its dtype for the whole kernel. */
   readonly #localDTypes = new Map<string, DType>();
   #stmt: Stmt | undefined;
 
-  constructor(buffers: readonly Buffer[]) {
+  constructor(buffers: readonly Buffer[], rereads: boolean) {
     this.#buffers = buffers;
+    this.#rereads = rereads;
     this.#byName = new Map(buffers.map((b) => [b.name, b]));
   }
 
@@ -235,7 +238,7 @@ class Verifier {
       }
       case 'load': {
         const buffer = this.#byName.get(e.buffer);
-        if (buffer?.role !== 'in') return 'loads from what is no in buffer';
+        if (buffer === undefined || (buffer.role === 'out' && !this.#rereads)) return 'loads from what is no in buffer';
         if (buffer.dtype !== e.dtype) return `loads ${e.dtype} from ${buffer.dtype}`;
         return e.index.dtype === 'i32' ? undefined : `index is ${e.index.dtype}`;
       }

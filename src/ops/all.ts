@@ -5,6 +5,7 @@ import { Bug } from '../core/errors.ts';
 import { ACTIVATION_OPS } from './activation.ts';
 import { ARG_OPS } from './arg.ts';
 import { ARITHMETIC_OPS } from './arithmetic.ts';
+import { ATTENTION_OPS } from './attention.ts';
 import { BATCH_NORMALIZATION_OPS } from './batch-normalization.ts';
 import { BLOCK_OPS } from './blocks.ts';
 import { CAST_OPS } from './cast.ts';
@@ -23,6 +24,7 @@ import { LOGIC_OPS } from './logic.ts';
 import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
 import { MICROSOFT_ACTIVATION_OPS } from './microsoft-activation.ts';
+import { MICROSOFT_ATTENTION_OPS } from './microsoft-attention.ts';
 import { MICROSOFT_NORMALIZATION_OPS } from './microsoft-normalization.ts';
 import { MICROSOFT_PRODUCT_OPS } from './microsoft-products.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
@@ -31,8 +33,12 @@ import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
 import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
 import { REDUCE_OPS } from './reduce.ts';
+import { RENAMED_OPS } from './renamed.ts';
 import { REPEAT_OPS } from './repeat.ts';
 import { RESHAPE_OPS } from './reshape.ts';
+import { RESIZE_OPS } from './resize.ts';
+import { ROTARY_EMBEDDING_OPS } from './rotary-embedding.ts';
+import { SCATTER_OPS } from './scatter.ts';
 import { SELECT_OPS } from './select.ts';
 import { SIZE_OPS } from './sizes.ts';
 import { SLICE_OPS } from './slice.ts';
@@ -66,13 +72,19 @@ const FILES: readonly (readonly Op[])[] = [
   LOGIC_OPS,
   MATMUL_OPS,
   MICROSOFT_ACTIVATION_OPS,
+  ATTENTION_OPS,
+  MICROSOFT_ATTENTION_OPS,
+  ROTARY_EMBEDDING_OPS,
   MICROSOFT_NORMALIZATION_OPS,
   MICROSOFT_PRODUCT_OPS,
   PAD_OPS,
   POOL_OPS,
   QUANTIZE_LINEAR_OPS,
   REPEAT_OPS,
+  RENAMED_OPS,
+  RESIZE_OPS,
   RESHAPE_OPS,
+  SCATTER_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,

@@ -112,6 +112,8 @@ export interface KernelContext<A> extends LowerContext<A> {
    * `only` names dims to make axes of; the other coords are left 0. A dim of extent 1 gets no axis, and each call makes fresh ones.
    */
   outputAxes(i: number, only?: readonly number[]): { readonly axes: readonly Axis[]; readonly coords: Expr[] };
+  /** The element of output i at coords that the same point stored before; only in a routine whose lowering says `rereads`. */
+  loadOutput(i: number, coords: readonly Expr[]): Expr;
   /** A fresh axis or local name that starts with `hint`. */
   fresh(hint: string): string;
 }
@@ -154,6 +156,8 @@ export type Lowering<A> =
       readonly layout: LayoutWish;
       /** Inputs whose every element is read about once, so that work fused in front of them is not repeated. */
       readonly streams: readonly number[];
+      /** It loads from its outputs, so what is stored must be the node's own elements: nothing is fused behind it. */
+      readonly rereads?: boolean;
       build(ctx: KernelContext<A>): KernelSpec | ContractSpec;
     };
 
