@@ -32,7 +32,7 @@ async function buildCommand(file: string, flags: ModelFlags & { readonly output:
       hint: 'Give the model it was built from.',
     });
   }
-  const { engine, buildMs, stages } = await buildModel(model, buildOptionsOf(flags, terminal), terminal);
+  const { engine, buildMs, stages } = await buildModel(model, buildOptionsOf(flags), terminal, flags.timingCache);
   const fileBytes = writeEngineFile(flags.output, engine);
   const report = {
     engine: flags.output,

@@ -37,7 +37,7 @@ export async function compareLayers(
   const stored = storedValues(engine, graph);
   const exposed: Graph = { ...graph, outputs: [...new Set([...graph.outputs, ...stored.keys()])] };
   const want = evalGraph(exposed, OPS, inputs);
-  const report = await build(exposed, { ...buildOptionsOf(flags, terminal, shapes), onWarning: terminal.warn });
+  const report = await build(exposed, { ...buildOptionsOf(flags, shapes), onWarning: terminal.warn });
   const runner = await openEngineRunner(report.engine, flags, terminal);
   try {
     runner.setInputs(inputs);

@@ -14,6 +14,7 @@ import type { OnnxInput } from './model-input.ts';
 import { startProgress } from './progress.ts';
 import { formatMs } from './table.ts';
 import type { Terminal } from './terminal.ts';
+import { readTimingCache, writeTimingCache } from './timing-cache-file.ts';
 
 /** How an ONNX model's external data are found: beside it. Errors are plain: the reader of the model says which tensor misses them. */
 const besideModel =
@@ -30,16 +31,27 @@ export function readModelGraph(model: OnnxInput, terminal: Terminal): Graph {
   }
 }
 
-/** Builds the model with a progress line on the terminal. `options` are those of the command. */
-export async function buildModel(model: OnnxInput, options: BuildOptions, terminal: Terminal): Promise<BuildReport> {
+/**
+ * Builds the model with a progress line on the terminal. `options` are those of the command; measured times are read from and kept in
+ * `timingCacheFile` where one is named.
+ */
+export async function buildModel(
+  model: OnnxInput,
+  options: BuildOptions,
+  terminal: Terminal,
+  timingCacheFile?: string,
+): Promise<BuildReport> {
+  const timingCache = timingCacheFile === undefined ? undefined : readTimingCache(timingCacheFile);
   const progress = await startProgress(terminal, `building ${basename(model.file)}`);
   try {
     const report = await build(model.bytes, {
       openExternal: besideModel(model.file),
       ...options,
+      ...(timingCache && { timingCache }),
       onProgress: progress.update,
       onWarning: terminal.warn,
     });
+    if (timingCacheFile !== undefined && timingCache) writeTimingCache(timingCacheFile, timingCache);
     progress.done(`built ${basename(model.file)} for ${report.engine.target} in ${formatMs(report.buildMs)}`);
     return report;
   } catch (error) {

@@ -61,7 +61,7 @@ async function demoCommand(flags: DemoFlags): Promise<void> {
   const engineFile = join(flags.output, 'symbols.engine');
   const model = (await openModel(modelFile)) as OnnxInput;
 
-  const built = await buildModel(model, buildOptionsOf(flags, terminal), terminal);
+  const built = await buildModel(model, buildOptionsOf(flags), terminal, flags.timingCache);
   writeEngineFile(engineFile, built.engine);
   const loaded = (await openModel(engineFile)) as EngineInput;
   terminal.note(`saved and loaded ${engineFile}`);

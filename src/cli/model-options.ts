@@ -17,7 +17,6 @@ import {
   type Shapes,
   TARGET_NAMES,
 } from './options.ts';
-import type { Terminal } from './terminal.ts';
 
 /** Values of the options as commander hands them over; each is absent where it was not given. */
 export interface ModelFlags {
@@ -44,8 +43,12 @@ export function addModelOptions(command: Command): Command {
     .option('--opt-shapes <list>', 'usual sizes', parseShapes)
     .option('--max-shapes <list>', 'largest sizes', parseShapes)
     .option('--workspace <size>', 'most memory for intermediate values, such as 64MiB', parseBytes)
-    .option('--effort <0-5>', 'time to spend on choosing tactics; 0 predicts only', parseEffort)
-    .option('--timing-cache <file>', 'measured times of tactics; unused by targets that only predict')
+    .option(
+      '--effort <0-5>',
+      'time to spend on choosing tactics; 0 and 1 predict only, from 2 on candidates are measured',
+      parseEffort,
+    )
+    .option('--timing-cache <file>', 'keep measured times of tactics (--effort 2 and up) in a file, and reuse them')
     .option('--threads <n>', 'threads, or auto for the number of cores', parseThreads)
     .option('--verify', 'check the intermediate representations between all stages')
     .option('--json', 'print one JSON object on stdout and nothing else there');
@@ -55,12 +58,7 @@ export function addModelOptions(command: Command): Command {
  * The options of `build`. `inputShapes` are the shapes of tensors that are at hand; `--shapes` wins over them.
  * Throws ModelError `option-invalid` where a range of shapes is asked for.
  */
-export function buildOptionsOf(flags: ModelFlags, terminal: Terminal, inputShapes: Shapes = {}): BuildOptions {
-  if (flags.timingCache !== undefined) {
-    terminal.warn(
-      `--timing-cache ${flags.timingCache}: tactics were chosen by prediction, so there are no times to keep`,
-    );
-  }
+export function buildOptionsOf(flags: ModelFlags, inputShapes: Shapes = {}): BuildOptions {
   return {
     target: flags.target ?? 'auto',
     shapes: { ...inputShapes, ...rangeShapes(flags), ...flags.shapes },

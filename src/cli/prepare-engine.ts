@@ -23,9 +23,10 @@ export async function prepareEngine(
 ): Promise<Engine> {
   if (model.kind === 'engine') return checkEngineFlags(model, flags, batch);
   const { buildModel, readModelGraph } = await import('./compile-model.ts');
-  const { shapes, ...options } = buildOptionsOf(flags, terminal, inputShapes);
+  const { shapes, ...options } = buildOptionsOf(flags, inputShapes);
   const sized = batch === undefined ? shapes : batchShapes(readModelGraph(model, terminal), { ...shapes }, batch);
-  return (await buildModel(model, { ...options, ...(sized && { shapes: sized }) }, terminal)).engine;
+  const sizedOptions = { ...options, ...(sized && { shapes: sized }) };
+  return (await buildModel(model, sizedOptions, terminal, flags.timingCache)).engine;
 }
 
 function checkEngineFlags({ file, engine }: EngineInput, flags: ModelFlags, batch?: number): Engine {
