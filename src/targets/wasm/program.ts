@@ -7,9 +7,8 @@
  * barrier in front of it. Addresses are i32 that wrap: base + offset reaches all 4 GiB.
  */
 import { Bug } from '../../core/errors.ts';
-import type { BufferRef, Step, Tactic } from '../../engine/engine.ts';
-import type { Kernel } from '../../loop/ir.ts';
-import type { Asm } from '../cpu/asm.ts';
+import type { BufferRef, Step } from '../../engine/engine.ts';
+import { type EmitKernel, programFunctions } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { WasmAsm } from './asm.ts';
 import { MAX_PAGES, type Variant } from './control.ts';
@@ -18,9 +17,6 @@ import { FunctionBuilder, type Local } from './function.ts';
 import type { ValType } from './instructions.ts';
 import { type FuncType, ModuleBuilder } from './module.ts';
 import { defineSync } from './sync.ts';
-
-/** Writes the code of one kernel for the tiles [begin, end). */
-export type EmitKernel = (asm: Asm, kernel: Kernel, tactic: Tactic) => void;
 
 /** The code of one kernel by one tactic. */
 export interface KernelCode {
@@ -55,38 +51,15 @@ export function emitProgram(
   return emitModule(program, emitKernels(program, variant.relaxed, emitKernel), variant.threads);
 }
 
-/** Each (kernel, tactic) pair in use once, in the order of first use. */
+/** The code of each function of the program. */
 export function emitKernels(program: Program, relaxed: boolean, emitKernel: EmitKernel): ProgramCode {
-  const kernels: KernelCode[] = [];
-  const indices = new Map<string, number>();
-  const taken = new Map<string, number>();
-  const steps = program.steps.map(({ kernel: index, tactic }) => {
-    const key = `${index} ${tacticKey(tactic)}`;
-    const known = indices.get(key);
-    if (known !== undefined) return known;
-    const kernel = program.kernels[index];
+  const { functions, steps } = programFunctions(program);
+  const kernels = functions.map(({ name, kernel, tactic }): KernelCode => {
     const asm = new WasmAsm(kernel.buffers.length, { relaxed });
     emitKernel(asm, kernel, tactic);
-    indices.set(key, kernels.length);
-    return (
-      kernels.push({ name: uniqueName(kernel, tactic, taken), buffers: kernel.buffers.length, body: asm.finish() }) - 1
-    );
+    return { name, buffers: kernel.buffers.length, body: asm.finish() };
   });
   return { kernels, steps };
-}
-
-const tacticKey = ({ template, params }: Tactic): string =>
-  `${template} ${Object.keys(params)
-    .sort()
-    .map((name) => `${name}=${params[name]}`)
-    .join()}`;
-
-/** For profilers: the kernel's name, its template where one was chosen, a number where that is not unique. */
-function uniqueName(kernel: Kernel, tactic: Tactic, taken: Map<string, number>): string {
-  const name = tactic.template === 'generated' ? kernel.name : `${kernel.name}.${tactic.template}`;
-  const count = (taken.get(name) ?? 0) + 1;
-  taken.set(name, count);
-  return count === 1 ? name : `${name}.${count}`;
 }
 
 /** The module over kernels already written. */

@@ -1,0 +1,60 @@
+/**
+ * Calls out of JavaScript into the system's libraries and into code made here, through koffi, an optional package.
+ *
+ * Addresses are numbers: user space ends at 2^47. Nothing here owns memory; whoever passes an address keeps what lies there alive.
+ */
+
+export type NativeType = 'void' | 'int' | 'intptr' | 'void *';
+/** An argument of type `void *` may be a typed array: the callee gets the address of its first byte for the time of the call. */
+export type NativeArgument = number | ArrayBufferView;
+export type NativeFunction = (...args: NativeArgument[]) => number;
+
+export interface Ffi {
+  /** A function of a shared library; null: of the process itself, with the C library. Throws Error where there is none. */
+  symbol(library: string | null, name: string, result: NativeType, args: readonly NativeType[]): NativeFunction;
+  /** The function whose code begins at an address, by the system's calling convention. */
+  functionAt(address: number, result: NativeType, args: readonly NativeType[]): NativeFunction;
+  /** Where an array's bytes lie; they stay there as long as the array's buffer lives. */
+  addressOf(array: ArrayBufferView): number;
+}
+
+/** The part of koffi that is used, typed by hand so that this package's own types do not need it. */
+interface Koffi {
+  load(path: string | null): {
+    func(name: string, result: NativeType, args: readonly NativeType[]): NativeFunction;
+  };
+  proto(result: NativeType, args: readonly NativeType[]): object;
+  decode(address: number, type: object): NativeFunction;
+  address(value: unknown): bigint;
+}
+
+let loading: Promise<Ffi | string> | undefined;
+
+/** The way out, or the reason why there is none. Asked once. */
+export function loadFfi(): Promise<Ffi | string> {
+  loading ??= importKoffi();
+  return loading;
+}
+
+/** The name is not in the import expression, so that bundlers of web pages do not look for the package. */
+export async function importKoffi(name = 'koffi'): Promise<Ffi | string> {
+  try {
+    const module = (await import(/* @vite-ignore */ name)) as { readonly default: Koffi };
+    return ffiOf(module.default);
+  } catch (cause) {
+    const { code, message } = cause as { readonly code?: string; readonly message?: string };
+    if (code === 'ERR_MODULE_NOT_FOUND') return 'native code needs the package koffi: npm i koffi';
+    return `the package koffi does not load: ${(message ?? String(cause)).split('\n')[0]}`;
+  }
+}
+
+function ffiOf(koffi: Koffi): Ffi {
+  // In a worker thread koffi must have loaded a library before it may be given a bare address.
+  const self = koffi.load(null);
+  return {
+    symbol: (library, name, result, args) =>
+      (library === null ? self : koffi.load(library)).func(name, result, [...args]),
+    functionAt: (address, result, args) => koffi.decode(address, koffi.proto(result, [...args])),
+    addressOf: (array) => Number(koffi.address(array)),
+  };
+}
