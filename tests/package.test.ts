@@ -21,6 +21,15 @@ test('installing runs nothing', () => {
     expect(manifest.scripts).not.toHaveProperty(script);
 });
 
+test('the lock file has the optional packages of every platform, or npm ci refuses it', () => {
+  const { packages } = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+    readonly packages: Readonly<Record<string, { readonly optionalDependencies?: Readonly<Record<string, string>> }>>;
+  };
+  const locked = new Set(Object.keys(packages).map((path) => path.split('node_modules/').at(-1)));
+  const wanted = Object.values(packages).flatMap(({ optionalDependencies = {} }) => Object.keys(optionalDependencies));
+  expect(wanted.filter((name) => !locked.has(name))).toEqual([]);
+});
+
 test('packed and installed it works as in the checkout', (context) => {
   const folder = temporaryFolder();
   const packed = npm(['pack', '--ignore-scripts', '--pack-destination', folder], ROOT);
