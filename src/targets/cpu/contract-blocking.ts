@@ -8,6 +8,7 @@ import type { Axis } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { type ContractPlan, extentOf } from './contract-plan.ts';
 import { ExprTable } from './linear.ts';
+import { vectorMachine } from './vector-machine.ts';
 
 export interface Blocking {
   readonly width: number;
@@ -23,9 +24,6 @@ export interface Blocking {
   readonly tiles: number;
 }
 
-const LANES = 4;
-/** Registers of which one is the code generator's own. */
-const USABLE_REGISTERS = 15;
 /** Rows in a block are a multiple of every register tile's. */
 const ROW_STEP = 12;
 const BLOCK_BYTES = 192 * 1024;
@@ -33,12 +31,16 @@ const ENOUGH_TILES = 16;
 /** Longest stretch of zeros that padded rows may read. */
 export const MAX_ZEROS = 8192;
 
-/** Largest tile whose accumulators and operands fit: rows + vectors + rows·vectors registers. */
-export function rowsFor(columns: number, most: number): number {
-  const vectors = Math.ceil(columns / LANES);
-  const fits = Math.max(1, Math.floor((USABLE_REGISTERS - vectors) / (vectors + 1)));
-  const rows = Math.min(fits, most);
-  return rows === 5 ? 4 : rows === 7 ? 6 : rows;
+/**
+ * Rows of the register tile for a panel of so many columns. A narrower last panel takes as many as its registers hold: accumulators,
+ * b's vectors, and a's splats all or one at a time. They divide ROW_STEP.
+ */
+export function rowsFor(columns: number, params: Params): number {
+  if (columns === params.width) return params.rows;
+  const { lanes, registers, loadsFirst } = vectorMachine(params.lanes);
+  const vectors = Math.ceil(columns / lanes);
+  const fits = loadsFirst ? (registers - vectors) / (vectors + 1) : (registers - vectors - 1) / vectors;
+  return [12, 6, 4, 3, 2].find((rows) => rows <= fits) ?? 1;
 }
 
 /** The hot loop's axis: the innermost, unless padding cuts it or the zeros for it would be long. */
@@ -82,7 +84,7 @@ export function blockContract(plan: ContractPlan, params: Params): Blocking {
   const nBlocks = Math.ceil(panels / panelsInBlock);
   return {
     width,
-    rowsOf: (columns) => rowsFor(columns, params.rows),
+    rowsOf: (columns) => rowsFor(columns, params),
     panels,
     panelElements: panels * k * width,
     mBlocks,

@@ -1,7 +1,7 @@
 /**
  * Products whose operands are both contiguous along k, such as q·kᵀ: vectors along k, a tile of rows × columns of dot products.
  *
- *     tile = batch × block of rows;  for 2 rows:  for 4 columns:  acc[r][c] += a[row r][k..k+3] · b[column c][k..k+3]
+ *     tile = batch × block of rows;  for 2 rows:  for 4 columns:  acc[r][c] += a[row r][k…] · b[column c][k…]
  *
  * The lanes of each accumulator are added at the end, and the epilogue runs on each sum.
  */
@@ -14,9 +14,9 @@ import { ExprEmitter } from './emit-expr.ts';
 import { ExprTable } from './linear.ts';
 import type { Scopes } from './scopes.ts';
 import type { CpuTemplate } from './template.ts';
+import { checkLanes, lanesOf } from './vector-machine.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
-const LANES = 4;
 /** With all operands of a step live, 2·4 accumulators, 2 rows and 4 columns are 14 registers. */
 const ROWS = 2;
 const COLUMNS = 4;
@@ -32,11 +32,14 @@ interface DotPlan extends ContractPlan {
 export const dot: CpuTemplate = {
   name: 'dot',
   form: 'contract',
-  candidates: (kernel) => (planDot(kernel) ? [{}] : []),
-  predictNs: (kernel) => {
+  candidates: (kernel, _, features) => {
+    const lanes = lanesOf(features);
+    return planDot(kernel, lanes) ? [{ lanes }] : [];
+  },
+  predictNs: (kernel, { lanes }) => {
     const plan = planOf(kernel);
     const tiles = Math.ceil(extentOf(plan.m) / ROWS) * Math.ceil(plan.column.extent / COLUMNS) * extentOf(plan.batch);
-    const steps = extentOf(plan.k) / LANES;
+    const steps = extentOf(plan.k) / lanes;
     const cycles = tiles * (steps * (ROWS * COLUMNS * 0.5 + 0.3) + ROWS * COLUMNS * 3 + 20);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
     return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
@@ -45,7 +48,10 @@ export const dot: CpuTemplate = {
     const plan = planOf(kernel);
     return extentOf(plan.batch) * blocksOf(plan).count;
   },
-  emit: (asm, kernel) => new DotEmitter(asm, kernel, planOf(kernel)).run(),
+  emit: (asm, kernel, { lanes }) => {
+    checkLanes(asm, lanes);
+    new DotEmitter(asm, kernel, planOf(kernel)).run();
+  },
 };
 
 function planOf(kernel: Kernel): DotPlan {
@@ -54,10 +60,11 @@ function planOf(kernel: Kernel): DotPlan {
   return plan;
 }
 
-function planDot(kernel: Kernel): DotPlan | undefined {
+function planDot(kernel: Kernel, leastRun = 1): DotPlan | undefined {
   const plan = planContract(kernel);
   const run = plan?.k.at(-1);
-  if (!plan || !run || plan.a.guard || plan.m.length > 1 || plan.n.length !== 1 || run.extent < LANES) return undefined;
+  if (!plan || !run || plan.a.guard || plan.m.length > 1 || plan.n.length !== 1 || run.extent < leastRun)
+    return undefined;
   const table = new ExprTable();
   if ([plan.a, plan.b].some(({ index }) => table.strideAlong(index, run.name) !== 1)) return undefined;
   return { ...plan, row: plan.m[0], column: plan.n[0], run };
@@ -177,7 +184,7 @@ class DotEmitter {
     this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
     const rows = left.map((index) => this.#exprs.address(a.buffer, index));
     const columns = right.map((index) => this.#exprs.address(b.buffer, index));
-    const whole = run.extent - (run.extent % LANES);
+    const whole = run.extent - (run.extent % asm.lanes);
     const step = (type: 'vf32' | 'f32', k: Reg | undefined, offset: number, into: readonly Reg[][]) => {
       const load = ({ base, byteOffset }: { base: Reg; byteOffset: number }) =>
         asm.load(type, k ? asm.address(base, k, 4) : base, byteOffset + offset);
@@ -189,7 +196,7 @@ class DotEmitter {
         });
       });
     };
-    asm.loop(asm.const('i32', 0), asm.const('i32', whole), LANES, (k) => step('vf32', k, 0, acc));
+    asm.loop(asm.const('i32', 0), asm.const('i32', whole), asm.lanes, (k) => step('vf32', k, 0, acc));
     for (let k = whole; k < run.extent; k++) step('f32', undefined, k * 4, rest);
   }
 

@@ -355,12 +355,14 @@ class GemmEmitter {
     const bBytes = direct?.stepBytes ?? this.#blocking.width * 4;
     const bOffset = direct?.byteOffset ?? 0;
     const step = () => {
-      const splats = pointers.map(({ pointer, byteOffset }) => asm.load('splatf32', pointer, byteOffset));
-      acc[0].forEach((_, v) => {
+      const vectors = acc[0].map((_, v) => {
         const column = v * asm.lanes;
         const width = direct ? Math.min(asm.lanes, shape.columns - column) : asm.lanes;
-        const vector = this.#loadPart(b, bOffset + column * 4, width);
-        splats.forEach((splat, row) => {
+        return this.#loadPart(b, bOffset + column * 4, width);
+      });
+      pointers.forEach(({ pointer, byteOffset }, row) => {
+        const splat = asm.load('splatf32', pointer, byteOffset);
+        vectors.forEach((vector, v) => {
           asm.fma(acc[row][v], splat, vector);
         });
       });

@@ -13,8 +13,8 @@ import { emitGemm } from './contract-gemm.ts';
 import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
 import { ExprTable } from './linear.ts';
 import type { CpuTemplate } from './template.ts';
+import { checkLanes, lanesOf } from './vector-machine.ts';
 
-const LANES = 4;
 const NS_PER_CYCLE = 0.3;
 const FMA_LATENCY = 4;
 const BYTES_PER_NS = 10;
@@ -22,11 +22,20 @@ const BYTES_PER_NS = 10;
 const TILE_CYCLES = 24;
 const RUN_CYCLES = 10;
 
-const ROWS: readonly Params[] = [
-  { rows: 2, width: 16 },
-  { rows: 3, width: 12 },
-  { rows: 4, width: 8 },
+/** Register tiles by lanes: rows, and columns of a panel. */
+const TILES: readonly Params[] = [
+  { lanes: 4, rows: 2, width: 16 },
+  { lanes: 4, rows: 3, width: 12 },
+  { lanes: 4, rows: 4, width: 8 },
+  { lanes: 8, rows: 6, width: 16 },
+  { lanes: 8, rows: 4, width: 24 },
+  { lanes: 16, rows: 12, width: 32 },
+  { lanes: 16, rows: 6, width: 64 },
 ];
+const tilesFor = (features: readonly string[]): readonly Params[] => {
+  const lanes = lanesOf(features);
+  return TILES.filter((t) => t.lanes === lanes);
+};
 
 function planOf(kernel: Kernel): ContractPlan {
   const plan = planContract(kernel);
@@ -41,8 +50,8 @@ function predictNs(kernel: Kernel, params: Params): number {
   const k = extentOf(plan.k);
   const run = runAxis(plan)?.extent ?? 1;
   const panelCycles = (columns: number): number => {
-    const rows = rowsFor(columns, params.rows);
-    const vectors = Math.ceil(columns / LANES);
+    const rows = rowsFor(columns, params);
+    const vectors = Math.ceil(columns / params.lanes);
     const tile = (r: number): number => {
       const step = Math.max((r * vectors) / 2, (r + vectors) / 2, FMA_LATENCY) + 0.3;
       return k * step + (k / run) * (RUN_CYCLES + (plan.a.guard ? 4 * r : 0)) + TILE_CYCLES + r * vectors * 2;
@@ -61,9 +70,9 @@ const tiles = (kernel: Kernel, params: Params): number => blockContract(planOf(k
 export const panels: CpuTemplate = {
   name: 'panels',
   form: 'contract',
-  candidates: (kernel, facts) => {
+  candidates: (kernel, facts, features) => {
     const plan = planContract(kernel);
-    return plan && plan.n.length === 1 && facts.constant.has(plan.b.buffer) ? ROWS : [];
+    return plan?.n.length === 1 && facts.constant.has(plan.b.buffer) ? tilesFor(features) : [];
   },
   predictNs,
   tiles,
@@ -81,6 +90,7 @@ export const panels: CpuTemplate = {
   },
   emit: (asm, kernel, params) => {
     const plan = planOf(kernel);
+    checkLanes(asm, params.lanes);
     emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'packed' });
   },
 };
@@ -88,15 +98,16 @@ export const panels: CpuTemplate = {
 export const direct: CpuTemplate = {
   name: 'direct',
   form: 'contract',
-  candidates: (kernel) => {
+  candidates: (kernel, _, features) => {
     const plan = planContract(kernel);
     if (plan?.n.length !== 1 || plan.a.guard) return [];
-    return new ExprTable().strideAlong(plan.b.index, plan.n[0].name) === 1 ? ROWS : [];
+    return new ExprTable().strideAlong(plan.b.index, plan.n[0].name) === 1 ? tilesFor(features) : [];
   },
   predictNs: (kernel, params) => predictNs(kernel, params) * 1.1,
   tiles,
   emit: (asm, kernel, params) => {
     const plan = planOf(kernel);
+    checkLanes(asm, params.lanes);
     emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'direct' });
   },
 };

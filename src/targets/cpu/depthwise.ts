@@ -7,7 +7,7 @@
  *
  * An input column is loaded once for all the output columns that see it. Which taps of kw are inside is known for every x when the
  * code is made: columns where all are run in the wide loop, each of the few others has code of its own.
- * w is packed as panels of one vector of channels: [C/4][taps][4].
+ * w is packed as panels of one vector of channels: [C / lanes][taps][lanes].
  */
 import { Bug } from '../../core/errors.ts';
 import * as e from '../../loop/expr.ts';
@@ -20,12 +20,11 @@ import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import type { Scopes } from './scopes.ts';
 import type { CpuTemplate } from './template.ts';
+import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
-const LANES = 4;
 const MAX_UNROLLED_TAPS = 7;
 const ENOUGH_TILES = 16;
-const USABLE_REGISTERS = 15;
 const NS_PER_CYCLE = 0.3;
 
 /** What the template needs to know beside the contract's own plan. */
@@ -49,31 +48,35 @@ interface DepthwisePlan extends ContractPlan {
 export const depthwise: CpuTemplate = {
   name: 'depthwise',
   form: 'contract',
-  candidates: (kernel, facts) => {
+  candidates: (kernel, facts, features) => {
     const plan = planDepthwise(kernel);
     if (!plan || !facts.constant.has(plan.b.buffer)) return [];
-    const most = columnsThatFit(plan);
-    return [{ columns: most }, { columns: 1 }].slice(0, most > 1 ? 2 : 1);
+    const lanes = lanesOf(features);
+    const most = columnsThatFit(plan, lanes);
+    return (most > 1 ? [most, 1] : [1]).map((columns) => ({ lanes, columns }));
   },
-  predictNs: (kernel, { columns }) => {
+  predictNs: (kernel, { lanes, columns }) => {
     const plan = planOf(kernel);
-    const vectors = (extentOf(plan.m) * Math.ceil(plan.channel.extent / LANES)) / columns;
+    const vectors = (extentOf(plan.m) * Math.ceil(plan.channel.extent / lanes)) / columns;
     const taps = plan.tap?.extent ?? 1;
     const loads = taps + (plan.tapStride === 0 ? 1 : (columns - 1) * (plan.columnStride / plan.tapStride) + taps);
     const rows = extentOf(plan.outerTaps);
     return vectors * (rows * Math.max(columns * taps, loads, 4) + 10 + 4 * columns) * 0.6 * NS_PER_CYCLE;
   },
-  tiles: (kernel) => cutOf(planOf(kernel)).tiles,
-  packing: (kernel) => {
+  tiles: (kernel, { lanes }) => cutOf(planOf(kernel), lanes).tiles,
+  packing: (kernel, { lanes }) => {
     const plan = planOf(kernel);
     return new Map([
       [
         plan.b.buffer,
-        { kind: 'panels', width: LANES, batch: 1, k: extentOf(plan.k), n: plan.channel.extent, zeros: 0 },
+        { kind: 'panels', width: lanes, batch: 1, k: extentOf(plan.k), n: plan.channel.extent, zeros: 0 },
       ],
     ]);
   },
-  emit: (asm, kernel, params) => new DepthwiseEmitter(asm, kernel, planOf(kernel), params).run(),
+  emit: (asm, kernel, params) => {
+    checkLanes(asm, params.lanes);
+    new DepthwiseEmitter(asm, kernel, planOf(kernel), params).run();
+  },
 };
 
 function planOf(kernel: Kernel): DepthwisePlan {
@@ -155,22 +158,23 @@ function insideTaps(
 }
 
 /** Output columns whose accumulators, inputs and weights of one row of taps are in registers together. */
-function columnsThatFit(plan: DepthwisePlan): number {
+function columnsThatFit(plan: DepthwisePlan, lanes: number): number {
   const taps = plan.tap?.extent ?? 1;
   for (let columns = 4; columns > 1; columns--) {
     const inputs = new Set<number>();
     for (let t = 0; t < columns; t++)
       for (let k = 0; k < taps; k++) inputs.add(t * plan.columnStride + k * plan.tapStride);
-    if (columns + inputs.size + taps <= USABLE_REGISTERS && columns <= (plan.column?.extent ?? 1)) return columns;
+    if (columns + inputs.size + taps <= vectorMachine(lanes).registers && columns <= (plan.column?.extent ?? 1))
+      return columns;
   }
   return 1;
 }
 
 /** Tiles: points of the outer m axes, times chunks of channels where those are few. */
-function cutOf(plan: DepthwisePlan) {
+function cutOf(plan: DepthwisePlan, lanes: number) {
   const rows = extentOf(plan.outer);
   const wanted = Math.ceil(ENOUGH_TILES / rows);
-  const chunk = Math.ceil(Math.max(LANES, plan.channel.extent / wanted) / LANES) * LANES;
+  const chunk = Math.ceil(Math.max(lanes, plan.channel.extent / wanted) / lanes) * lanes;
   const chunks = Math.ceil(plan.channel.extent / chunk);
   return { chunk, chunks, tiles: rows * chunks };
 }
@@ -203,7 +207,7 @@ class DepthwiseEmitter {
 
   run(): void {
     const asm = this.#asm;
-    const { chunk, chunks } = cutOf(this.#plan);
+    const { chunk, chunks } = cutOf(this.#plan, asm.lanes);
     const c = (value: number) => asm.const('i32', value);
     asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
       this.#scopes.scope(() => {
@@ -255,17 +259,17 @@ class DepthwiseEmitter {
   #block(columns: number, taps: readonly number[], from: Reg, to: Reg): void {
     const asm = this.#asm;
     const { channel } = this.#plan;
-    const whole = asm.const('i32', channel.extent - (channel.extent % LANES));
+    const whole = asm.const('i32', channel.extent - (channel.extent % asm.lanes));
     const names = [channel, ...this.#plan.outerTaps].map((a) => a.name);
     this.#scopes.scope(() => {
       this.#exprs.prepare(this.#reads(), names);
-      asm.loop(from, asm.op('min', [to, whole]), LANES, (c) =>
+      asm.loop(from, asm.op('min', [to, whole]), asm.lanes, (c) =>
         this.#scopes.scope(() => {
           this.#scopes.bind(channel.name, { kind: 'lanes', base: c, offset: 0 });
           this.#point(columns, taps, asm.address(this.#weights, c, extentOf(this.#plan.k) * 4), true);
         }),
       );
-      if (channel.extent % LANES === 0) return;
+      if (channel.extent % asm.lanes === 0) return;
       // Channels behind the last whole vector: their weights are lanes of the last panel.
       asm.if(asm.op('gt', [to, whole]), () =>
         asm.loop(whole, to, 1, (c) =>
@@ -314,7 +318,7 @@ class DepthwiseEmitter {
   ): void {
     const asm = this.#asm;
     if (axes.length > 0) {
-      const inner = extentOf(axes.slice(1)) * (this.#plan.tap?.extent ?? 1) * LANES * 4;
+      const inner = extentOf(axes.slice(1)) * (this.#plan.tap?.extent ?? 1) * asm.lanes * 4;
       asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
         this.#scopes.scope(() => {
           this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
@@ -342,7 +346,7 @@ class DepthwiseEmitter {
       return known;
     };
     for (const k of taps) {
-      const weight = asm.load(type, weights, k * LANES * 4);
+      const weight = asm.load(type, weights, k * asm.lanes * 4);
       acc.forEach((sum, t) => {
         asm.fma(sum, input(t * columnStride + (k - taps[0]) * tapStride), weight);
       });
@@ -370,7 +374,7 @@ class DepthwiseEmitter {
       return;
     }
     const saved = this.#scopes.save([channel.name]);
-    for (let lane = 0; lane < LANES; lane++) {
+    for (let lane = 0; lane < asm.lanes; lane++) {
       const at = asm.op('add', [binding.base, asm.const('i32', lane)]);
       this.#scopes.bind(channel.name, { kind: 'register', reg: at });
       run(asm.extract(sum, lane));

@@ -339,10 +339,16 @@ export class ExprEmitter {
       const out = asm.reg(scalarType(dtype));
       asm.move(out, asm.const(out.type, out.type === 'i64' ? 0n : 0));
       asm.if(asm.extract(mask, lane), () =>
-        this.scopes.scope(() => asm.move(out, this.#loadScalar(dtype, addressAt(lane)))),
+        this.scopes.scope(() => asm.move(out, this.#loadScalar(dtype, this.#wrapped(addressAt(lane))))),
       );
       return out;
     });
+  }
+
+  /** The address in one register: lane 0's may lie below the memory where this lane's does not, and an immediate does not wrap around. */
+  #wrapped({ base, byteOffset }: Address): Address {
+    if (byteOffset === 0) return { base, byteOffset };
+    return { base: this.asm.address(base, this.asm.const('i32', byteOffset), 1), byteOffset: 0 };
   }
 
   #loadScalar(dtype: DType, { base, byteOffset }: Address): Reg {

@@ -1,0 +1,35 @@
+/**
+ * The vectors of the machine that tactics are chosen for, from the names of its features. Parameters keep the number of lanes, so an
+ * engine's tactics say what they were made for.
+ */
+import { Bug } from '../../core/errors.ts';
+import type { Asm } from './asm.ts';
+
+export interface VectorMachine {
+  readonly lanes: number;
+  /** Vector registers that code may use. */
+  readonly registers: number;
+  /** A compiler behind the assembler moves all loads of a block before its arithmetic, so that they are live together. */
+  readonly loadsFirst: boolean;
+}
+
+/** 128 bits are WebAssembly's: V8 keeps one of sixteen registers, and schedules. */
+const MACHINES: readonly VectorMachine[] = [
+  { lanes: 4, registers: 15, loadsFirst: true },
+  { lanes: 8, registers: 16, loadsFirst: false },
+  { lanes: 16, registers: 32, loadsFirst: false },
+];
+
+export const lanesOf = (features: readonly string[]): number =>
+  features.includes('avx512f') ? 16 : features.includes('avx2') ? 8 : 4;
+
+export function vectorMachine(lanes: number): VectorMachine {
+  const machine = MACHINES.find((m) => m.lanes === lanes);
+  if (!machine) throw new Bug('cpu-lanes', `no machine has vectors of ${lanes} lanes`);
+  return machine;
+}
+
+/** Throws Bug where a tactic was made for vectors of another width. */
+export function checkLanes(asm: Asm, lanes: number): void {
+  if (asm.lanes !== lanes) throw new Bug('cpu-lanes', `a tactic for ${lanes} lanes on vectors of ${asm.lanes}`);
+}
