@@ -99,6 +99,12 @@ const WINDOW_CASES: readonly OpCase[] = [
   poolCase('same lower', [1, 2, 7, 10], { kernel_shape: [2, 3], auto_pad: 'SAME_LOWER' }),
   poolCase('1-d', [2, 3, 17], { kernel_shape: [5], strides: [2] }),
   poolCase('3-d', [1, 2, 5, 6, 7], { kernel_shape: [2, 3, 2], strides: [1, 2, 2], pads: [1, 0, 0, 0, 1, 1] }),
+  poolCase('windows that start far outside', [1, 1, 600], {
+    kernel_shape: [60],
+    dilations: [10],
+    strides: [10],
+    pads: [50, 50],
+  }),
   poolCase('dilated', [1, 2, 11, 9], { kernel_shape: [3, 2], dilations: [2, 3], pads: [1, 1, 2, 1] }),
 ];
 
