@@ -62,19 +62,17 @@ describe.skipIf(!existsSync(REAL))(`SqueezeNet of the folder shared/real${exists
   });
 
   test('classify: top and threshold, single steps, text', () => {
+    const engine = join(temporaryFolder(), 'squeezenet.engine');
+    hotrodJson(['build', model, '-o', engine, '--target', 'wasm']);
     const classes = (...more: string[]) =>
       hotrodJson<{ images: { classes: { index: number; confidence: number }[] }[] }>([
-        'classify',
-        model,
-        pictures[1],
-        ...options,
-        ...more,
+        ...['classify', engine, pictures[1], ...options, ...more],
       ]).images[0].classes;
     expect(classes('--top', '2')).toHaveLength(2);
     expect(classes('--threshold', '0.5')).toHaveLength(1);
     // Of the preset's three steps each matters: with another channel order the confidence is another.
     const [swapped] = classes('--order', 'rgb');
     expect(Math.abs(swapped.confidence - 0.607)).toBeGreaterThan(0.02);
-    expect(hotrod(['classify', model, pictures[0], ...options]).stdout).toContain('hotdog, hot dog, red hot');
+    expect(hotrod(['classify', engine, pictures[0], ...options]).stdout).toContain('hotdog, hot dog, red hot');
   });
 });

@@ -42,6 +42,26 @@ describe('what commands give', () => {
     expect(readFileSync(join(folder, 'again.engine')).equals(readFileSync(join(folder, 'model.engine')))).toBe(true);
   });
 
+  test('build: measured times are kept, and the same times give the same engine', () => {
+    const folder = modelFolder();
+    const times = join(folder, 'times');
+    const measured = (name: string) => {
+      const options = ['--target', 'wasm', '--threads', '1', '--effort', '2', '--timing-cache', times];
+      hotrodJson(['build', join(folder, 'model.onnx'), '-o', join(folder, name), ...options]);
+      return readFileSync(join(folder, name));
+    };
+    const first = measured('first.engine');
+    const kept = readFileSync(times, 'utf8');
+    expect(kept.length).toBeGreaterThan(0);
+    expect(measured('second.engine').equals(first)).toBe(true);
+    expect(readFileSync(times, 'utf8')).toBe(kept);
+    writeFileSync(times, 'no times');
+    expectRefused(
+      hotrod(['build', join(folder, 'model.onnx'), '-o', join(folder, 'x'), '--timing-cache', times]),
+      times,
+    );
+  });
+
   test('run: the same outputs from model and engine, on every target, written as .npy', () => {
     const folder = modelFolder(true);
     const input = join(folder, 'x.npy');
