@@ -40,9 +40,12 @@ import { RESIZE_OPS } from './resize.ts';
 import { ROTARY_EMBEDDING_OPS } from './rotary-embedding.ts';
 import { SCATTER_OPS } from './scatter.ts';
 import { SELECT_OPS } from './select.ts';
+import { SELECT_BY_DATA_OPS } from './select-by-data.ts';
+import { SEQUENCE_ORDER_OPS } from './sequence-order.ts';
 import { SIZE_OPS } from './sizes.ts';
 import { SLICE_OPS } from './slice.ts';
 import { SOFTMAX_OPS } from './softmax.ts';
+import { TOP_K_OPS } from './top-k.ts';
 import { TRANSPOSE_OPS } from './transpose.ts';
 import { UNARY_OPS } from './unary.ts';
 import { UNIT_NORMALIZATION_OPS } from './unit-normalization.ts';
@@ -85,6 +88,9 @@ const FILES: readonly (readonly Op[])[] = [
   RESIZE_OPS,
   RESHAPE_OPS,
   SCATTER_OPS,
+  TOP_K_OPS,
+  SELECT_BY_DATA_OPS,
+  SEQUENCE_ORDER_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
