@@ -42,6 +42,7 @@ const RUNNERS: readonly Runner[] = [
       noKernel('GlobalLpPool', ['f32']),
       noKernel('QuantizeLinear Conv', ['i32']),
       noKernel('com.microsoft.BiasSplitGelu com.microsoft.NhwcConv', ['f32']),
+      noKernel('com.microsoft.MultiHeadAttention', ['f32'], /^packed/),
       {
         ops: ['Shrink'],
         dtypes: ['f64'],

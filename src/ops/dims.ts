@@ -36,6 +36,14 @@ export function checkFloats(ctx: InferContext<unknown>): void {
   if (!isFloat(ctx.input(0).dtype)) ctx.fail(`the element type is ${ctx.input(0).dtype}, expected a float`);
 }
 
+/** Throws through ctx.fail unless these inputs have one element type, a float; absent ones are skipped. */
+export function checkFloatInputs(ctx: InferContext<unknown>, inputs: readonly number[]): void {
+  const { dtype } = ctx.input(inputs[0]);
+  if (!isFloat(dtype)) ctx.fail(`input ${inputs[0]} is ${dtype}, expected a float`);
+  const other = inputs.find((i) => ctx.inputs[i] && ctx.inputs[i].dtype !== dtype);
+  if (other !== undefined) ctx.fail(`inputs ${inputs[0]} and ${other} must have one element type`);
+}
+
 /** All elements of an integer tensor as numbers; beyond 2^53 rounded, which keeps them "very large". */
 export const intsOf = (t: Tensor): readonly number[] => Array.from(toNumbers(t));
 
