@@ -4,6 +4,7 @@
 import { nodeModule } from './node-module.ts';
 
 interface NodeOs {
+  arch(): string;
   availableParallelism(): number;
   cpus(): readonly { readonly model: string }[];
 }
@@ -19,3 +20,6 @@ export function processorName(): string {
   const model = nodeModule<NodeOs>('node:os')?.cpus()[0]?.model.trim();
   return model || globalThis.navigator?.userAgent || 'unknown processor';
 }
+
+/** The instruction set that native code here is made of, by Node's name (`x64`, `arm64`); undefined in browsers. */
+export const processorKind = (): string | undefined => nodeModule<NodeOs>('node:os')?.arch();

@@ -69,11 +69,26 @@ function compute(e: Expr, facts: Facts): Interval {
       if (e.op === 'not') return { lo: 1 - x.hi, hi: 1 - x.lo };
       return e.op === 'abs' && x.lo >= 0 ? x : all;
     }
+    case 'cast': {
+      const { lo, hi } = limitsOf(e.x, facts);
+      return lo >= all.lo && hi <= all.hi ? { lo, hi } : all;
+    }
     case 'binary':
       return e.a.dtype === 'i32' || e.a.dtype === 'bool' ? combine(e, of(e.a), of(e.b), all) : all;
     default:
       return all;
   }
+}
+
+/** The limits that min and max set to an integer of any width: gathers clamp positions before they are narrowed to indices. */
+function limitsOf(e: Expr, facts: Facts): Interval {
+  if (e.dtype === 'i32' || e.dtype === 'bool') return intervalOf(e, facts);
+  if (e.kind === 'const' && e.dtype === 'i64') return { lo: Number(e.value), hi: Number(e.value) };
+  if (e.kind !== 'binary' || e.dtype !== 'i64' || (e.op !== 'min' && e.op !== 'max')) {
+    return { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
+  }
+  const [a, b] = [limitsOf(e.a, facts), limitsOf(e.b, facts)];
+  return { lo: Math[e.op](a.lo, b.lo), hi: Math[e.op](a.hi, b.hi) };
 }
 
 function combine(e: Extract<Expr, { kind: 'binary' }>, a: Interval, b: Interval, all: Interval): Interval {
