@@ -18,6 +18,8 @@ export interface BenchRow {
   readonly flops: number;
   /** How often ResNet-50 has such a layer, for the weighted sum; 0: not in it. */
   readonly count: number;
+  /** Whether b is a weight, which may be packed. */
+  readonly constantB: boolean;
 }
 
 const conv = (
@@ -41,17 +43,37 @@ const conv = (
     group,
     epilogue: 'bias-relu',
   });
-  return { name, count, kernel, flops: (2 * out * out * oc * ic * k * k) / group };
+  return { name, count, kernel, constantB: true, flops: (2 * out * out * oc * ic * k * k) / group };
 };
+/** Network inputs are row-major: the first convolution reads planes and writes channels last. */
+const stem = (name: string, layout: 'nchw' | 'nhwc'): BenchRow => ({
+  name,
+  count: 1,
+  constantB: true,
+  kernel: convKernel({
+    size: [224, 224],
+    ic: 3,
+    oc: 64,
+    kernel: [7, 7],
+    stride: 2,
+    pad: 3,
+    layout,
+    outLayout: 'nhwc',
+    epilogue: 'bias-relu',
+  }),
+  flops: 2 * 112 * 112 * 64 * 147,
+});
 const gemm = (name: string, count: number, m: number, n: number, k: number, batch = 1, transB = false): BenchRow => ({
   name,
   count,
+  constantB: batch === 1,
   kernel: gemmKernel({ batch, m, n, k, transB, ...(batch === 1 && { epilogue: 'bias' }) }),
   flops: 2 * batch * m * n * k,
 });
 
 export const ROWS: readonly BenchRow[] = [
-  conv('stem 7x7/2 3->64 at 224', 1, 224, 3, 64, 7, 2),
+  stem('stem 7x7/2 3->64 at 224, planes in', 'nchw'),
+  conv('stem 7x7/2 3->64 at 224', 0, 224, 3, 64, 7, 2),
   conv('1x1 64->64 at 56', 1, 56, 64, 64, 1),
   conv('1x1 64->256 at 56', 4, 56, 64, 256, 1),
   conv('1x1 256->64 at 56', 2, 56, 256, 64, 1),
@@ -120,7 +142,9 @@ for (const row of ROWS.filter((r) => r.name.includes(wanted))) {
   const tactics = CPU_TEMPLATES.flatMap((template) =>
     template.form !== 'any' && template.form !== row.kernel.form.kind
       ? []
-      : template.candidates(row.kernel, { constant: new Set(['w']) }, []).map((params) => ({ template, params })),
+      : template
+          .candidates(row.kernel, { constant: new Set(row.constantB ? ['w'] : []) }, [])
+          .map((params) => ({ template, params })),
   ).filter((t) => (only === '' ? t.template.name !== 'generated' || row.count === 0 : t.template.name.includes(only)));
   const best = tactics.toSorted(
     (a, b) => a.template.predictNs(row.kernel, a.params) - b.template.predictNs(row.kernel, b.params),

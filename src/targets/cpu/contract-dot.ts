@@ -32,15 +32,17 @@ interface DotPlan extends ContractPlan {
 export const dot: CpuTemplate = {
   name: 'dot',
   form: 'contract',
-  candidates: (kernel, _, features) => {
+  // A constant b is better packed.
+  candidates: (kernel, facts, features) => {
     const lanes = lanesOf(features);
-    return planDot(kernel, lanes) ? [{ lanes }] : [];
+    const plan = planDot(kernel, lanes);
+    return plan && !facts.constant.has(plan.b.buffer) ? [{ lanes }] : [];
   },
   predictNs: (kernel, { lanes }) => {
     const plan = planOf(kernel);
     const tiles = Math.ceil(extentOf(plan.m) / ROWS) * Math.ceil(plan.column.extent / COLUMNS) * extentOf(plan.batch);
     const steps = extentOf(plan.k) / lanes;
-    const cycles = tiles * (steps * (ROWS * COLUMNS * 0.5 + 0.3) + ROWS * COLUMNS * 3 + 20);
+    const cycles = tiles * (steps * (ROWS * COLUMNS * 0.5 + 1.2) + ROWS * COLUMNS * 3 + 20);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
     return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
   },

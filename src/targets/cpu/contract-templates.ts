@@ -20,6 +20,12 @@ const FMA_LATENCY = 4;
 const BYTES_PER_NS = 10;
 /** Cycles to enter and leave a register tile, and to start a run of k. */
 const TILE_CYCLES = 24;
+/** What the loop of a k step costs, and the splat and pointer of a row, beyond what hides behind the arithmetic. */
+const STEP_CYCLES = 0.2;
+const ROW_CYCLES = 0.1;
+/** Panels that do not stay in the second-level cache beside a block of a cost what of their streaming does not hide. */
+const RESIDENT_BYTES = 128 * 1024;
+const STREAM_BYTES_PER_CYCLE = 112;
 const RUN_CYCLES = 10;
 
 /** Register tiles by lanes: rows, and columns of a panel. */
@@ -49,11 +55,13 @@ function predictNs(kernel: Kernel, params: Params): number {
   const n = extentOf(plan.n);
   const k = extentOf(plan.k);
   const run = runAxis(plan)?.extent ?? 1;
+  const streams = k * params.width * 4 > RESIDENT_BYTES;
   const panelCycles = (columns: number): number => {
     const rows = rowsFor(columns, params);
     const vectors = Math.ceil(columns / params.lanes);
     const tile = (r: number): number => {
-      const step = Math.max((r * vectors) / 2, (r + vectors) / 2, FMA_LATENCY) + 0.3;
+      const bound = Math.max((r * vectors) / 2, (r + vectors) / 2, FMA_LATENCY);
+      const step = bound + STEP_CYCLES + r * ROW_CYCLES + (streams ? (columns * 4) / STREAM_BYTES_PER_CYCLE : 0);
       return k * step + (k / run) * (RUN_CYCLES + (plan.a.guard ? 4 * r : 0)) + TILE_CYCLES + r * vectors * 2;
     };
     return Math.floor(m / rows) * tile(rows) + (m % rows === 0 ? 0 : tile(m % rows));
