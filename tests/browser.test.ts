@@ -6,7 +6,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { extname, join, normalize } from 'node:path';
-import { type Browser, chromium } from 'playwright-core';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { build } from '../src/build.ts';
 import { tensorBytes } from '../src/core/tensor.ts';
@@ -16,6 +17,7 @@ import { decodePicture } from '../src/vision/decode.ts';
 import { preprocess } from '../src/vision/preprocess.ts';
 import { PRESETS } from '../src/vision/presets.ts';
 import { CLI, ROOT } from './cli-harness.ts';
+import { noisePicture } from './pictures.ts';
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) =>
   existsSync(path),
@@ -33,6 +35,8 @@ interface PageResult {
   readonly warnings: readonly string[];
   readonly isolated: boolean;
 }
+
+type Decode = (path: string) => Promise<{ width: number; height: number; rgb: number[] }>;
 
 /** Serves the page, the built files and `made`, the bytes by path. */
 function serve(made: ReadonlyMap<string, Uint8Array>, headers: Readonly<Record<string, string>>): Promise<Server> {
@@ -69,7 +73,8 @@ describe.skipIf(CHROMIUM === undefined)(`in Chromium${CHROMIUM === undefined ? '
   });
   afterAll(() => browser?.close());
 
-  async function runPage(headers: Readonly<Record<string, string>>): Promise<PageResult> {
+  /** Calls `work` in a fresh page that was served with the headers. */
+  async function inPage<T>(headers: Readonly<Record<string, string>>, work: (page: Page) => Promise<T>): Promise<T> {
     const server = await serve(made, headers);
     const page = await browser.newPage();
     try {
@@ -77,12 +82,17 @@ describe.skipIf(CHROMIUM === undefined)(`in Chromium${CHROMIUM === undefined ? '
       page.on('pageerror', (error) => errors.push(String(error)));
       await page.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
       expect(errors).toEqual([]);
-      return await page.evaluate(() => (globalThis as unknown as { classify(): Promise<PageResult> }).classify());
+      return await work(page);
     } finally {
       await page.close();
       server.close();
     }
   }
+
+  const runPage = (headers: Readonly<Record<string, string>>): Promise<PageResult> =>
+    inPage(headers, (page) =>
+      page.evaluate(() => (globalThis as unknown as { classify(): Promise<PageResult> }).classify()),
+    );
 
   function expectNodesOutputs({ first, second, features }: PageResult): void {
     expect(second).toEqual(first);
@@ -108,5 +118,31 @@ describe.skipIf(CHROMIUM === undefined)(`in Chromium${CHROMIUM === undefined ? '
     expect(result.warnings).toHaveLength(1);
     expect(result.warnings[0]).toMatch(/thread/);
     expectNodesOutputs(result);
+  });
+
+  test('pictures decode to the pixels of Node, upright', async () => {
+    const { width, height, rgb } = noisePicture(23, 17, 5);
+    const source = () => sharp(rgb, { raw: { width, height, channels: 3 } });
+    for (const orientation of [1, 3, 6]) {
+      made.set(`/${orientation}.png`, await source().withMetadata({ orientation }).png().toBuffer());
+      made.set(`/${orientation}.jpg`, await source().withMetadata({ orientation }).jpeg({ quality: 98 }).toBuffer());
+    }
+    made.set('/grey.png', await source().greyscale().png().toBuffer());
+    made.set('/lossless.webp', await source().webp({ lossless: true }).toBuffer());
+    const files = [...made.keys()].filter((path) => /png|jpg|webp/.test(path));
+    const decoded = await inPage({}, (page) =>
+      page.evaluate(
+        (paths) => Promise.all(paths.map((path) => (globalThis as unknown as { decode: Decode }).decode(path))),
+        files,
+      ),
+    );
+    for (const [i, file] of files.entries()) {
+      const want = await decodePicture(made.get(file) as Uint8Array, { file });
+      expect([decoded[i].width, decoded[i].height], file).toEqual([want.width, want.height]);
+      // Decoders of JPEG may differ in the last bit of their inverse transform.
+      const tolerance = file.endsWith('.jpg') ? 3 : 0;
+      const worst = decoded[i].rgb.reduce((max, x, at) => Math.max(max, Math.abs(x - want.rgb[at])), 0);
+      expect(worst, file).toBeLessThanOrEqual(tolerance);
+    }
   });
 });

@@ -56,8 +56,9 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions): 
     );
   }
   try {
-    const pixels = await decodePixels(bytes, header, options);
-    return uprightPicture(toRgb(pixels), header.orientation);
+    // A browser turns the picture itself, and cannot be kept from it.
+    if (typeof createImageBitmap === 'function') return toRgb(await decodeInBrowser(bytes, header.format));
+    return uprightPicture(toRgb(await decodePixels(bytes, header, options)), header.orientation);
   } catch (cause) {
     if (cause instanceof ModelError) throw cause;
     const reason = (cause instanceof Error ? cause.message : String(cause)).split('\n')[0];
@@ -73,7 +74,6 @@ export async function decodePicture(bytes: Uint8Array, options: DecodeOptions): 
 }
 
 async function decodePixels(bytes: Uint8Array, header: PictureHeader, options: DecodeOptions): Promise<RawPixels> {
-  if (typeof createImageBitmap === 'function') return decodeInBrowser(bytes, header.format);
   const sharp = options.withoutSharp ? undefined : await importSharp();
   if (sharp !== undefined) return decodeWithSharp(sharp, bytes);
   switch (header.format) {
@@ -93,7 +93,6 @@ async function decodePixels(bytes: Uint8Array, header: PictureHeader, options: D
 async function decodeInBrowser(bytes: Uint8Array, format: PictureFormat): Promise<RawPixels> {
   const blob = new Blob([bytes as Uint8Array<ArrayBuffer>], { type: `image/${format}` });
   const bitmap = await createImageBitmap(blob, {
-    imageOrientation: 'none',
     premultiplyAlpha: 'none',
     colorSpaceConversion: 'none',
   });
