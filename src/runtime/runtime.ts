@@ -1,12 +1,13 @@
 /**
  * The runtime entry (`hotrod/runtime`): loads an engine and runs it, in Node and in browsers. Imports core, engine, host and devices;
- * never the compiler.
+ * never the compiler. The device that makes machine code is loaded when an engine asks for it.
  *
  *     const engine = await load(bytes);
  *     const context = engine.createContext();
  *     const { probabilities } = context.run({ image });
  */
-import type { Engine } from '../engine/engine.ts';
+import type { Device } from '../engine/device.ts';
+import type { Engine, TargetName } from '../engine/engine.ts';
 import { wasmDevice } from '../targets/wasm/device.ts';
 import { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
 
@@ -18,6 +19,17 @@ export type { Engine, TargetName } from '../engine/engine.ts';
 export type { ExecutionContext, Float16ArrayLike, IoInfo, RuntimeArray, StepProfile } from './context.ts';
 export { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
 
-/** Loads an engine file (or an engine) on the devices of this entry: wasm. Throws as `loadEngine` does. */
+const lazyDevice = (target: TargetName, device: () => Promise<Device>): Device => ({
+  target,
+  probe: async () => (await device()).probe(),
+  open: async (engine, options) => (await device()).open(engine, options),
+});
+
+const DEVICES: readonly Device[] = [
+  lazyDevice('x64', async () => (await import('../targets/x64/device.ts')).x64Device),
+  wasmDevice,
+];
+
+/** Loads an engine file (or an engine) on the devices of this entry: x64 and wasm. Throws as `loadEngine` does. */
 export const load = (source: Uint8Array | Engine, options: LoadOptions = {}): Promise<RuntimeEngine> =>
-  loadEngine(source, { ...options, devices: [wasmDevice] });
+  loadEngine(source, { ...options, devices: DEVICES });
