@@ -19,6 +19,7 @@ import { EINSUM_OPS } from './einsum.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
+import { GRID_SAMPLE_OPS } from './grid-sample.ts';
 import { INTEGER_PRODUCT_OPS } from './integer-products.ts';
 import { LOGIC_OPS } from './logic.ts';
 import { LRN_OPS } from './lrn.ts';
@@ -32,6 +33,7 @@ import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
 import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
+import { RECURRENT_OPS } from './recurrent.ts';
 import { REDUCE_OPS } from './reduce.ts';
 import { RENAMED_OPS } from './renamed.ts';
 import { REPEAT_OPS } from './repeat.ts';
@@ -56,6 +58,7 @@ const FILES: readonly (readonly Op[])[] = [
   CUMSUM_OPS,
   EINSUM_OPS,
   CONV_TRANSPOSE_OPS,
+  RECURRENT_OPS,
   REDUCE_OPS,
   NORMALIZATION_OPS,
   ARG_OPS,
@@ -91,6 +94,7 @@ const FILES: readonly (readonly Op[])[] = [
   TOP_K_OPS,
   SELECT_BY_DATA_OPS,
   SEQUENCE_ORDER_OPS,
+  GRID_SAMPLE_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
