@@ -1,0 +1,171 @@
+/**
+ * What the parts of the assembler record with: typed registers as operands, constants where an instruction can take them.
+ *
+ * A constant is no register until an instruction needs it in one. Floats and vectors lie in the pool behind the code and are read from
+ * there; integers are immediates where they fit.
+ */
+import type { Reg, RegType } from '../cpu/asm.ts';
+import { Code, type RegisterClass } from './code.ts';
+import { type Encoder, imm, type Memory, type Operand, type Register, type RegisterKind, ripMem } from './encode.ts';
+import type { Condition, InstructionName } from './instructions.ts';
+
+const KINDS: Readonly<Record<RegType, RegisterKind>> = {
+  i32: 'r32',
+  i64: 'r64',
+  ptr: 'r64',
+  f32: 'xmm',
+  f64: 'xmm',
+  vf32: 'ymm',
+  vi32: 'ymm',
+};
+export const VECTOR_LANES = 8;
+
+export const isVectorType = (type: RegType): boolean => type === 'vf32' || type === 'vi32';
+const classOf = (type: RegType): RegisterClass =>
+  KINDS[type] === 'xmm' || KINDS[type] === 'ymm' ? 'vector' : 'general';
+export const fitsInt32 = (value: number | bigint): boolean => value >= -(2 ** 31) && value < 2 ** 31;
+
+/** A comparison whose flags still stand, and the register that holds its truth. */
+interface Flags {
+  readonly items: number;
+  readonly truth: number;
+  readonly condition: Condition;
+}
+
+export class Builder {
+  readonly code: Code;
+  readonly #constants = new Map<number, number | bigint>();
+  #flags: Flags | undefined;
+
+  constructor(encoder: Encoder) {
+    this.code = new Code(encoder);
+  }
+
+  emit(name: InstructionName, ...operands: readonly Operand[]): void {
+    this.code.emit(name, ...operands);
+  }
+
+  reg(type: RegType): Reg {
+    return { id: this.code.newVirtual(classOf(type)), type };
+  }
+
+  constant(type: RegType, value: number | bigint): Reg {
+    const reg = this.reg(type);
+    const isFloat = type === 'f32' || type === 'f64' || type === 'vf32';
+    this.#constants.set(reg.id, isFloat ? Number(value) : wrap(type, value));
+    return reg;
+  }
+
+  /** The value of a constant, on vectors that of each lane; undefined for a register. */
+  known(reg: Reg): number | bigint | undefined {
+    return this.#constants.get(reg.id);
+  }
+  /** The value of an integer constant that an instruction can hold, sign-extended from 32 bits. */
+  immediate(reg: Reg): number | undefined {
+    const value = this.#constants.get(reg.id);
+    return value !== undefined && fitsInt32(value) ? Number(value) : undefined;
+  }
+
+  /** The register as it is written. */
+  into(reg: Reg): Register {
+    return { kind: KINDS[reg.type], n: reg.id };
+  }
+
+  /** In a register: a constant is brought to a fresh one. */
+  use(reg: Reg): Register {
+    const value = this.#constants.get(reg.id);
+    if (value === undefined) return this.into(reg);
+    const fresh = this.into(this.reg(reg.type));
+    this.#bring(fresh, reg.type, value);
+    return fresh;
+  }
+
+  /** For operands that may be memory: float and vector constants stay in the pool. */
+  source(reg: Reg): Register | Memory {
+    const value = this.#constants.get(reg.id);
+    if (value === undefined || classOf(reg.type) === 'general') return this.use(reg);
+    return isVectorType(reg.type) ? this.pool(reg.type, value, VECTOR_LANES) : this.pool(reg.type, value, 1);
+  }
+
+  /** A constant of `lanes` equal elements in the pool. */
+  pool(type: RegType, value: number | bigint, lanes: number): Memory {
+    return ripMem(this.code.encoder.constant(elementBytes(type, value, lanes)));
+  }
+
+  move(into: Reg, from: Reg): void {
+    const value = this.#constants.get(from.id);
+    if (value !== undefined) this.#bring(this.into(into), into.type, value);
+    else if (into.id !== from.id) this.copy(into.id, from.id, into.type);
+  }
+
+  /** General registers are copied whole, so that the copy may vanish; so are vectors. */
+  copy(into: number, from: number, type: RegType): void {
+    if (classOf(type) === 'general') this.emit('mov', { kind: 'r64', n: into }, { kind: 'r64', n: from });
+    else this.emit('vmovaps', { kind: 'ymm', n: into }, { kind: 'ymm', n: from });
+  }
+
+  #bring(into: Register, type: RegType, value: number | bigint): void {
+    switch (type) {
+      case 'i32':
+        this.emit('mov_oi', into, imm(value));
+        return;
+      case 'i64':
+      case 'ptr':
+        if (value >= 0 && value < 2 ** 32) this.emit('mov_oi', { kind: 'r32', n: into.n }, imm(value));
+        else if (fitsInt32(value)) this.emit('mov_mi', into, imm(value));
+        else this.emit('movabs', into, imm(value));
+        return;
+      default:
+        if (Object.is(value, 0)) this.zero(into.n);
+        else if (type === 'f64') this.emit('vmovsd', into, this.pool(type, value, 1));
+        else if (type === 'f32') this.emit('vmovss', into, this.pool(type, value, 1));
+        else this.emit('vbroadcastss', into, this.pool(type, value, 1));
+    }
+  }
+
+  /** All bits of a vector register 0. */
+  zero(n: number): void {
+    const register: Register = { kind: 'xmm', n };
+    this.emit('vxorps', register, register, register);
+  }
+
+  /** The register that operations write: `into`, or a fresh one of the type. */
+  result(type: RegType, into: Reg | undefined): Reg {
+    return into ?? this.reg(type);
+  }
+
+  /** The last instruction set the flags and then `truth` to 0 or 1 by them. */
+  keepFlags(truth: Reg, condition: Condition): void {
+    this.#flags = { items: this.code.items.length, truth: truth.id, condition };
+  }
+
+  /** Sets the flags for a truth value in a register; the condition under which it is not 0. */
+  testTruth(truth: Reg): Condition {
+    const flags = this.#flags;
+    if (flags?.truth === truth.id && flags.items === this.code.items.length) return flags.condition;
+    const register = this.use(truth);
+    this.emit('test', register, register);
+    return 'ne';
+  }
+}
+
+function wrap(type: RegType, value: number | bigint): number | bigint {
+  if (type === 'i64') return BigInt.asIntN(64, BigInt(value));
+  if (type === 'ptr') return Number(value);
+  return typeof value === 'bigint' ? Number(BigInt.asIntN(32, value)) : value | 0;
+}
+
+function elementBytes(type: RegType, value: number | bigint, lanes: number): Uint8Array {
+  switch (type) {
+    case 'f32':
+    case 'vf32':
+      return new Uint8Array(new Float32Array(lanes).fill(Number(value)).buffer);
+    case 'f64':
+      return new Uint8Array(new Float64Array(lanes).fill(Number(value)).buffer);
+    case 'i64':
+    case 'ptr':
+      return new Uint8Array(new BigInt64Array(lanes).fill(BigInt(value)).buffer);
+    default:
+      return new Uint8Array(new Int32Array(lanes).fill(Number(value)).buffer);
+  }
+}

@@ -1,0 +1,286 @@
+/**
+ * A recorded function as machine code: entry, instructions on machine registers, stack slots, exit.
+ *
+ * The convention of kernels: edi is the first tile, esi the end, rdx the address of an array of 64-bit buffer addresses. rbx, rbp, rsp
+ * and r12 to r15 are preserved; everything else may change, and the upper halves of vector registers are clean at the end. It is a
+ * case of System V's (its Application Binary Interface, 3.2.1).
+ *
+ *     rsp → slots of vectors and general registers | 32 bytes to lend a vector register | caller's rsp | (alignment to 32)
+ *
+ * Values in slots are read from there where an instruction can, else by way of rax, rcx, rdx or ymm15, none of which holds a virtual
+ * register; a second vector is brought in a register that is saved around the instruction.
+ */
+import { type Assignment, isSlot, slotOffset } from './allocate.ts';
+import { type Code, FIRST_VIRTUAL, isRegister, type Op } from './code.ts';
+import {
+  type Encoder,
+  imm,
+  type Label,
+  type Memory,
+  mem,
+  type Operand,
+  RAX,
+  RCX,
+  RDI,
+  RDX,
+  type Register,
+  RSI,
+  RSP,
+  r64,
+  ymm,
+} from './encode.ts';
+import { INSTRUCTIONS, type OperandRule } from './instructions.ts';
+
+export const BEGIN = RDI;
+export const END = RSI;
+export const BUFFERS = RDX;
+
+const PRESERVED: readonly number[] = [3, 5, 12, 13, 14, 15];
+const GENERAL_SCRATCH: readonly number[] = [RAX, RCX, RDX];
+const VECTOR_SCRATCH = 15;
+const VECTOR_BYTES = 32;
+const LOOP_ALIGNMENT = 32;
+
+/** Appends the function; its entry. */
+export function encodeFunction(code: Code, assignment: Assignment): Label {
+  return new FunctionEncoder(code, assignment).run();
+}
+
+const isVector = ({ kind }: Register): boolean => kind === 'xmm' || kind === 'ymm';
+
+class FunctionEncoder {
+  readonly #code: Code;
+  readonly #encoder: Encoder;
+  readonly #assignment: Assignment;
+  readonly #saved: readonly number[];
+  readonly #lendOffset: number;
+  readonly #frameBytes: number;
+
+  constructor(code: Code, assignment: Assignment) {
+    this.#code = code;
+    this.#encoder = code.encoder;
+    this.#assignment = assignment;
+    const used = new Set<number>();
+    assignment.places.forEach((place, v) => {
+      if (!isSlot(place) && code.classOf(v + FIRST_VIRTUAL) === 'general') used.add(place);
+    });
+    this.#saved = PRESERVED.filter((n) => used.has(n));
+    this.#lendOffset = Math.ceil(assignment.slotBytes / VECTOR_BYTES) * VECTOR_BYTES;
+    this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + 2 * VECTOR_BYTES;
+  }
+
+  run(): Label {
+    const encoder = this.#encoder;
+    const entry = encoder.newLabel();
+    encoder.align(LOOP_ALIGNMENT);
+    encoder.bind(entry);
+    this.#enter();
+    for (const item of this.#code.items) {
+      switch (item.kind) {
+        case 'op':
+          this.#op(item);
+          break;
+        case 'bind':
+          encoder.bind(item.label);
+          break;
+        case 'loop':
+          if (this.#code.loops[item.loop].last === item.loop) encoder.align(LOOP_ALIGNMENT);
+          encoder.bind(item.label);
+          break;
+        case 'end':
+          break;
+        default:
+          item satisfies never;
+      }
+    }
+    this.#leave();
+    return entry;
+  }
+
+  #enter(): void {
+    const encoder = this.#encoder;
+    for (const n of this.#saved) encoder.emit('push', r64(n));
+    if (this.#frameBytes === 0) return;
+    encoder.emit('mov', r64(RAX), r64(RSP));
+    encoder.emit('and_i', r64(RSP), imm(-VECTOR_BYTES));
+    encoder.emit('sub_i', r64(RSP), imm(this.#frameBytes));
+    encoder.emit('mov_mr', mem(RSP, this.#frameBytes - 8), r64(RAX));
+  }
+
+  #leave(): void {
+    const encoder = this.#encoder;
+    if (this.#frameBytes > 0) encoder.emit('mov', r64(RSP), mem(RSP, this.#frameBytes - 8));
+    for (const n of this.#saved.toReversed()) encoder.emit('pop', r64(n));
+    encoder.emit('vzeroupper');
+    encoder.emit('ret');
+  }
+
+  #place(n: number): number {
+    return n < FIRST_VIRTUAL ? n : this.#assignment.places[n - FIRST_VIRTUAL];
+  }
+  #slot(n: number): Memory {
+    return mem(RSP, slotOffset(this.#place(n)));
+  }
+
+  #op(op: Op): void {
+    if (!this.#isInSlots(op)) {
+      const operands = op.operands.map((o) => this.#placed(o));
+      if (!isIdentity(op, operands)) this.#encoder.emit(op.name, ...operands);
+      return;
+    }
+    if (this.#storeToSlot(op)) return;
+    new SlotOperands(op, (n) => this.#place(n), this.#encoder, this.#lendOffset).run();
+  }
+
+  #isInSlots({ operands }: Op): boolean {
+    return operands.some((o) => {
+      if (o.kind === 'mem') return [o.base, o.index].some((n) => n !== undefined && isSlot(this.#place(n)));
+      return isRegister(o) && isSlot(this.#place(o.n));
+    });
+  }
+
+  #placed(operand: Operand): Operand {
+    if (operand.kind === 'mem') {
+      const [base, index] = [operand.base, operand.index].map((n) => (n === undefined ? n : this.#place(n)));
+      return { ...operand, base, index };
+    }
+    return isRegister(operand) ? { kind: operand.kind, n: this.#place(operand.n) } : operand;
+  }
+
+  /** Whole registers are copied to a slot in one instruction. */
+  #storeToSlot({ name, operands: [into, from] }: Op): boolean {
+    if (name !== 'mov' && name !== 'vmovaps') return false;
+    if (!isRegister(into) || !isRegister(from) || isSlot(this.#place(from.n)) || into.kind === 'r32') return false;
+    const source = this.#place(from.n);
+    if (name === 'mov') this.#encoder.emit('mov_mr', this.#slot(into.n), r64(source));
+    else this.#encoder.emit('vmovups_mr', this.#slot(into.n), ymm(source));
+    return true;
+  }
+}
+
+/** A 32-bit move to the same register is none: it clears the upper half. */
+function isIdentity({ name }: Op, [into, from]: readonly Operand[]): boolean {
+  if (name !== 'vmovaps' && name !== 'mov') return false;
+  return isRegister(into) && isRegister(from) && into.n === from.n && into.kind !== 'r32';
+}
+
+/** One instruction of which some operands are in slots. */
+class SlotOperands {
+  readonly #op: Op;
+  readonly #place: (n: number) => number;
+  readonly #encoder: Encoder;
+  readonly #lendOffset: number;
+  /** Machine registers that the instruction names. */
+  readonly #taken = new Set<string>();
+  /** Scratch registers by virtual register. */
+  readonly #scratch = new Map<number, Register>();
+  #lent: number | undefined;
+
+  constructor(op: Op, place: (n: number) => number, encoder: Encoder, lendOffset: number) {
+    this.#op = op;
+    this.#place = place;
+    this.#encoder = encoder;
+    this.#lendOffset = lendOffset;
+  }
+
+  run(): void {
+    const { name, operands } = this.#op;
+    const rules = INSTRUCTIONS[name].operands;
+    for (const operand of operands) {
+      if (operand.kind === 'mem') for (const n of [operand.base, operand.index]) this.#take('general', n);
+      else if (isRegister(operand)) this.#take(isVector(operand) ? 'vector' : 'general', operand.n);
+    }
+    const memoryAt = operands.some((o) => o.kind === 'mem') ? -1 : this.#memoryOperand(rules);
+    // Sources come first: a register that is only written may then share the scratch of one that is only read.
+    const inSlots = operands.filter(
+      (o, i): o is Register => isRegister(o) && isSlot(this.#place(o.n)) && i !== memoryAt,
+    );
+    for (const operand of inSlots) if (this.#isRead(operand.n)) this.#bring(operand, true);
+    const rewritten = operands.map((operand, i): Operand => {
+      if (operand.kind === 'mem') {
+        const [base, index] = [operand.base, operand.index].map((n) => (n === undefined ? n : this.#address(n)));
+        return { ...operand, base, index };
+      }
+      if (!isRegister(operand)) return operand;
+      const place = this.#place(operand.n);
+      if (!isSlot(place)) return { kind: operand.kind, n: place };
+      if (i === memoryAt) return { ...mem(RSP, slotOffset(place)), isWide: operand.kind === 'r64' };
+      return { kind: operand.kind, n: this.#bring(operand, false).n };
+    });
+    const after = inSlots.filter((operand) => this.#isWritten(operand.n));
+    this.#encoder.emit(name, ...rewritten);
+    for (const operand of after) this.#store(operand);
+    if (this.#lent !== undefined) this.#encoder.emit('vmovups', ymm(this.#lent), mem(RSP, this.#lendOffset));
+  }
+
+  #take(registerClass: string, n: number | undefined): void {
+    if (n !== undefined && !isSlot(this.#place(n))) this.#taken.add(`${registerClass} ${this.#place(n)}`);
+  }
+
+  /** The operand that is read in place: only read, and mentioned once. -1: none. */
+  #memoryOperand(rules: readonly OperandRule[]): number {
+    const { operands } = this.#op;
+    return operands.findIndex((operand, i) => {
+      if (!isRegister(operand) || !isSlot(this.#place(operand.n)) || rules[i].writes) return false;
+      if (!/^(rm|vm|xm)/.test(rules[i].kind)) return false;
+      return operands.filter((o) => isRegister(o) && o.n === operand.n).length === 1;
+    });
+  }
+
+  #isRead(n: number): boolean {
+    const rules = INSTRUCTIONS[this.#op.name].operands;
+    return this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].reads);
+  }
+
+  #isWritten(n: number): boolean {
+    const rules = INSTRUCTIONS[this.#op.name].operands;
+    return this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].writes);
+  }
+
+  #address(n: number): number {
+    return isSlot(this.#place(n)) ? this.#bring(r64(n), true).n : this.#place(n);
+  }
+
+  #bring(register: Register, isRead: boolean): Register {
+    const known = this.#scratch.get(register.n);
+    if (known) return known;
+    const slot = mem(RSP, slotOffset(this.#place(register.n)));
+    const shared = isRead ? undefined : this.#sharedScratch(register);
+    const scratch = shared ?? (isVector(register) ? ymm(this.#vectorScratch()) : r64(this.#generalScratch()));
+    this.#scratch.set(register.n, scratch);
+    if (isRead) this.#encoder.emit(isVector(register) ? 'vmovups' : 'mov', scratch, slot);
+    return scratch;
+  }
+
+  #sharedScratch(register: Register): Register | undefined {
+    for (const [n, scratch] of this.#scratch) {
+      if (isVector(scratch) === isVector(register) && !this.#isWritten(n)) return scratch;
+    }
+    return undefined;
+  }
+
+  #generalScratch(): number {
+    const n = GENERAL_SCRATCH.find((s) => !this.#taken.has(`general ${s}`)) ?? RAX;
+    this.#taken.add(`general ${n}`);
+    return n;
+  }
+
+  #vectorScratch(): number {
+    if (!this.#taken.has(`vector ${VECTOR_SCRATCH}`)) {
+      this.#taken.add(`vector ${VECTOR_SCRATCH}`);
+      return VECTOR_SCRATCH;
+    }
+    let n = 0;
+    while (this.#taken.has(`vector ${n}`)) n++;
+    this.#taken.add(`vector ${n}`);
+    this.#lent = n;
+    this.#encoder.emit('vmovups_mr', mem(RSP, this.#lendOffset), ymm(n));
+    return n;
+  }
+
+  #store(register: Register): void {
+    const scratch = this.#scratch.get(register.n) as Register;
+    const slot = mem(RSP, slotOffset(this.#place(register.n)));
+    this.#encoder.emit(isVector(register) ? 'vmovups_mr' : 'mov_mr', slot, scratch);
+  }
+}
