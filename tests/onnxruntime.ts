@@ -5,6 +5,7 @@ import ort from 'onnxruntime-node';
 import { DTYPES, type DType } from '../src/core/dtype.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { Graph } from '../src/graph/ir.ts';
+import { OLDEST_WRITABLE_OPSET } from '../src/onnx/opsets.ts';
 import { writeOnnx } from '../src/onnx/write.ts';
 import type { Op } from '../src/ops/op.ts';
 
@@ -41,9 +42,18 @@ export async function runModel(bytes: Uint8Array, inputs: ReadonlyMap<string, Te
   }
 }
 
-/** Runs a graph, written as a model. */
-export const runGraph = (graph: Graph, inputs: ReadonlyMap<string, Tensor>, ops: ReadonlyMap<string, Op>) =>
-  runModel(writeOnnx(graph, { ops }), inputs);
+/** Runs a graph, written as a model: of the newest opset, or of the oldest that it may be of where there is no kernel for that. */
+export async function runGraph(
+  graph: Graph,
+  inputs: ReadonlyMap<string, Tensor>,
+  ops: ReadonlyMap<string, Op>,
+): Promise<Map<string, Tensor>> {
+  try {
+    return await runModel(writeOnnx(graph, { ops }), inputs);
+  } catch {
+    return runModel(writeOnnx(graph, { ops, opset: OLDEST_WRITABLE_OPSET }), inputs);
+  }
+}
 
 function toOrt(t: Tensor): ort.Tensor {
   const type = TYPE_OF.get(t.dtype);

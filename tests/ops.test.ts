@@ -39,7 +39,6 @@ const RUNNERS: readonly Runner[] = [
       noKernel('BitShift', ['u16']),
       noKernel('EyeLike', ['u8', 'f16', 'bool']),
       noKernel('OneHot', ['f32', 'i32'], /^(i32|f32) indices/),
-      noKernel('GlobalLpPool', ['f32']),
       noKernel('QuantizeLinear Conv', ['i32']),
       noKernel('com.microsoft.BiasSplitGelu com.microsoft.NhwcConv', ['f32']),
       noKernel('com.microsoft.MultiHeadAttention', ['f32'], /^packed/),

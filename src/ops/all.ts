@@ -13,15 +13,18 @@ import { CONCAT_OPS } from './concat.ts';
 import { CONV_OPS } from './conv.ts';
 import { CONV_TRANSPOSE_OPS } from './conv-transpose.ts';
 import { CUMSUM_OPS } from './cumsum.ts';
+import { DETERMINANT_OPS } from './determinant.ts';
 import { DIAGONAL_OPS } from './diagonal.ts';
 import { DROPOUT_OPS } from './dropout.ts';
 import { EINSUM_OPS } from './einsum.ts';
+import { FOURIER_OPS } from './fourier.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
 import { GRID_SAMPLE_OPS } from './grid-sample.ts';
 import { INTEGER_PRODUCT_OPS } from './integer-products.ts';
 import { LOGIC_OPS } from './logic.ts';
+import { LOSS_OPS } from './losses.ts';
 import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
 import { MICROSOFT_ACTIVATION_OPS } from './microsoft-activation.ts';
@@ -39,11 +42,13 @@ import { RENAMED_OPS } from './renamed.ts';
 import { REPEAT_OPS } from './repeat.ts';
 import { RESHAPE_OPS } from './reshape.ts';
 import { RESIZE_OPS } from './resize.ts';
+import { ROI_OPS } from './roi.ts';
 import { ROTARY_EMBEDDING_OPS } from './rotary-embedding.ts';
 import { SCATTER_OPS } from './scatter.ts';
 import { SELECT_OPS } from './select.ts';
 import { SELECT_BY_DATA_OPS } from './select-by-data.ts';
 import { SEQUENCE_ORDER_OPS } from './sequence-order.ts';
+import { WINDOW_OPS } from './signal-windows.ts';
 import { SIZE_OPS } from './sizes.ts';
 import { SLICE_OPS } from './slice.ts';
 import { SOFTMAX_OPS } from './softmax.ts';
@@ -58,6 +63,10 @@ const FILES: readonly (readonly Op[])[] = [
   CUMSUM_OPS,
   EINSUM_OPS,
   CONV_TRANSPOSE_OPS,
+  DETERMINANT_OPS,
+  FOURIER_OPS,
+  LOSS_OPS,
+  WINDOW_OPS,
   RECURRENT_OPS,
   REDUCE_OPS,
   NORMALIZATION_OPS,
@@ -95,6 +104,7 @@ const FILES: readonly (readonly Op[])[] = [
   SELECT_BY_DATA_OPS,
   SEQUENCE_ORDER_OPS,
   GRID_SAMPLE_OPS,
+  ROI_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
