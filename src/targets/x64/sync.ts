@@ -1,0 +1,102 @@
+/**
+ * How threads of the program meet, in machine code: waiting for a word to change, waking who waits, the barrier between steps.
+ *
+ * The barrier is the centralised one with a generation in place of a sense (Mellor-Crummey and Scott, 1991): the last to arrive
+ * resets the count and changes the generation. Waiting is a bounded spin, then sleep in the system's futex, so that more threads
+ * than cores still get on. A sleeper counts itself before the system compares, and who changes a word does so by a locked
+ * instruction and looks at the count after: one of the two sees the other, so no wake is lost.
+ */
+import { CONTROL, SLEEPERS } from './control.ts';
+import { type Encoder, imm, type Label, mem, RAX, RCX, RDI, RDX, RSI, r32, r64 } from './encode.ts';
+
+/** Holds the address of the control block in all of the program but kernels, which keep it. */
+export const R_CONTROL = 13;
+const R8 = 8;
+const R10 = 10;
+
+/** linux/futex.h and the x86-64 system call table. */
+const SYS_FUTEX = 202;
+const FUTEX_WAIT_PRIVATE = 128;
+const FUTEX_WAKE_PRIVATE = 129;
+const ALL = 2 ** 31 - 1;
+
+/** Subroutines; they keep rbx, rbp and r12 to r15. */
+export interface Sync {
+  /** edi… rdi is the address of a word, esi what it was when last seen; returns when it is something else. */
+  readonly await: Label;
+  /** Wakes all that sleep on the word at rdi. */
+  readonly wake: Label;
+  /** Returns when all threads have come here. */
+  readonly barrier: Label;
+}
+
+/** Emits the subroutines. `spins` is how often a thread looks before it sleeps, about 20 ns each. */
+export function emitSync(code: Encoder, threads: number, spins: number): Sync {
+  const sync: Sync = { await: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
+  emitAwait(code, sync, spins);
+  emitWake(code, sync);
+  emitBarrier(code, sync, threads);
+  return sync;
+}
+
+function emitAwait(code: Encoder, sync: Sync, spins: number): void {
+  const [spin, done] = [code.newLabel(), code.newLabel()];
+  code.align(16);
+  code.bind(sync.await);
+  code.emit('mov_oi', r32(RCX), imm(spins));
+  code.bind(spin);
+  code.emit('cmp_mr', mem(RDI), r32(RSI));
+  code.emit('jne', done);
+  code.emit('pause');
+  code.emit('sub_i', r32(RCX), imm(1));
+  code.emit('jne', spin);
+  addTo(code, RDI, SLEEPERS, 1);
+  // futex(rdi, FUTEX_WAIT, edx = seen, r10 = no timeout) returns at once where the word has changed already.
+  code.emit('mov', r32(R8), r32(RSI));
+  code.emit('mov', r32(RDX), r32(RSI));
+  code.emit('mov_oi', r32(RSI), imm(FUTEX_WAIT_PRIVATE));
+  code.emit('xor', r32(R10), r32(R10));
+  code.emit('mov_oi', r32(RAX), imm(SYS_FUTEX));
+  code.emit('syscall');
+  code.emit('mov', r32(RSI), r32(R8));
+  addTo(code, RDI, SLEEPERS, -1);
+  code.emit('jmp', sync.await);
+  code.bind(done);
+  code.emit('ret');
+}
+
+function emitWake(code: Encoder, sync: Sync): void {
+  const done = code.newLabel();
+  code.align(16);
+  code.bind(sync.wake);
+  code.emit('cmp_i', mem(RDI, SLEEPERS), imm(0));
+  code.emit('je', done);
+  code.emit('mov_oi', r32(RSI), imm(FUTEX_WAKE_PRIVATE));
+  code.emit('mov_oi', r32(RDX), imm(ALL));
+  code.emit('mov_oi', r32(RAX), imm(SYS_FUTEX));
+  code.emit('syscall');
+  code.bind(done);
+  code.emit('ret');
+}
+
+function emitBarrier(code: Encoder, sync: Sync, threads: number): void {
+  const wait = code.newLabel();
+  code.align(16);
+  code.bind(sync.barrier);
+  code.emit('lea', r64(RDI), mem(R_CONTROL, CONTROL.generation));
+  code.emit('mov', r32(RSI), mem(RDI));
+  addTo(code, R_CONTROL, CONTROL.arrivals, 1);
+  code.emit('cmp_i', r32(RAX), imm(threads - 1));
+  code.emit('jne', wait);
+  code.emit('mov_mi', mem(R_CONTROL, CONTROL.arrivals), imm(0));
+  addTo(code, RDI, 0, 1);
+  code.emit('jmp', sync.wake);
+  code.bind(wait);
+  code.emit('jmp', sync.await);
+}
+
+/** Adds to a word as one locked instruction; eax is the value before. */
+export function addTo(code: Encoder, base: number, byteOffset: number, by: number): void {
+  code.emit('mov_oi', r32(RAX), imm(by));
+  code.emit('lock_xadd', mem(base, byteOffset), r32(RAX));
+}

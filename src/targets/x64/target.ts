@@ -1,0 +1,20 @@
+/**
+ * Target x64: the CPU templates over the x86-64 assembler. An engine for it holds no code: machine code is made when it is opened.
+ */
+import type { DType } from '../../core/dtype.ts';
+import { packPanels } from '../cpu/packing.ts';
+import { CPU_TEMPLATES } from '../cpu/templates.ts';
+import type { Target } from '../target.ts';
+import { x64Device, x64Features } from './device.ts';
+
+/** f16 and bf16 are stored, not computed in; u32 and u64 have no operators that need them. */
+const COMPUTES: ReadonlySet<DType> = new Set<DType>(['f32', 'f64', 'i32', 'i64', 'i16', 'u16', 'i8', 'u8', 'bool']);
+
+export const x64Target: Target = {
+  name: 'x64',
+  device: x64Device,
+  computes: COMPUTES,
+  templates: CPU_TEMPLATES,
+  pack: (data, kernel, _, packing) => packPanels(data as Float32Array, kernel, packing),
+  features: x64Features,
+};
