@@ -27,10 +27,12 @@ import { LOGIC_OPS } from './logic.ts';
 import { LOSS_OPS } from './losses.ts';
 import { LRN_OPS } from './lrn.ts';
 import { MATMUL_OPS } from './matmul.ts';
+import { MAX_UNPOOL_OPS } from './max-unpool.ts';
 import { MICROSOFT_ACTIVATION_OPS } from './microsoft-activation.ts';
 import { MICROSOFT_ATTENTION_OPS } from './microsoft-attention.ts';
 import { MICROSOFT_NORMALIZATION_OPS } from './microsoft-normalization.ts';
 import { MICROSOFT_PRODUCT_OPS } from './microsoft-products.ts';
+import { NON_MAX_SUPPRESSION_OPS } from './non-max-suppression.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
@@ -105,6 +107,8 @@ const FILES: readonly (readonly Op[])[] = [
   SEQUENCE_ORDER_OPS,
   GRID_SAMPLE_OPS,
   ROI_OPS,
+  MAX_UNPOOL_OPS,
+  NON_MAX_SUPPRESSION_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
