@@ -9,7 +9,6 @@ import type { Asm, AsmOp, MemType, Reg, RegType } from '../../src/targets/cpu/as
 type Lane = number | bigint;
 type Value = Lane | readonly number[];
 
-const LANES = 4;
 const isInt = (type: RegType): boolean => type === 'i32' || type === 'i64' || type === 'vi32' || type === 'ptr';
 const laneType = (type: RegType): RegType => (type === 'vf32' ? 'f32' : type === 'vi32' ? 'i32' : type);
 const isVector = (type: RegType): boolean => type === 'vf32' || type === 'vi32';
@@ -174,13 +173,14 @@ function roundToOdd(x: bigint): number {
 }
 
 export class EvalAsm implements Asm {
-  readonly lanes = LANES;
+  readonly lanes: number;
   readonly vectorRegisters = 16;
   readonly params: readonly Reg[];
   readonly #memory: DataView;
   readonly #values: Value[] = [];
 
-  constructor(memory: ArrayBuffer, args: readonly number[]) {
+  constructor(memory: ArrayBuffer, args: readonly number[], lanes = 4) {
+    this.lanes = lanes;
     this.#memory = new DataView(memory);
     this.params = args.map((value, i) => this.#new(i < 2 ? 'i32' : 'ptr', value));
   }
@@ -202,7 +202,7 @@ export class EvalAsm implements Asm {
     if (!isVector(type)) return this.#write(type, f(0), into);
     return this.#write(
       type,
-      Array.from({ length: LANES }, (_, i) => Number(f(i))),
+      Array.from({ length: this.lanes }, (_, i) => Number(f(i))),
       into,
     );
   }
@@ -262,7 +262,7 @@ export class EvalAsm implements Asm {
   }
   horizontal(op: 'add' | 'mul' | 'min' | 'max', x: Reg): Reg {
     let out = this.extract(x, 0);
-    for (let lane = 1; lane < LANES; lane++) out = this.op(op, [out, this.extract(x, lane)]);
+    for (let lane = 1; lane < this.lanes; lane++) out = this.op(op, [out, this.extract(x, lane)]);
     return out;
   }
 
@@ -281,7 +281,7 @@ export class EvalAsm implements Asm {
     const at = Number(this.#lane(base)) + byteOffset;
     if (type !== 'vf32' && type !== 'vi32') put(this.#memory, type, at, this.#lane(value));
     else
-      for (let i = 0; i < LANES; i++)
+      for (let i = 0; i < this.lanes; i++)
         put(this.#memory, type === 'vf32' ? 'f32' : 'i32', at + 4 * i, this.#lane(value, i));
   }
 

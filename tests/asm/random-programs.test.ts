@@ -6,15 +6,29 @@ import { describe, expect, test } from 'vitest';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../../src/targets/cpu/asm.ts';
 import { EvalAsm } from './eval-asm.ts';
 import { runWasm } from './wasm-runner.ts';
+import { runX64, withoutX64 } from './x64-runner.ts';
 
 type Program = (asm: Asm) => void;
 /** A register of the program by number; the assembler's own registers are made anew where a loop's body is called again. */
 type Slot = number;
 type Play = (asm: Asm, slots: Reg[]) => void;
 
-const RUNNERS = [
-  { name: 'wasm-simd128', relaxed: false },
-  { name: 'wasm-relaxed', relaxed: true },
+type Run = (program: Program, memory: ArrayBuffer, args: readonly number[]) => void;
+interface Runner {
+  readonly name: string;
+  readonly lanes: number;
+  readonly absent: string | undefined;
+  readonly run: Run;
+}
+const RUNNERS: readonly Runner[] = [
+  { name: 'wasm-simd128', lanes: 4, absent: undefined, run: (p, memory, args) => runWasm(p, memory, args, false) },
+  { name: 'wasm-relaxed', lanes: 4, absent: undefined, run: (p, memory, args) => runWasm(p, memory, args, true) },
+  {
+    name: `x64-avx2${withoutX64 ? ` (skipped: ${withoutX64})` : ''}`,
+    lanes: 8,
+    absent: withoutX64,
+    run: runX64,
+  },
 ];
 const TYPES: readonly RegType[] = ['i32', 'i64', 'f32', 'f64', 'vf32', 'vi32'];
 const INT_OPS: readonly AsmOp[] = [
@@ -63,6 +77,9 @@ const CONVERSIONS: readonly (readonly [RegType, RegType])[] = [
   ['vf32', 'vi32'],
 ]; // prettier-ignore
 const ROOTS = 3;
+/** Room for the longest vector. */
+const SLOT_BYTES = 32;
+const LANES = [0, 1, 2, 3, 4, 5, 6, 7];
 const SCRATCH = 1024;
 const OUT = 8192;
 
@@ -151,11 +168,11 @@ class Generator {
         };
       }
       case 4: {
-        const [at, x] = [SCRATCH + 16 * this.#below(16), this.#use(type)];
+        const [at, x] = [SCRATCH + SLOT_BYTES * this.#below(16), this.#use(type)];
         return (asm, s) => asm.store(type as MemType, asm.params[2], at, s[x]);
       }
       case 5: {
-        const at = SCRATCH + 512 + 16 * this.#below(16);
+        const at = SCRATCH + 1024 + SLOT_BYTES * this.#below(16);
         const into = this.#fresh('i32');
         return (asm, s) => {
           s[into] = asm.load('i32', asm.params[2], at);
@@ -230,7 +247,7 @@ function randomProgram(seed: number): Program {
       for (const slot of roots) {
         slots[slot] = asm.reg(type);
         asm.load(type as MemType, asm.params[2], at, slots[slot]);
-        at += 16;
+        at += SLOT_BYTES;
       }
     }
     play(body, asm, slots);
@@ -238,7 +255,7 @@ function randomProgram(seed: number): Program {
     for (const [type, roots] of source.roots) {
       for (const slot of roots) {
         asm.store(type as MemType, asm.params[2], at, slots[slot]);
-        at += 16;
+        at += SLOT_BYTES;
       }
     }
   };
@@ -249,12 +266,12 @@ function memoryFor(seed: number): ArrayBuffer {
   const random = generator(seed ^ 0x5bd1e995);
   TYPES.forEach((type, t) => {
     for (let root = 0; root < ROOTS; root++) {
-      const at = 16 * (t * ROOTS + root);
+      const at = SLOT_BYTES * (t * ROOTS + root);
       const number = (): number => Math.floor((random() - 0.5) * 2000) / 8;
       if (type === 'i64') new BigInt64Array(memory, at, 1)[0] = BigInt(Math.floor(number() * 2 ** 40));
       else if (type === 'f64') new Float64Array(memory, at, 1)[0] = number();
-      else if (type === 'f32' || type === 'vf32') new Float32Array(memory, at, 4).set([0, 1, 2, 3].map(number));
-      else new Int32Array(memory, at, 4).set([0, 1, 2, 3].map(() => number() * 2 ** 20));
+      else if (type === 'f32' || type === 'vf32') new Float32Array(memory, at, 8).set(LANES.map(number));
+      else new Int32Array(memory, at, 8).set(LANES.map(() => number() * 2 ** 20));
     }
   });
   return memory;
@@ -266,21 +283,62 @@ function contents(memory: ArrayBuffer): string {
     const elements = { i64: BigInt64Array, f64: Float64Array, f32: Float32Array, vf32: Float32Array } as const;
     const array = elements[type as 'i64'] ?? Int32Array;
     return Array.from({ length: ROOTS }, (_, root) => {
-      const values: ArrayLike<unknown> = new array(memory, OUT + 16 * (t * ROOTS + root), 16 / array.BYTES_PER_ELEMENT);
+      const values: ArrayLike<unknown> = new array(
+        memory,
+        OUT + SLOT_BYTES * (t * ROOTS + root),
+        SLOT_BYTES / array.BYTES_PER_ELEMENT,
+      );
       return `${type} ${Array.from(values, (x) => (Object.is(x, -0) ? '-0' : String(x))).join(' ')}`;
     });
   });
   return outs.join('\n');
 }
 
-describe.each(RUNNERS)('$name', ({ relaxed }) => {
-  test('500 random programs', () => {
-    for (let seed = 1; seed <= 500; seed++) {
-      const program = randomProgram(seed);
-      const [expected, got] = [memoryFor(seed), memoryFor(seed)];
-      program(new EvalAsm(expected, [0, 0, 0]));
-      runWasm(program, got, [0, 0, 0], relaxed);
-      expect(contents(got), `seed ${seed}`).toBe(contents(expected));
-    }
+function agree({ run, lanes }: Runner, program: Program, seed: number): void {
+  const [expected, got] = [memoryFor(seed), memoryFor(seed)];
+  program(new EvalAsm(expected, [0, 0, 0], lanes));
+  run(program, got, [0, 0, 0]);
+  expect(contents(got), `seed ${seed}`).toBe(contents(expected));
+}
+
+/** `count` values of each type that all live through a loop and a branch, then leave by the roots' places. */
+function pressure(count: number): Program {
+  return (asm) => {
+    const slots = TYPES.map((type) =>
+      Array.from({ length: count }, (_, i) =>
+        asm.op('add', [asm.load(type as MemType, asm.params[2], 0), asm.const(type, i + 1)]),
+      ),
+    );
+    asm.loop(asm.const('i32', 0), asm.const('i32', 3), 1, (i) => {
+      for (const registers of slots)
+        for (let r = 0; r < count; r++) {
+          const [x, y, into] = [registers[r], registers[(r * 7 + 3) % count], registers[(r * 5 + 1) % count]];
+          if (x.type === 'f32' || x.type === 'f64' || x.type === 'vf32') asm.fma(into, x, asm.const(x.type, 0.5));
+          asm.op(r % 3 === 0 ? 'sub' : r % 3 === 1 ? 'min' : 'max', [x, y], into);
+          if (r % 4 === 0) asm.select(asm.op('lt', [x, y]), y, into, into);
+        }
+      asm.if(asm.op('eq', [i, asm.const('i32', 1)]), () => {
+        for (const registers of slots) asm.move(registers[0], registers[count - 1]);
+      });
+    });
+    slots.forEach((registers, t) => {
+      const sum = asm.reg(registers[0].type);
+      asm.move(sum, registers[0]);
+      for (const register of registers.slice(1)) asm.op('max', [sum, register], sum);
+      for (let root = 0; root < ROOTS; root++) {
+        const value = root === 0 ? sum : registers[root];
+        asm.store(value.type as MemType, asm.params[2], OUT + SLOT_BYTES * (t * ROOTS + root), value);
+      }
+    });
+  };
+}
+
+describe.each(RUNNERS)('$name', (runner) => {
+  test.skipIf(runner.absent !== undefined)('700 random programs', () => {
+    for (let seed = 1; seed <= 700; seed++) agree(runner, randomProgram(seed), seed);
+  });
+
+  test.skipIf(runner.absent !== undefined).each([5, 14, 15, 16, 17, 40])('%i live values of each type', (count) => {
+    for (let seed = 1; seed <= 10; seed++) agree(runner, pressure(count), seed);
   });
 });

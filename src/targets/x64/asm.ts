@@ -73,7 +73,7 @@ export class X64Asm implements Asm {
   readonly #b: Builder;
   readonly #sums = new Map<number, Sum>();
   /** i32 registers as 64-bit indices. */
-  readonly #extended = new Map<number, Extended>();
+  #extended: Map<number, Extended> = new Map();
   /** Loop counters from 0 or above: their upper halves are zero. */
   readonly #isCounter = new Set<number>();
 
@@ -304,10 +304,17 @@ export class X64Asm implements Asm {
     const condition = b.testTruth(cond);
     const [orElse, end] = [code.encoder.newLabel(), code.encoder.newLabel()];
     b.emit(`j${inverse(condition)}`, orElse);
-    then();
+    this.#inBranch(then);
     if (otherwise) b.emit('jmp', end);
     code.bind(orElse);
-    otherwise?.();
+    if (otherwise) this.#inBranch(otherwise);
     code.bind(end);
+  }
+
+  /** What a branch computes is not known after it. */
+  #inBranch(emit: () => void): void {
+    const before = new Map(this.#extended);
+    emit();
+    this.#extended = before;
   }
 }

@@ -195,6 +195,9 @@ class SlotOperands {
     const inSlots = operands.filter(
       (o, i): o is Register => isRegister(o) && isSlot(this.#place(o.n)) && i !== memoryAt,
     );
+    for (const operand of operands) {
+      if (operand.kind === 'mem') for (const n of [operand.base, operand.index]) if (n !== undefined) this.#address(n);
+    }
     for (const operand of inSlots) if (this.#isRead(operand.n)) this.#bring(operand, true);
     const rewritten = operands.map((operand, i): Operand => {
       if (operand.kind === 'mem') {

@@ -132,7 +132,7 @@ function foldInto(op: Op, pending: ReadonlyMap<number, Pending>) {
       const load = isRegister(operand) ? pending.get(operand.n) : undefined;
       if (!load || !isRegister(operand) || row.operands[i].writes) continue;
       if (sourceBits(row.operands[i].kind, operand) !== load.bits) continue;
-      operands[i] = load.memory;
+      operands[i] = { ...load.memory, isWide: operand.kind === 'r64' };
       // An aligned move would fault.
       const name = op.name === 'vmovaps' ? 'vmovups' : op.name;
       return { op: { ...op, name, operands }, load, register: operand.n };
