@@ -5,7 +5,7 @@
  * Every operator's infer runs behind a context that notes what it is asked. An operator whose output sizes depend on its data
  * asks for nothing here: fixing its data would leave nothing to run.
  */
-import { DTYPES } from '../src/core/dtype.ts';
+import { isFloat } from '../src/core/dtype.ts';
 import type { Shape } from '../src/core/shape.ts';
 import type { Tensor, ValueType } from '../src/core/tensor.ts';
 import { inferGraph } from '../src/graph/infer.ts';
@@ -24,7 +24,7 @@ export function specialise(bytes: Uint8Array, inputs: ReadonlyMap<string, Tensor
   // Fixing one input may lead inference to the next.
   for (let round = 0; round <= inputs.size; round++) {
     const graph = readOrUndefined(bytes, fixed);
-    const more = graph ? askedInputs(graph) : integerInputs(inputs);
+    const more = graph ? askedInputs(graph) : deciders(inputs);
     const next = [...inputs].filter(([name]) => more.has(name) || name in fixed);
     if (next.length === Object.keys(fixed).length) break;
     fixed = Object.fromEntries(next);
@@ -41,8 +41,9 @@ function readOrUndefined(bytes: Uint8Array, constants: Record<string, Tensor>): 
   }
 }
 
-const integerInputs = (inputs: ReadonlyMap<string, Tensor>): Set<string> =>
-  new Set([...inputs].filter(([, value]) => DTYPES[value.dtype].kind !== 'float').map(([name]) => name));
+/** What may decide control flow: single numbers, and anything that is no float. */
+const deciders = (inputs: ReadonlyMap<string, Tensor>): Set<string> =>
+  new Set([...inputs].filter(([, value]) => value.data.length === 1 || !isFloat(value.dtype)).map(([name]) => name));
 
 /** The graph inputs that values come from which infer asks for and does not get. */
 function askedInputs(graph: Graph): Set<string> {

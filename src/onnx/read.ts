@@ -204,6 +204,7 @@ function resolveOf(r: Reading, node: SourceNode): Resolve | undefined {
 function resolver(r: Reading, at: SourceNode): Resolver {
   return {
     known: (value) => (r.lost.has(value) || r.sequences.has(value) ? undefined : r.builder.constantValue(value)),
+    shape: (value) => (r.lost.has(value) || r.sequences.has(value) ? undefined : r.builder.type(value).shape),
     sequence: (value) => r.sequences.get(value),
     setSequence: (value, elements) => r.sequences.set(value, elements),
     unused: r.context.unused,

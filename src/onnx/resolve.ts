@@ -2,6 +2,7 @@
  * Operators that are resolved while the model is read (control flow, sequences), so that nothing after the reader knows them: a node
  * of theirs stands for other nodes, which depend on what is known by then. This is what resolving may ask of the reader.
  */
+import type { Shape } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { Attrs } from '../graph/ir.ts';
 import type { SourceNode } from './flatten.ts';
@@ -10,6 +11,8 @@ import type { GraphProto } from './onnx_pb.ts';
 export interface Resolver {
   /** Elements of a value known while reading. */
   known(value: string): Tensor | undefined;
+  /** The shape of a value where it has one by now. */
+  shape(value: string): Shape | undefined;
   /** The names of the elements, where the value is a sequence. */
   sequence(value: string): readonly string[] | undefined;
   setSequence(value: string, elements: readonly string[]): void;

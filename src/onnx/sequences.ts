@@ -3,7 +3,8 @@
  * its elements, and each operator on it is done at once; nothing after the reader knows sequences.
  */
 import { ModelError } from '../core/errors.ts';
-import { fromNumbers, scalarTensor } from '../core/tensor.ts';
+import { normalizeAxis } from '../core/shape.ts';
+import { fromNumbers, scalarTensor, toNumbers } from '../core/tensor.ts';
 import { nodeLabel } from '../graph/ir.ts';
 import type { SourceNode } from './flatten.ts';
 import type { Resolve, Resolver } from './resolve.ts';
@@ -33,11 +34,48 @@ export const SEQUENCE_OPERATORS: Readonly<Record<string, Resolve>> = {
     const length = to.constant(scalarTensor('i64', sequence(node, to).length), node.outputs[0]);
     to.node('Identity', [length], node.outputs[0]);
   },
+  SplitToSequence: (node, to) => to.setSequence(node.outputs[0], split(node, to)),
   ConcatFromSequence(node, to) {
-    const int = (name: string): number => Number(node.attributes.find((a) => a.name === name)?.i ?? 0n);
-    concat(node, sequence(node, to), node.outputs[0], int('axis'), int('new_axis') !== 0, to);
+    concat(node, sequence(node, to), node.outputs[0], int(node, 'axis', 0), int(node, 'new_axis', 0) !== 0, to);
   },
 };
+
+const int = (node: SourceNode, name: string, otherwise: number): number =>
+  Number(node.attributes.find((a) => a.name === name)?.i ?? otherwise);
+
+/** Slices of input 0 along an axis: of the sizes that input 1 lists, of its one size, or single positions where it is absent. */
+function split(node: SourceNode, to: Resolver): readonly string[] {
+  const [x, sizesName = ''] = node.inputs;
+  const shape = to.shape(x);
+  const axis = normalizeAxis(int(node, 'axis', 0), shape?.length ?? 0);
+  const extent = axis === undefined ? undefined : shape?.[axis];
+  const sizes = sizesName === '' ? undefined : to.known(sizesName);
+  const listed = sizes?.shape.length === 1 ? Array.from(toNumbers(sizes)) : undefined;
+  if (!listed && (typeof extent !== 'number' || (sizesName !== '' && !sizes))) {
+    throw new ModelError(
+      'onnx-unsupported',
+      `${nodeLabel(node)}: its number of parts is only known when the model runs`,
+    );
+  }
+  const size = sizes ? Number(sizes.data[0]) : 1;
+  if (!listed && !(size > 0)) throw new ModelError('model-invalid', `${nodeLabel(node)}: the size of a part is ${size}`);
+  const lengths = listed ?? equalParts(extent as number, size);
+  const drops = sizesName === '' && int(node, 'keepdims', 1) === 0;
+  const vector = (value: number, hint: string) => to.constant(fromNumbers('i64', [1], [value]), hint);
+  let start = 0;
+  return lengths.map((length, i) => {
+    const name = `${node.outputs[0]}/${i}`;
+    const bounds = [vector(start, `${name}/start`), vector(start + length, `${name}/end`)];
+    start += length;
+    const axes = vector(axis ?? 0, `${name}/axes`);
+    const part = to.node('Slice', [x, ...bounds, axes], to.unused(name));
+    return drops ? to.node('Squeeze', [part, axes], to.unused(`${name}/squeezed`)) : part;
+  });
+}
+
+/** As many of `size` as fit, and the rest. */
+const equalParts = (extent: number, size: number): readonly number[] =>
+  Array.from({ length: Math.ceil(extent / size) }, (_, i) => Math.min(size, extent - i * size));
 
 /** Adds the values joined along a dim, which is a new one of size 1 each with `isNew`. */
 export function concat(
