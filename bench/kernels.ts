@@ -1,7 +1,7 @@
 /**
  * Micro-kernels on one thread: GFLOP/s of every tactic for the convolutions and products that networks spend their time in.
  *
- *     node --experimental-wasm-relaxed-simd bench/kernels.ts [part of a row's name] [template]
+ *     node --experimental-wasm-relaxed-simd bench/kernels.ts [part of a row's name] [template] [machine: wasm-relaxed, x64-avx2 …]
  *
  * Rows run in turn, the median of several rounds counts; the tactic that the cost model prefers is marked.
  */
@@ -10,7 +10,7 @@ import type { Kernel } from '../src/loop/ir.ts';
 import { packPanels } from '../src/targets/cpu/packing.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
 import { convKernel, gemmKernel } from '../tests/support/contract-kernels.ts';
-import { loadKernel, relaxedSimd } from '../tests/support/kernel-runner.ts';
+import { KERNEL_MACHINES, type KernelMachine, loadKernel } from '../tests/support/kernel-runner.ts';
 
 export interface BenchRow {
   readonly name: string;
@@ -110,6 +110,12 @@ export const ROWS: readonly BenchRow[] = [
 
 const uniform = (n: number): Float32Array => Float32Array.from({ length: n }, () => Math.random() * 2 - 1);
 
+function machineNamed(wanted: string): KernelMachine {
+  const found = KERNEL_MACHINES.find((m) => m.name === wanted);
+  if (!found || found.absent) throw new Error(`${wanted}: ${found?.absent ?? 'no such machine'}`);
+  return found;
+}
+
 /** Nanoseconds of one run of all tiles: the median of `rounds`, each at least a few milliseconds long. */
 function measure(
   kernel: Kernel,
@@ -120,7 +126,7 @@ function measure(
   for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
     inputs.set(name, packPanels(inputs.get(name) as Float32Array, kernel, packing));
   }
-  const loaded = loadKernel(kernel, { template: template.name, params }, inputs, relaxedSimd());
+  const loaded = loadKernel(kernel, { template: template.name, params }, inputs, machine);
   const tiles = template.tiles(kernel, params);
   const once = (): number => {
     const start = process.hrtime.bigint();
@@ -135,7 +141,8 @@ function measure(
 v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 // Straight to the optimising compiler: otherwise the baseline's code is what is timed first.
 v8.setFlagsFromString('--no-liftoff');
-const [wanted = '', only = ''] = process.argv.slice(2);
+const [wanted = '', only = '', name = 'wasm-relaxed'] = process.argv.slice(2);
+const machine = machineNamed(name);
 let total = 0;
 let totalFlops = 0;
 for (const row of ROWS.filter((r) => r.name.includes(wanted))) {
@@ -143,7 +150,7 @@ for (const row of ROWS.filter((r) => r.name.includes(wanted))) {
     template.form !== 'any' && template.form !== row.kernel.form.kind
       ? []
       : template
-          .candidates(row.kernel, { constant: new Set(row.constantB ? ['w'] : []) }, [])
+          .candidates(row.kernel, { constant: new Set(row.constantB ? ['w'] : []) }, machine.features)
           .map((params) => ({ template, params })),
   ).filter((t) => (only === '' ? t.template.name !== 'generated' || row.count === 0 : t.template.name.includes(only)));
   const best = tactics.toSorted(
@@ -157,9 +164,9 @@ for (const row of ROWS.filter((r) => r.name.includes(wanted))) {
       total += ns * row.count;
       totalFlops += row.flops * row.count;
     }
-    const name = `${row.name} ${template.name} ${Object.values(params).join('x')}`;
+    const label = `${row.name} ${template.name} ${Object.values(params).join('x')}`;
     console.log(
-      `${chosen ? '*' : ' '} ${name.padEnd(48)} ${(row.flops / ns).toFixed(1).padStart(6)} GFLOP/s ${(ns / 1e6).toFixed(3).padStart(8)} ms, predicted ${(predicted / 1e6).toFixed(3)}`,
+      `${chosen ? '*' : ' '} ${label.padEnd(48)} ${(row.flops / ns).toFixed(1).padStart(6)} GFLOP/s ${(ns / 1e6).toFixed(3).padStart(8)} ms, predicted ${(predicted / 1e6).toFixed(3)}`,
     );
   }
 }

@@ -1,11 +1,10 @@
 /**
- * Every CPU template against evalKernel: each legal tactic of generated kernels, with and without relaxed SIMD, the tiles cut into
+ * Every CPU template against evalKernel: each legal tactic of generated kernels on every machine that runs here, the tiles cut into
  * random ranges. Outputs are poisoned before and gaps between buffers must keep their poison.
  *
  * Tolerance: kernels sum in f32 in another order than eval, so errors are bounded by k·2^-24 of the sum of magnitudes; inputs are in
  * [-1, 1], so 1e-6·(k + 1) of an absolute bound is several times that.
  */
-import v8 from 'node:v8';
 import { describe, expect, it } from 'vitest';
 import type { TypedArray } from '../src/core/dtype.ts';
 import { DTYPES, isFloat } from '../src/core/dtype.ts';
@@ -16,16 +15,21 @@ import { legalizeKernel } from '../src/loop/legalize.ts';
 import { generated } from '../src/targets/cpu/generated.ts';
 import { packPanels, unpackPanels } from '../src/targets/cpu/packing.ts';
 import { CPU_OPS } from '../src/targets/cpu/scalar-ops.ts';
+import type { CpuTemplate } from '../src/targets/cpu/template.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
 import { eachExpr } from '../src/targets/cpu/walk.ts';
+import type { Params } from '../src/targets/target.ts';
 import { random, randomArray, randomKernel } from './random-kernel.ts';
 import { type ConvSpec, convKernel, type GemmSpec, gemmKernel } from './support/contract-kernels.ts';
-import { loadKernel, relaxedSimd } from './support/kernel-runner.ts';
+import { KERNEL_MACHINES, type KernelMachine, loadKernel } from './support/kernel-runner.ts';
 import { loopKernels } from './support/loop-kernels.ts';
 
-v8.setFlagsFromString('--experimental-wasm-relaxed-simd');
 const SEED = 20240;
-const MODES = relaxedSimd() ? [false, true] : [false];
+const ABSENT = KERNEL_MACHINES.filter(({ absent }) => absent !== undefined);
+const PRESENT = KERNEL_MACHINES.filter(({ absent }) => absent === undefined);
+
+/** A machine that cannot run here is a test that is skipped, with the reason in its name. */
+it.skipIf(true).each(ABSENT)('$name: $absent', () => {});
 
 function uniform(seed: number, elements: number): Float32Array {
   const rnd = random(seed);
@@ -48,46 +52,60 @@ function compare(label: string, b: Buffer, want: TypedArray, got: TypedArray, bo
   }
 }
 
-/** Runs every legal tactic and compares all outputs with eval. Returns how many tactics ran. */
+/** Runs every legal tactic on every machine and compares all outputs with eval. Returns how many ran. */
 function checkKernel(kernel: Kernel, seed: number, inputs: ReadonlyMap<string, TypedArray>): number {
   const expected = new Map(inputs);
   for (const b of kernel.buffers) if (b.role === 'out') expected.set(b.name, new DTYPES[b.dtype].array(b.elements));
   evalKernel(kernel, expected);
   let ran = 0;
-  for (const template of CPU_TEMPLATES) {
-    if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
-    const known = [new Set(['w']), new Set<string>()].map((constant) => template.candidates(kernel, { constant }, []));
-    const rows = new Map(known.flat().map((params) => [JSON.stringify(params), params]));
-    for (const params of rows.values()) {
-      const packed = new Map(inputs);
-      for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
-        const data = inputs.get(name) as Float32Array;
-        const panels = packPanels(data, kernel, packing);
-        expect(unpackPanels(panels, kernel, packing, data.length)).toEqual(data);
-        packed.set(name, panels);
-      }
-      for (const relaxed of MODES) {
-        const loaded = loadKernel(kernel, { template: template.name, params }, packed, relaxed);
-        const tiles = template.tiles(kernel, params);
-        const rnd = random(seed);
-        for (let from = 0; from < tiles; ) {
-          const to = Math.min(tiles, from + 1 + rnd.below(Math.max(1, tiles)));
-          loaded.run(from, to);
-          from = to;
-        }
-        loaded.run(tiles, tiles);
-        const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} relaxed ${relaxed}, seed ${seed}`;
-        for (const b of kernel.buffers) {
-          if (b.role !== 'out') continue;
-          const bound = 1e-6 * (summedElements(kernel) + 1);
-          compare(label, b, expected.get(b.name)!, loaded.data.get(b.name)!, bound);
-        }
-        expect(loaded.damagedGaps(), label).toEqual([]);
+  for (const machine of PRESENT) {
+    for (const template of CPU_TEMPLATES) {
+      if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
+      const known = [new Set(['w']), new Set<string>()].map((constant) =>
+        template.candidates(kernel, { constant }, machine.features),
+      );
+      const rows = new Map(known.flat().map((params) => [JSON.stringify(params), params]));
+      for (const params of rows.values()) {
+        checkTactic(machine, kernel, template, params, seed, inputs, expected);
         ran++;
       }
     }
   }
   return ran;
+}
+
+function checkTactic(
+  machine: KernelMachine,
+  kernel: Kernel,
+  template: CpuTemplate,
+  params: Params,
+  seed: number,
+  inputs: ReadonlyMap<string, TypedArray>,
+  expected: ReadonlyMap<string, TypedArray>,
+): void {
+  const packed = new Map(inputs);
+  for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
+    const data = inputs.get(name) as Float32Array;
+    const panels = packPanels(data, kernel, packing);
+    expect(unpackPanels(panels, kernel, packing, data.length)).toEqual(data);
+    packed.set(name, panels);
+  }
+  const loaded = loadKernel(kernel, { template: template.name, params }, packed, machine);
+  const tiles = template.tiles(kernel, params);
+  const rnd = random(seed);
+  for (let from = 0; from < tiles; ) {
+    const to = Math.min(tiles, from + 1 + rnd.below(Math.max(1, tiles)));
+    loaded.run(from, to);
+    from = to;
+  }
+  loaded.run(tiles, tiles);
+  const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
+  for (const b of kernel.buffers) {
+    if (b.role !== 'out') continue;
+    const bound = 1e-6 * (summedElements(kernel) + 1);
+    compare(label, b, expected.get(b.name)!, loaded.data.get(b.name)!, bound);
+  }
+  expect(loaded.damagedGaps(), label).toEqual([]);
 }
 
 const inputsOf = (kernel: Kernel, seed: number): Map<string, TypedArray> =>
@@ -214,7 +232,7 @@ describe('loop nests', () => {
   };
 
   /** Kernels of every statement, operation and dtype, on awkward values. The machine rounds to f32 where eval may round to f16. */
-  it('agrees with eval on random kernels', () => {
+  it.each(PRESENT)('random kernels agree with eval on $name', (machine) => {
     let compared = 0;
     for (let seed = SEED; seed < SEED + 600; seed++) {
       const kernel = randomKernel(seed);
@@ -229,7 +247,7 @@ describe('loop nests', () => {
       );
       const expected = new Map([...inputs].map(([name, data]) => [name, data.slice()]));
       evalKernel(legalizeKernel(kernel, CPU_OPS), expected, { rounding: 'each' });
-      const loaded = loadKernel(kernel, { template: 'generated', params: {} }, inputs, false);
+      const loaded = loadKernel(kernel, { template: 'generated', params: {} }, inputs, machine);
       loaded.run(0, generated.tiles(kernel, {}));
       for (const b of kernel.buffers) {
         if (b.role === 'out') compare(`seed ${seed}`, b, expected.get(b.name)!, loaded.data.get(b.name)!, 1e-30);

@@ -1,15 +1,20 @@
 /**
- * Runs one kernel as WebAssembly on plain typed arrays, for tests and benchmarks: no engine, no runtime, no threads.
+ * Runs one kernel as WebAssembly or as machine code on plain typed arrays, for tests and benchmarks: no engine, no runtime, no threads.
  *
- * Buffers lie in the module's memory with gaps between them. Outputs and gaps are filled with a poison pattern first, so that an
+ * Buffers lie in one memory with gaps between them. Outputs and gaps are filled with a poison pattern first, so that an
  * element not written, and one written beyond its buffer, are both seen.
  */
+import { setFlagsFromString } from 'node:v8';
 import { DTYPES, type TypedArray } from '../../src/core/dtype.ts';
 import type { Tactic } from '../../src/engine/engine.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
+import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { emitKernel } from '../../src/targets/cpu/emit.ts';
 import { WasmAsm } from '../../src/targets/wasm/asm.ts';
 import { ModuleBuilder } from '../../src/targets/wasm/module.ts';
+import { addressOf, loadX64, withoutX64 } from '../asm/x64-runner.ts';
+
+setFlagsFromString('--experimental-wasm-relaxed-simd');
 
 const GAP_BYTES = 256;
 /** A NaN as f32, f64 and f16; a large number as an integer. */
@@ -17,7 +22,7 @@ const POISON = 0xff;
 const PAGE_BYTES = 65536;
 
 export interface LoadedKernel {
-  /** The buffers in the module's memory. */
+  /** The buffers in the machine's memory. */
   readonly data: ReadonlyMap<string, TypedArray>;
   /** Does the tiles [begin, end). */
   run(begin: number, end: number): void;
@@ -25,7 +30,7 @@ export interface LoadedKernel {
   damagedGaps(): number[];
 }
 
-export function relaxedSimd(): boolean {
+function relaxedSimd(): boolean {
   const asm = new WasmAsm(0, { relaxed: true });
   const acc = asm.reg('vf32');
   asm.move(acc, asm.const('vf32', 0));
@@ -45,12 +50,72 @@ function moduleOf(bodies: readonly (readonly number[])[], buffers: number, pages
   return module.build();
 }
 
+/** A kernel in memory: `run` does the tiles [begin, end) on buffers at byte offsets of the memory. */
+interface Instance {
+  readonly memory: ArrayBuffer;
+  run(begin: number, end: number, offsets: readonly number[]): void;
+}
+
+/** Something that runs kernels. */
+export interface KernelMachine {
+  readonly name: string;
+  /** What tactics may use. */
+  readonly features: readonly string[];
+  /** Why it cannot run here. */
+  readonly absent: string | undefined;
+  instantiate(emit: (asm: Asm) => void, buffers: number, bytes: number): Instance;
+}
+
+function wasmMachine(name: string, relaxed: boolean): KernelMachine {
+  return {
+    name,
+    features: [],
+    absent: relaxed && !relaxedSimd() ? 'relaxed SIMD is off' : undefined,
+    instantiate: (emit, buffers, bytes) => {
+      const pages = Math.ceil(bytes / PAGE_BYTES);
+      const asm = new WasmAsm(buffers, { relaxed });
+      emit(asm);
+      const code = moduleOf([asm.finish()], buffers, pages) as Uint8Array<ArrayBuffer>;
+      const memory = new WebAssembly.Memory({ initial: pages });
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
+      const kernel = instance.exports.kernel0 as (...args: number[]) => void;
+      return { memory: memory.buffer, run: (begin, end, offsets) => kernel(begin, end, ...offsets) };
+    },
+  };
+}
+
+/** Code is unmapped when its caller is gone. */
+const unloading = new FinalizationRegistry<() => void>((free) => free());
+
+const X64: KernelMachine = {
+  name: 'x64-avx2',
+  features: ['avx2', 'fma', 'bmi2'],
+  absent: withoutX64,
+  instantiate: (emit, buffers, bytes) => {
+    const code = loadX64(emit, buffers);
+    const memory = new ArrayBuffer(bytes);
+    const base = addressOf(new Uint8Array(memory));
+    const run: Instance['run'] = (begin, end, offsets) =>
+      code.run(
+        begin,
+        end,
+        offsets.map((offset) => base + offset),
+      );
+    unloading.register(run, code.free);
+    return { memory, run };
+  },
+};
+
+export const WASM = wasmMachine('wasm-simd128', false);
+export const WASM_RELAXED = wasmMachine('wasm-relaxed', true);
+export const KERNEL_MACHINES: readonly KernelMachine[] = [WASM, WASM_RELAXED, X64];
+
 /** Inputs are copied from `inputs`, packed already where the tactic wants it; a buffer may be longer than the kernel says. */
 export function loadKernel(
   kernel: Kernel,
   tactic: Pick<Tactic, 'template' | 'params'>,
   inputs: ReadonlyMap<string, TypedArray>,
-  relaxed: boolean,
+  machine: KernelMachine,
 ): LoadedKernel {
   let address = GAP_BYTES;
   const places = kernel.buffers.map((b) => {
@@ -60,19 +125,13 @@ export function loadKernel(
     address = Math.ceil((address + length * bytes + GAP_BYTES) / 64) * 64;
     return place;
   });
-  const pages = Math.ceil((address + GAP_BYTES) / PAGE_BYTES);
-  const asm = new WasmAsm(kernel.buffers.length, { relaxed });
-  emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });
-  const bytes = moduleOf([asm.finish()], kernel.buffers.length, pages);
-  const memory = new WebAssembly.Memory({ initial: pages });
-  const module = new WebAssembly.Module(bytes as Uint8Array<ArrayBuffer>);
-  const instance = new WebAssembly.Instance(module, { env: { memory } });
-  const kernelFunction = instance.exports.kernel0 as (...args: number[]) => void;
-  const memoryBytes = new Uint8Array(memory.buffer).fill(POISON);
+  const emit = (asm: Asm): void => emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });
+  const { memory, run } = machine.instantiate(emit, kernel.buffers.length, address + GAP_BYTES);
+  const memoryBytes = new Uint8Array(memory).fill(POISON);
   const isGap = new Uint8Array(memoryBytes.length).fill(1);
   const data = new Map<string, TypedArray>();
   for (const p of places) {
-    const view = new p.array(memory.buffer, p.address, p.length);
+    const view = new p.array(memory, p.address, p.length);
     isGap.fill(0, p.address, p.address + view.byteLength);
     const input = inputs.get(p.name);
     if (input) view.set(input as never);
@@ -81,7 +140,7 @@ export function loadKernel(
   const addresses = places.map((p) => p.address);
   return {
     data,
-    run: (begin, end) => kernelFunction(begin, end, ...addresses),
+    run: (begin, end) => run(begin, end, addresses),
     damagedGaps: () => {
       const damaged: number[] = [];
       for (let i = 0; i < isGap.length; i++) if (isGap[i] && memoryBytes[i] !== POISON) damaged.push(i);
