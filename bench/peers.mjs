@@ -64,7 +64,9 @@ async function openHotrod(model, target, threads) {
     name: `hotrod ${target}`,
     inputs: engine.inputs,
     threads,
-    setInputs: (values) => engine.inputs.forEach((b, i) => context.inputs[i].set(values.get(b.name).data)),
+    setInputs: (values) => {
+      for (const [i, b] of engine.inputs.entries()) context.inputs[i].set(values.get(b.name).data);
+    },
     run: () => context.execute(),
     dispose: () => open.dispose(),
     facts: { buildMs: report.buildMs, stages: report.stages, fileBytes: bytes.length, loadMs },

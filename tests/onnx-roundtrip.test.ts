@@ -23,8 +23,10 @@ function withF32Attributes(graph: Graph): Graph {
   const nodes = graph.nodes.map((node) => {
     const { attrSpecs } = OPS.get(node.op)!;
     const rounded = Object.entries(node.attrs).map(([name, value]): [string, AttrValue] => {
-      const isWritten = attrSpecs[name].type === 'float' && attrSpecs[name].default !== value;
-      return [name, isWritten && value !== undefined ? Math.fround(value as number) : value];
+      const { type, default: unwritten } = attrSpecs[name];
+      if (value === undefined || value === unwritten) return [name, value];
+      if (type === 'floats') return [name, (value as readonly number[]).map(Math.fround)];
+      return [name, type === 'float' ? Math.fround(value as number) : value];
     });
     return { ...node, attrs: Object.fromEntries(rounded) };
   });
