@@ -3,6 +3,24 @@
  */
 import type { ConformanceGap } from './conformance-suite.ts';
 
-export const REFERENCE_GAPS: readonly ConformanceGap[] = [];
+export const REFERENCE_GAPS: readonly ConformanceGap[] = [
+  {
+    tests: /^cast(like)?_FLOAT_to_BFLOAT16(_expanded)?$/,
+    how: 'differs',
+    why: 'the files were made by cutting off bits; ONNX has since defined rounding to nearest, ties to even',
+  },
+  {
+    tests: /^maxunpool_export_with_output_shape$/,
+    how: 'differs',
+    why: 'its indices count through the size that strides imply, not through output_shape; MaxPool gives the latter, as onnxruntime reads',
+  },
+];
 
-export const WASM_GAPS: readonly ConformanceGap[] = [...REFERENCE_GAPS];
+export const WASM_GAPS: readonly ConformanceGap[] = [
+  ...REFERENCE_GAPS,
+  {
+    tests: /^(nonzero|nonmaxsuppression|unique)_/,
+    how: 'refused',
+    why: 'the size of the output depends on the data, and engines have outputs of known sizes',
+  },
+];

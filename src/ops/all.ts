@@ -54,6 +54,7 @@ import { WINDOW_OPS } from './signal-windows.ts';
 import { SIZE_OPS } from './sizes.ts';
 import { SLICE_OPS } from './slice.ts';
 import { SOFTMAX_OPS } from './softmax.ts';
+import { TF_IDF_VECTORIZER_OPS } from './tf-idf-vectorizer.ts';
 import { TOP_K_OPS } from './top-k.ts';
 import { TRANSPOSE_OPS } from './transpose.ts';
 import { UNARY_OPS } from './unary.ts';
@@ -109,6 +110,7 @@ const FILES: readonly (readonly Op[])[] = [
   ROI_OPS,
   MAX_UNPOOL_OPS,
   NON_MAX_SUPPRESSION_OPS,
+  TF_IDF_VECTORIZER_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
