@@ -282,22 +282,6 @@ describe('control flow on what is known', () => {
     // Twice 1+2+3+4, and 2 elements, and the last element.
     expect(run(graph, [1, 2, 3, 4])).toEqual([23, 24, 25, 26]);
   });
-  test('what only running tells is refused with the node', () => {
-    const error = errorOf(() =>
-      read({
-        input: [f32('x', 1)],
-        node: [
-          node('Cast: x -> c', [int('to', 9)]),
-          node('If: c -> y', [graphAttr('then_branch', branch('Neg')), graphAttr('else_branch', branch('Abs'))], {
-            name: '/if',
-          }),
-        ],
-        output: output('y'),
-      }),
-    );
-    expect(error.code).toBe('onnx-unsupported');
-    expect(error.message).toMatch(/If "\/if": its condition "c" is only known when the model runs/);
-  });
   test('a loop without end is refused, soon', () => {
     const body: GraphInit = {
       input: [{ name: 'i' }, { name: 'go' }, { name: 'v' }],
