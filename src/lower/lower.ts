@@ -285,7 +285,13 @@ class Lowerer {
     const constant = written.operands.flatMap((o, i) =>
       o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : [],
     );
-    this.#steps.push({ kernel, operands: written.operands, facts: { constant: new Set(constant) }, loc });
+    // Nodes that one ONNX node was expanded into carry the same name.
+    this.#steps.push({
+      kernel,
+      operands: written.operands,
+      facts: { constant: new Set(constant) },
+      loc: [...new Set(loc)],
+    });
   }
 
   #type(value: string): TensorType {
