@@ -2,7 +2,7 @@
  * Register assignment: each virtual register gets a machine register for its whole life, or a slot of the stack.
  *
  * A life is one interval of instructions, from first to last mention, stretched over every loop that mentions the register and does not
- * contain its birth. Lives are served by weight (mentions, eight times more a level of loop) over length, so what a hot loop needs is
+ * contain its birth. Lives are served by weight (mentions, 64 times more a level of loop) over length, so what a hot loop needs is
  * placed first and what only passes through it goes to memory. After the linear scan of Poletto and Sarkar (1999), in the order of
  * priority coloring (Chow and Hennessy, 1990).
  */
@@ -12,7 +12,8 @@ import { type Code, eachRegister, FIRST_VIRTUAL, isRegister, type RegisterClass 
 export interface Assignment {
   readonly places: Int32Array;
   readonly slotBytes: number;
-  readonly spillsVectors: boolean;
+  /** True where the vector register holds nothing at the instruction of that index. */
+  isVectorFree(register: number, item: number): boolean;
 }
 
 export const isSlot = (place: number): boolean => place < 0;
@@ -20,8 +21,8 @@ export const slotOffset = (place: number): number => -1 - place;
 
 /** rsi, rdi, r8 to r11 are free to change, then those that a function must preserve. rax, rcx and rdx are scratch. */
 const GENERAL: readonly number[] = [6, 7, 8, 9, 10, 11, 3, 5, 12, 13, 14, 15];
-/** ymm15 is scratch. */
-const VECTOR: readonly number[] = Array.from({ length: 15 }, (_, i) => i);
+const VECTOR: readonly number[] = Array.from({ length: 16 }, (_, i) => i);
+const LOOP_WEIGHT = 64;
 const MAX_DEPTH = 8;
 const ABSENT = -1;
 
@@ -58,7 +59,7 @@ function findLives(code: Code): Lives {
     if (item.kind === 'loop') loop = item.loop;
     else if (item.kind === 'end') loop = code.loops[item.loop].parent;
     if (item.kind !== 'op') return;
-    const weight = 8 ** Math.min(MAX_DEPTH, loop < 0 ? 0 : code.loops[loop].depth);
+    const weight = LOOP_WEIGHT ** Math.min(MAX_DEPTH, loop < 0 ? 0 : code.loops[loop].depth);
     eachRegister(item, (n, reads, writes) => {
       if (n < FIRST_VIRTUAL) {
         if (reads) incoming.set(n, 2 * i);
@@ -129,7 +130,6 @@ export function allocate(code: Code): Assignment {
     .filter((v) => starts[v] !== ABSENT)
     .sort((a, b) => priorities[b] - priorities[a] || starts[a] - starts[b]);
   let slotBytes = 0;
-  let spillsVectors = false;
   for (const virtual of order) {
     const registerClass = code.classOf(virtual + FIRST_VIRTUAL);
     const [start, end] = [starts[virtual], ends[virtual]];
@@ -146,7 +146,10 @@ export function allocate(code: Code): Assignment {
     slotBytes = Math.ceil(slotBytes / bytes) * bytes;
     places[virtual] = -1 - slotBytes;
     slotBytes += bytes;
-    spillsVectors ||= registerClass === 'vector';
   }
-  return { places, slotBytes, spillsVectors };
+  return {
+    places,
+    slotBytes,
+    isVectorFree: (register, item) => occupied.vector[register].isFree(2 * item, 2 * item + 1),
+  };
 }

@@ -59,6 +59,12 @@ interface Sum {
   readonly versions: readonly [number, number];
   readonly loop: number;
 }
+/** A float comparison: its sources, as long as neither was written. */
+interface Comparison {
+  /** The one compared as greater, then the other. */
+  readonly sources: readonly [Reg, Reg];
+  readonly versions: readonly [number, number];
+}
 interface Extended {
   readonly wide: number;
   readonly version: number;
@@ -67,11 +73,11 @@ interface Extended {
 
 export class X64Asm implements Asm {
   readonly lanes = VECTOR_LANES;
-  /** One of the sixteen is kept for values in stack slots. */
-  readonly vectorRegisters = 15;
+  readonly vectorRegisters = 16;
   readonly params: readonly Reg[];
   readonly #b: Builder;
   readonly #sums = new Map<number, Sum>();
+  readonly #comparisons = new Map<number, Comparison>();
   /** i32 registers as 64-bit indices. */
   #extended: Map<number, Extended> = new Map();
   /** Loop counters from 0 or above: their upper halves are zero. */
@@ -116,13 +122,40 @@ export class X64Asm implements Asm {
         return integerOp(this.#b, op, args, into);
       case 'f32':
       case 'f64':
-      case 'vf32':
-        return floatOp(this.#b, op, args, into);
+      case 'vf32': {
+        const result = floatOp(this.#b, op, args, into);
+        if ((op === 'lt' || op === 'gt') && !into) this.#remember(op, args, result);
+        return result;
+      }
       case 'vi32':
         return vectorIntegerOp(this.#b, op, args, into);
       default:
         return args[0].type satisfies never;
     }
+  }
+
+  #remember(op: 'lt' | 'gt', [x, y]: readonly Reg[], result: Reg): void {
+    const { code } = this.#b;
+    // As greater than: y < x.
+    const sources = op === 'gt' ? ([x, y] as const) : ([y, x] as const);
+    this.#comparisons.set(result.id, { sources, versions: [code.version(sources[0].id), code.version(sources[1].id)] });
+  }
+
+  /** x > y ? x : y and x > y ? y : x are vmaxps and vminps as they are, NaN and zeros included (Intel's manual, volume 2, MAXPS). */
+  #selectExtremum(cond: Reg, a: Reg, b: Reg, result: Reg): boolean {
+    const comparison = this.#comparisons.get(cond.id);
+    if (!comparison || a.type !== comparison.sources[0].type) return false;
+    const builder = this.#b;
+    const { sources, versions } = comparison;
+    const [greater, less] = sources;
+    if (sources.some(({ id }, i) => builder.code.version(id) !== versions[i])) return false;
+    const suffix = suffixOf(a.type);
+    if (a.id === greater.id && b.id === less.id)
+      builder.emit(`vmax${suffix}`, builder.into(result), builder.use(greater), builder.source(less));
+    else if (a.id === less.id && b.id === greater.id)
+      builder.emit(`vmin${suffix}`, builder.into(result), builder.use(less), builder.source(greater));
+    else return false;
+    return true;
   }
 
   fma(acc: Reg, a: Reg, b: Reg): void {
@@ -133,6 +166,7 @@ export class X64Asm implements Asm {
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     const builder = this.#b;
     const result = builder.result(a.type, into);
+    if (this.#selectExtremum(cond, a, b, result)) return result;
     if (cond.type === 'vi32') {
       builder.emit('vblendvps', builder.into(result), builder.use(b), builder.source(a), builder.use(cond));
       return result;

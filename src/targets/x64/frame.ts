@@ -5,13 +5,13 @@
  * and r12 to r15 are preserved; everything else may change, and the upper halves of vector registers are clean at the end. It is a
  * case of System V's (its Application Binary Interface, 3.2.1).
  *
- *     rsp → slots of vectors and general registers | 32 bytes to lend a vector register | caller's rsp | (alignment to 32)
+ *     rsp → slots of vectors and general registers | room to lend two vector registers | caller's rsp | (alignment to 32)
  *
- * Values in slots are read from there where an instruction can, else by way of rax, rcx, rdx or ymm15, none of which holds a virtual
- * register; a second vector is brought in a register that is saved around the instruction.
+ * Values in slots are read from there where an instruction can, else by way of rax, rcx and rdx, which hold no virtual registers, or of
+ * a vector register that is free at that instruction; where none is, one is saved around it.
  */
 import { type Assignment, isSlot, slotOffset } from './allocate.ts';
-import { type Code, FIRST_VIRTUAL, isRegister, type Op } from './code.ts';
+import { type Code, FIRST_VIRTUAL, isRegister, isZeroing, type Op } from './code.ts';
 import {
   type Encoder,
   imm,
@@ -37,8 +37,10 @@ export const BUFFERS = RDX;
 
 const PRESERVED: readonly number[] = [3, 5, 12, 13, 14, 15];
 const GENERAL_SCRATCH: readonly number[] = [RAX, RCX, RDX];
-const VECTOR_SCRATCH = 15;
+const VECTOR_REGISTERS = 16;
 const VECTOR_BYTES = 32;
+/** An instruction has at most two vector sources that cannot be memory. */
+const LENT = 2;
 const LOOP_ALIGNMENT = 32;
 
 /** Appends the function; its entry. */
@@ -66,7 +68,7 @@ class FunctionEncoder {
     });
     this.#saved = PRESERVED.filter((n) => used.has(n));
     this.#lendOffset = Math.ceil(assignment.slotBytes / VECTOR_BYTES) * VECTOR_BYTES;
-    this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + 2 * VECTOR_BYTES;
+    this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + (LENT + 1) * VECTOR_BYTES;
   }
 
   run(): Label {
@@ -75,10 +77,10 @@ class FunctionEncoder {
     encoder.align(LOOP_ALIGNMENT);
     encoder.bind(entry);
     this.#enter();
-    for (const item of this.#code.items) {
+    for (const [i, item] of this.#code.items.entries()) {
       switch (item.kind) {
         case 'op':
-          this.#op(item);
+          this.#op(item, i);
           break;
         case 'bind':
           encoder.bind(item.label);
@@ -122,14 +124,15 @@ class FunctionEncoder {
     return mem(RSP, slotOffset(this.#place(n)));
   }
 
-  #op(op: Op): void {
+  #op(op: Op, at: number): void {
     if (!this.#isInSlots(op)) {
       const operands = op.operands.map((o) => this.#placed(o));
       if (!isIdentity(op, operands)) this.#encoder.emit(op.name, ...operands);
       return;
     }
     if (this.#storeToSlot(op)) return;
-    new SlotOperands(op, (n) => this.#place(n), this.#encoder, this.#lendOffset).run();
+    const isFree = (register: number): boolean => this.#assignment.isVectorFree(register, at);
+    new SlotOperands(op, (n) => this.#place(n), isFree, this.#encoder, this.#lendOffset).run();
   }
 
   #isInSlots({ operands }: Op): boolean {
@@ -168,15 +171,23 @@ function isIdentity({ name }: Op, [into, from]: readonly Operand[]): boolean {
 class SlotOperands {
   readonly #op: Op;
   readonly #place: (n: number) => number;
+  readonly #isFree: (register: number) => boolean;
   readonly #encoder: Encoder;
   readonly #lendOffset: number;
   /** Machine registers that the instruction names. */
   readonly #taken = new Set<string>();
   /** Scratch registers by virtual register. */
   readonly #scratch = new Map<number, Register>();
-  #lent: number | undefined;
+  readonly #lent: number[] = [];
 
-  constructor(op: Op, place: (n: number) => number, encoder: Encoder, lendOffset: number) {
+  constructor(
+    op: Op,
+    place: (n: number) => number,
+    isFree: (register: number) => boolean,
+    encoder: Encoder,
+    lendOffset: number,
+  ) {
+    this.#isFree = isFree;
     this.#op = op;
     this.#place = place;
     this.#encoder = encoder;
@@ -210,10 +221,12 @@ class SlotOperands {
       if (i === memoryAt) return { ...mem(RSP, slotOffset(place)), isWide: operand.kind === 'r64' };
       return { kind: operand.kind, n: this.#bring(operand, false).n };
     });
-    const after = inSlots.filter((operand) => this.#isWritten(operand.n));
+    const after = inSlots.filter((o, i) => this.#isWritten(o.n) && inSlots.findIndex(({ n }) => n === o.n) === i);
     this.#encoder.emit(name, ...rewritten);
     for (const operand of after) this.#store(operand);
-    if (this.#lent !== undefined) this.#encoder.emit('vmovups', ymm(this.#lent), mem(RSP, this.#lendOffset));
+    this.#lent.forEach((n, i) => {
+      this.#encoder.emit('vmovups', ymm(n), mem(RSP, this.#lendOffset + i * VECTOR_BYTES));
+    });
   }
 
   #take(registerClass: string, n: number | undefined): void {
@@ -232,7 +245,7 @@ class SlotOperands {
 
   #isRead(n: number): boolean {
     const rules = INSTRUCTIONS[this.#op.name].operands;
-    return this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].reads);
+    return !isZeroing(this.#op) && this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].reads);
   }
 
   #isWritten(n: number): boolean {
@@ -269,15 +282,16 @@ class SlotOperands {
   }
 
   #vectorScratch(): number {
-    if (!this.#taken.has(`vector ${VECTOR_SCRATCH}`)) {
-      this.#taken.add(`vector ${VECTOR_SCRATCH}`);
-      return VECTOR_SCRATCH;
-    }
-    let n = 0;
-    while (this.#taken.has(`vector ${n}`)) n++;
+    const untaken = Array.from({ length: VECTOR_REGISTERS }, (_, n) => n).filter(
+      (n) => !this.#taken.has(`vector ${n}`),
+    );
+    const free = untaken.find((n) => this.#isFree(n));
+    const n = free ?? untaken[0];
     this.#taken.add(`vector ${n}`);
-    this.#lent = n;
-    this.#encoder.emit('vmovups_mr', mem(RSP, this.#lendOffset), ymm(n));
+    if (free === undefined) {
+      this.#encoder.emit('vmovups_mr', mem(RSP, this.#lendOffset + this.#lent.length * VECTOR_BYTES), ymm(n));
+      this.#lent.push(n);
+    }
     return n;
   }
 

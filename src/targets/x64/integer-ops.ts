@@ -133,6 +133,12 @@ function shiftBy(
 
 function multiply(b: Builder, x: Reg, y: Reg, result: Reg): void {
   const immediate = b.immediate(y);
+  const shift = immediate === undefined ? -1 : Math.log2(immediate);
+  if (Number.isInteger(shift) && shift >= 0) {
+    b.move(result, x);
+    b.emit('shl_i', b.into(result), imm(shift));
+    return;
+  }
   if (immediate !== undefined) {
     b.emit('imul_i', b.into(result), b.use(x), imm(immediate));
     return;

@@ -141,30 +141,39 @@ function foldInto(op: Op, pending: ReadonlyMap<number, Pending>) {
   return undefined;
 }
 
-/** Drops instructions whose results nothing reads, from the end backward, so that what only they read goes too. */
+/**
+ * Drops instructions whose results nothing reads, from the end backward, so that what only they read goes too. What an instruction
+ * reads of a register that it writes itself keeps nothing alive.
+ */
 export function removeDead(code: Code): void {
-  const { reads } = count(code);
+  const readers = new Int32Array(code.virtuals);
+  const change = (op: Op, by: 1 | -1): void =>
+    eachRegister(op, (n, isRead) => {
+      if (isRead && n >= FIRST_VIRTUAL && !writesRegister(op, n)) readers[n - FIRST_VIRTUAL] += by;
+    });
+  for (const item of code.items) if (item.kind === 'op') change(item, 1);
   const kept: Item[] = [];
   for (let i = code.items.length - 1; i >= 0; i--) {
     const item = code.items[i];
-    if (item.kind === 'op' && isDead(item, reads)) {
-      eachRegister(item, (n, isRead) => {
-        if (isRead && n >= FIRST_VIRTUAL) reads[n - FIRST_VIRTUAL]--;
-      });
-    } else kept.push(item);
+    if (item.kind === 'op' && isDead(item, readers)) change(item, -1);
+    else kept.push(item);
   }
   code.items = kept.reverse();
 }
 
-function isDead(op: Op, reads: Int32Array): boolean {
-  if (EFFECTS.has(op.name) || isJump(op.name) || writesMemory(op)) return false;
-  const { operands } = INSTRUCTIONS[op.name];
+function writesRegister({ name, operands }: Op, n: number): boolean {
+  const rules = INSTRUCTIONS[name].operands;
+  return operands.some((o, i) => rules[i].writes && isRegister(o) && o.n === n);
+}
+
+function isDead(op: Op, readers: Int32Array): boolean {
+  if (EFFECTS.has(op.name) || isJump(op.name)) return false;
+  const rules = INSTRUCTIONS[op.name].operands;
   let writes = false;
-  for (let i = 0; i < operands.length; i++) {
+  for (let i = 0; i < rules.length; i++) {
+    if (!rules[i].writes) continue;
     const operand = op.operands[i];
-    if (!operands[i].writes) continue;
-    if (!isRegister(operand) || operand.n < FIRST_VIRTUAL) return false;
-    if (reads[operand.n - FIRST_VIRTUAL] > 0) return false;
+    if (!isRegister(operand) || operand.n < FIRST_VIRTUAL || readers[operand.n - FIRST_VIRTUAL] > 0) return false;
     writes = true;
   }
   return writes;
