@@ -49,6 +49,12 @@ const RUNNERS: readonly Runner[] = [
         within: 1e-6,
         why: 'it computes float64 in float32',
       },
+      noKernel('RandomNormal RandomUniform', ['f16']),
+      {
+        ops: anyOf('RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial'),
+        how: 'differs',
+        why: 'its random numbers are others',
+      },
       {
         ops: ['HammingWindow', 'BlackmanWindow'],
         dtypes: ['f64'],
@@ -103,6 +109,7 @@ const MUST_BE_KNOWN: ReadonlyMap<string, readonly number[]> = new Map([
   ['QLinearConv', [3]],
   ['GatherND', [1]],
   ['ScatterND', [1]],
+  ['DeformConv', [1]],
 ]);
 
 /** The case's graph with every size of its inputs above 1 replaced by a name; equal sizes get one name. */

@@ -9,10 +9,13 @@ import { ATTENTION_OPS } from './attention.ts';
 import { BATCH_NORMALIZATION_OPS } from './batch-normalization.ts';
 import { BLOCK_OPS } from './blocks.ts';
 import { CAST_OPS } from './cast.ts';
+import { CENTER_CROP_PAD_OPS } from './center-crop-pad.ts';
+import { COL2IM_OPS } from './col2im.ts';
 import { CONCAT_OPS } from './concat.ts';
 import { CONV_OPS } from './conv.ts';
 import { CONV_TRANSPOSE_OPS } from './conv-transpose.ts';
 import { CUMSUM_OPS } from './cumsum.ts';
+import { DEFORM_CONV_OPS } from './deform-conv.ts';
 import { DETERMINANT_OPS } from './determinant.ts';
 import { DIAGONAL_OPS } from './diagonal.ts';
 import { DROPOUT_OPS } from './dropout.ts';
@@ -38,6 +41,7 @@ import type { Op } from './op.ts';
 import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
 import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
+import { RANDOM_OPS } from './random.ts';
 import { RECURRENT_OPS } from './recurrent.ts';
 import { REDUCE_OPS } from './reduce.ts';
 import { RENAMED_OPS } from './renamed.ts';
@@ -70,6 +74,7 @@ const FILES: readonly (readonly Op[])[] = [
   FOURIER_OPS,
   LOSS_OPS,
   WINDOW_OPS,
+  RANDOM_OPS,
   RECURRENT_OPS,
   REDUCE_OPS,
   NORMALIZATION_OPS,
@@ -111,6 +116,9 @@ const FILES: readonly (readonly Op[])[] = [
   MAX_UNPOOL_OPS,
   NON_MAX_SUPPRESSION_OPS,
   TF_IDF_VECTORIZER_OPS,
+  CENTER_CROP_PAD_OPS,
+  COL2IM_OPS,
+  DEFORM_CONV_OPS,
   SELECT_OPS,
   SIZE_OPS,
   SLICE_OPS,
