@@ -1,6 +1,6 @@
 /**
- * Whole networks on target wasm: architectures against onnxruntime's recorded outputs, trained networks against onnxruntime-node.
- * Each is built with the verifiers on, written, read back, and run on one and two threads with the same bits.
+ * Whole networks on every target that makes code: architectures against onnxruntime's recorded outputs, trained networks against
+ * onnxruntime-node. Each is built with the verifiers on, written, read back, and run on several numbers of threads with the same bits.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,9 +10,11 @@ import { build } from '../src/build.ts';
 import type { BuildOptions } from '../src/build-options.ts';
 import type { TypedArray } from '../src/core/dtype.ts';
 import { type Tensor, tensor, toNumbers } from '../src/core/tensor.ts';
+import type { Device } from '../src/engine/device.ts';
 import type { Engine } from '../src/engine/engine.ts';
 import { parseEngine, serializeEngine } from '../src/engine/format.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
+import { x64Device } from '../src/targets/x64/device.ts';
 import { runModel } from './onnxruntime.ts';
 import { randomTensor } from './random.ts';
 import { openZooModel, SHARED, zooIsPresent } from './zoo.ts';
@@ -31,12 +33,19 @@ const ARCHITECTURES = [
 /** The shared folder's rule for agreement, relative to the output's rms; random weights make some outputs cancel. */
 const ZOO_TOLERANCE = 1e-3;
 
+const MACHINES = [
+  { device: wasmDevice, threads: [2] },
+  { device: x64Device, threads: [2, 5] },
+];
+type Machine = (typeof MACHINES)[number];
+
 async function runOn(
+  device: Device,
   engine: Engine,
   threads: number,
   inputs: ReadonlyMap<string, Tensor>,
 ): Promise<Map<string, Tensor>> {
-  const open = await wasmDevice.open(engine, { threads, onWarning: () => {} });
+  const open = await device.open(engine, { threads, onWarning: () => {} });
   try {
     const context = open.createContext();
     for (const [i, { name }] of engine.inputs.entries()) context.inputs[i].set(inputs.get(name)?.data as never);
@@ -51,55 +60,69 @@ async function runOn(
 
 /** The outputs of a model through the whole path: build, write, read, run; the bits do not depend on the number of threads. */
 async function throughTheFile(
+  { device, threads }: Machine,
   model: Uint8Array,
   inputs: ReadonlyMap<string, Tensor>,
   options: BuildOptions = {},
 ): Promise<Map<string, Tensor>> {
   const shapes = Object.fromEntries([...inputs].map(([name, t]) => [name, t.shape]));
-  const { engine } = await build(model, { target: 'wasm', verify: true, shapes, ...options });
+  const { engine } = await build(model, { target: device.target, verify: true, shapes, ...options });
   const read = await parseEngine(serializeEngine(engine));
-  const [one, two] = [await runOn(read, 1, inputs), await runOn(read, 2, inputs)];
-  for (const [name, t] of one)
-    expect(Buffer.compare(bytesOf(t), bytesOf(two.get(name) as Tensor)), `${name} on two threads`).toBe(0);
+  const one = await runOn(device, read, 1, inputs);
+  for (const count of threads) {
+    const more = await runOn(device, read, count, inputs);
+    for (const [name, t] of one)
+      expect(Buffer.compare(bytesOf(t), bytesOf(more.get(name) as Tensor)), `${name} on ${count} threads`).toBe(0);
+  }
   return one;
 }
 
 const bytesOf = (t: Tensor): Buffer => Buffer.from(t.data.buffer, t.data.byteOffset, t.data.byteLength);
 
-describe.skipIf(!zooIsPresent())('architectures (skipped where ../shared/zoo is absent)', () => {
-  it.each(ARCHITECTURES)('%s agrees with onnxruntime', async (name) => {
-    const model = await openZooModel(name);
-    try {
-      const outputs = await throughTheFile(model.bytes, model.inputs, { openExternal: model.openExternal });
-      for (const [output, want] of Object.entries(model.expected)) {
-        const got = outputs.get(output) as Tensor;
-        expect(got.shape).toEqual(want.dims);
-        const numbers = toNumbers(got);
-        const worst = Math.max(...want.samples.map((sample, i) => Math.abs(numbers[i * want.step] - sample)));
-        expect(worst / want.rms).toBeLessThanOrEqual(ZOO_TOLERANCE);
-      }
-    } finally {
-      model.dispose();
-    }
-  });
+const probed = await Promise.all(MACHINES.map(async (machine) => ({ machine, ...(await machine.device.probe()) })));
 
-  it('builds the same bytes twice', async () => {
-    const model = await openZooModel('squeezenet1_1');
-    try {
-      const once = async () => {
-        const { engine } = await build(model.bytes, {
-          target: 'wasm',
-          shapes: { input: [1, 3, 224, 224] },
-          openExternal: model.openExternal,
-        });
-        return serializeEngine(engine);
-      };
-      expect(Buffer.compare(await once(), await once())).toBe(0);
-    } finally {
-      model.dispose();
-    }
-  });
-});
+describe.skipIf(!zooIsPresent()).each(probed)(
+  '$target (skipped where ../shared/zoo is absent)',
+  ({ machine, available, reason }) => {
+    it.skipIf(!available).each(ARCHITECTURES)(
+      `%s agrees with onnxruntime${available ? '' : ` (${reason})`}`,
+      async (name) => {
+        const model = await openZooModel(name);
+        try {
+          const outputs = await throughTheFile(machine, model.bytes, model.inputs, {
+            openExternal: model.openExternal,
+          });
+          for (const [output, want] of Object.entries(model.expected)) {
+            const got = outputs.get(output) as Tensor;
+            expect(got.shape).toEqual(want.dims);
+            const numbers = toNumbers(got);
+            const worst = Math.max(...want.samples.map((sample, i) => Math.abs(numbers[i * want.step] - sample)));
+            expect(worst / want.rms).toBeLessThanOrEqual(ZOO_TOLERANCE);
+          }
+        } finally {
+          model.dispose();
+        }
+      },
+    );
+
+    it.skipIf(!available)('builds the same bytes twice', async () => {
+      const model = await openZooModel('squeezenet1_1');
+      try {
+        const once = async () => {
+          const { engine } = await build(model.bytes, {
+            target: machine.device.target,
+            shapes: { input: [1, 3, 224, 224] },
+            openExternal: model.openExternal,
+          });
+          return serializeEngine(engine);
+        };
+        expect(Buffer.compare(await once(), await once())).toBe(0);
+      } finally {
+        model.dispose();
+      }
+    });
+  },
+);
 
 interface Trained {
   readonly name: string;
@@ -137,12 +160,12 @@ const TRAINED: readonly Trained[] = [
   },
 ];
 
-describe('trained networks', () => {
+describe.each(probed)('trained networks on $target', ({ machine, available }) => {
   for (const { name, file, inputs, tolerance } of TRAINED) {
-    it.skipIf(!existsSync(file))(`${name} agrees with onnxruntime-node`, async () => {
+    it.skipIf(!available || !existsSync(file))(`${name} agrees with onnxruntime-node`, async () => {
       const bytes = readFileSync(file);
       const want = await runModel(bytes, inputs);
-      for (const [output, got] of await throughTheFile(bytes, inputs)) {
+      for (const [output, got] of await throughTheFile(machine, bytes, inputs)) {
         const expected = toNumbers(want.get(output) as Tensor);
         const scale = Array.from(expected).reduce((most, x) => Math.max(most, Math.abs(x)), 0);
         const numbers = toNumbers(got);

@@ -1,10 +1,12 @@
 /**
  * Every operator's cases on every target, built with the verifier between passes. A target joins by a line.
  */
+import { it } from 'vitest';
+import { x64Device } from '../src/targets/x64/device.ts';
 import { runOnTarget } from './engine-runner.ts';
 import { type Gap, opSuite } from './op-suite.ts';
 
-/** Operators with a function that WebAssembly has no instruction for. */
+/** Operators with a function that CPUs have no instruction for. */
 const FUNCTIONS =
   'ReduceLogSum ReduceLogSumExp Elu Selu Softplus Mish Gelu Swish Pow Softmax LogSoftmax Sigmoid Tanh Erf Exp Log ' +
   'Sin Cos Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh';
@@ -19,3 +21,7 @@ const F64_FUNCTIONS: Gap = {
 
 opSuite({ name: 'reference', run: runOnTarget('reference'), gaps: [] });
 opSuite({ name: 'wasm', run: runOnTarget('wasm'), gaps: [F64_FUNCTIONS] });
+
+const { available, reason } = await x64Device.probe();
+if (available) opSuite({ name: 'x64', run: runOnTarget('x64'), gaps: [F64_FUNCTIONS] });
+else it.skip(`x64: ${reason}`);

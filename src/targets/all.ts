@@ -7,8 +7,9 @@ import type { TargetName } from '../engine/engine.ts';
 import { referenceTarget } from './reference/target.ts';
 import type { Target } from './target.ts';
 import { wasmTarget } from './wasm/target.ts';
+import { x64Target } from './x64/target.ts';
 
-export const TARGETS: readonly Target[] = [wasmTarget, referenceTarget];
+export const TARGETS: readonly Target[] = [x64Target, wasmTarget, referenceTarget];
 
 /** What this machine offers, target by target. */
 export const probeTargets = (): Promise<DeviceInfo[]> => Promise.all(TARGETS.map((t) => t.device.probe()));

@@ -23,14 +23,15 @@ export function admitEngine(engine: Engine, features: readonly string[]): Progra
     return safe;
   });
   const known = new Set<string>();
-  for (const [i, step] of engine.steps.entries()) {
-    const kernel = engine.kernels[step.kernel];
+  const steps = engine.steps.map((step) => {
+    const kernel = kernels[step.kernel];
     const template = checkTactic(engine, kernel, step, features, known);
-    if (step.tiles !== template.tiles(kernel, step.tactic.params))
-      throw refused(engine, `step ${i} has ${step.tiles} tiles, its tactic others`);
     checkPacking(engine, kernel, step, template);
-  }
-  return { kernels, steps: engine.steps };
+    // The code is cut into tiles here, not where the engine was built.
+    const tiles = template.tiles(kernel, step.tactic.params);
+    return { ...step, tiles, maxThreads: Math.max(1, Math.min(step.maxThreads, tiles)) };
+  });
+  return { kernels, steps };
 }
 
 const refused = (engine: Engine, what: string): ModelError =>
