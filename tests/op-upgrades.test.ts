@@ -25,6 +25,7 @@ interface OldForm {
 
 const x = (...shape: number[]): Tensor => randomTensor('f32', shape, elements(shape), [-4, 4]);
 const ints = (...values: number[]): { readonly ints: readonly number[] } => ({ ints: values });
+const floats = (...values: number[]): { readonly floats: readonly number[] } => ({ floats: values });
 const FAR = 2 ** 40;
 
 const FORMS: readonly OldForm[] = [
@@ -63,6 +64,36 @@ const FORMS: readonly OldForm[] = [
   },
   { op: 'PRelu', opset: 7, attrs: {}, inputs: [x(2, 3, 5), x(3, 1)] },
   { op: 'Shape', opset: 7, attrs: {}, inputs: [x(2, 3, 5)] },
+  { op: 'Upsample', opset: 7, attrs: { mode: { s: 'nearest' }, scales: floats(1, 1, 2, 3) }, inputs: [x(1, 2, 3, 5)] },
+  {
+    op: 'Upsample',
+    opset: 9,
+    attrs: { mode: { s: 'linear' } },
+    inputs: [x(1, 2, 3, 5)],
+    constants: [fromNumbers('f32', [4], [1, 1, 2, 2])],
+  },
+  {
+    op: 'Resize',
+    opset: 10,
+    attrs: { mode: { s: 'nearest' } },
+    inputs: [x(1, 2, 5, 4)],
+    constants: [fromNumbers('f32', [4], [1, 1, 0.6, 1.5])],
+  },
+  {
+    op: 'Scatter',
+    opset: 9,
+    attrs: { axis: { i: 1 } },
+    inputs: [x(2, 5), fromNumbers('i64', [2, 2], [4, 1, 0, 3]), x(2, 2)],
+  },
+  { op: 'TopK', opset: 9, attrs: { axis: { i: 1 }, k: { i: 3 } }, inputs: [x(2, 7)], outputs: 2 },
+  { op: 'TopK', opset: 10, attrs: {}, inputs: [x(2, 7)], constants: [fromNumbers('i64', [1], [2])], outputs: 2 },
+  {
+    op: 'RoiAlign',
+    opset: 10,
+    attrs: { output_height: { i: 2 }, output_width: { i: 3 }, sampling_ratio: { i: 2 } },
+    inputs: [x(1, 2, 6, 7), fromNumbers('f32', [1, 4], [0.5, 1, 5, 4.5]), fromNumbers('i64', [1], [0])],
+  },
+  { op: 'GridSample', opset: 16, attrs: { mode: { s: 'bilinear' } }, inputs: [x(1, 2, 4, 5), x(1, 3, 2, 2)] },
 ];
 
 for (const form of FORMS) {

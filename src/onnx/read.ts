@@ -259,6 +259,7 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
     constant: (value) => r.builder.constant(value, r.context.unused(`${source.outputs[0]}_const`)),
     node: (name, inputs, attrs) =>
       resolver(r, source).node(name, inputs, r.context.unused(`${source.outputs[0]}_${name}`), attrs),
+    known: (input) => (input === '' ? undefined : r.builder.constantValue(input)),
     shape: (input) => (input === '' ? undefined : r.builder.type(input).shape),
     rank: (input) => (input === '' ? undefined : r.builder.type(input).shape.length),
     dtype: (input) => (input === '' ? undefined : r.builder.type(input).dtype),

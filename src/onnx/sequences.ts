@@ -58,7 +58,8 @@ function split(node: SourceNode, to: Resolver): readonly string[] {
     );
   }
   const size = sizes ? Number(sizes.data[0]) : 1;
-  if (!listed && !(size > 0)) throw new ModelError('model-invalid', `${nodeLabel(node)}: the size of a part is ${size}`);
+  if (!listed && !(size > 0))
+    throw new ModelError('model-invalid', `${nodeLabel(node)}: the size of a part is ${size}`);
   const lengths = listed ?? equalParts(extent as number, size);
   const drops = sizesName === '' && int(node, 'keepdims', 1) === 0;
   const vector = (value: number, hint: string) => to.constant(fromNumbers('i64', [1], [value]), hint);

@@ -72,6 +72,8 @@ export interface UpgradeContext {
   constant(tensor: Tensor): string;
   /** Adds a node, of the newest opset, before this one and returns its output: for old forms that are several nodes today. */
   node(op: string, inputs: readonly string[], attrs?: Attrs): string;
+  /** Elements of an input where they are known already. */
+  known(input: string): Tensor | undefined;
   /** Shape of an input where it is known already. */
   shape(input: string): Shape | undefined;
   /** Rank of an input where it is known already; upgrades of axis defaults need it. */

@@ -22,7 +22,10 @@ export const RENAMED_OPS: readonly Op[] = [
     {
       since: 7,
       upgrade: (node, ctx) =>
-        scalesOnly(attrToInput(node, ctx, 'scales', 1, (values) => fromNumbers('f32', [values.length], values))),
+        scalesOnly(
+          attrToInput(node, ctx, 'scales', 1, (values) => fromNumbers('f32', [values.length], values)),
+          ctx,
+        ),
     },
   ),
   // Opset 11 named it by what it does.

@@ -23,6 +23,7 @@ import {
   type OpCase,
   oneOf,
   type RawNode,
+  type UpgradeContext,
 } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { type AxisResize, type AxisTable, axisTable, positionsAsDivision } from './resize-plan.ts';
@@ -129,7 +130,7 @@ function scaledDim(dim: Dim, scale: number | undefined): Dim | undefined {
 
 const resize = defineOp({
   name: 'Resize',
-  onnx: { since: 10, upgrade: (node, ctx) => (ctx.opset < 11 ? scalesOnly(node) : node) },
+  onnx: { since: 10, upgrade: (node, ctx) => (ctx.opset < 11 ? scalesOnly(node, ctx) : node) },
   attrs: ATTRS,
   inputs: [1, 4],
   infer(ctx) {
@@ -281,21 +282,35 @@ function multiplyAlong(
   return one('Transpose', [one('MatMul', [one('Transpose', [x], { perm: swap }), matrix])], { perm: swap });
 }
 
-/** The form before opset 11: scales only, and one coordinate transformation, x / scale, rounded down for nearest neighbours. */
-export function scalesOnly(node: RawNode): RawNode {
+/**
+ * The form before opset 11: scales only, and one coordinate transformation, x / scale. Nearest neighbours are rounded down along dims that
+ * grow and up along those that shrink, so a node that does both becomes two.
+ */
+export function scalesOnly(node: RawNode, ctx: UpgradeContext): RawNode {
   const { mode = 'nearest', ...attrs } = node.attrs;
   const [x, scales] = node.inputs;
-  return {
-    op: 'Resize',
-    inputs: [x, '', scales],
-    outputs: node.outputs,
+  const factors = ctx.known(scales);
+  const shrinks = factors ? numbersOf(factors)?.map((scale) => scale < 1) : undefined;
+  const resized = (input: string, by: string, nearest_mode: string) => ({
+    inputs: [input, '', by],
     attrs: {
       ...attrs,
       mode: mode === 'bilinear' || mode === 'trilinear' ? 'linear' : mode,
       coordinate_transformation_mode: 'asymmetric',
-      nearest_mode: 'floor',
+      nearest_mode,
     },
+  });
+  const { outputs } = node;
+  if (mode !== 'nearest' || !factors || !shrinks?.includes(true)) {
+    return { op: 'Resize', outputs, ...resized(x, scales, 'floor') };
+  }
+  const only = (kept: boolean) => {
+    const values = Array.from(toFloat64(factors), (scale, d) => (shrinks[d] === kept ? scale : 1));
+    return ctx.constant(fromNumbers(factors.dtype, factors.shape, values));
   };
+  const shrunk = resized(x, only(true), 'ceil');
+  const small = ctx.node('Resize', shrunk.inputs, shrunk.attrs);
+  return { op: 'Resize', outputs, ...resized(small, only(false), 'floor') };
 }
 
 function cases(): OpCase[] {

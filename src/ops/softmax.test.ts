@@ -13,6 +13,7 @@ function evalUpgraded(name: string, shape: readonly number[], attrs: { axis?: nu
     opset: 11,
     constant: (value) => b.constant(value),
     node: (op, inputs, a) => b.node(op, inputs, { attrs: a ?? {} })[0],
+    known: () => undefined,
     shape: (input) => b.type(input).shape,
     rank: (input) => b.type(input).shape.length,
     dtype: (input) => b.type(input).dtype,
