@@ -35,6 +35,7 @@ import { MICROSOFT_ACTIVATION_OPS } from './microsoft-activation.ts';
 import { MICROSOFT_ATTENTION_OPS } from './microsoft-attention.ts';
 import { MICROSOFT_NORMALIZATION_OPS } from './microsoft-normalization.ts';
 import { MICROSOFT_PRODUCT_OPS } from './microsoft-products.ts';
+import { MICROSOFT_QUANTIZED_OPS } from './microsoft-quantized.ts';
 import { NON_MAX_SUPPRESSION_OPS } from './non-max-suppression.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
@@ -100,6 +101,7 @@ const FILES: readonly (readonly Op[])[] = [
   ROTARY_EMBEDDING_OPS,
   MICROSOFT_NORMALIZATION_OPS,
   MICROSOFT_PRODUCT_OPS,
+  MICROSOFT_QUANTIZED_OPS,
   PAD_OPS,
   POOL_OPS,
   QUANTIZE_LINEAR_OPS,

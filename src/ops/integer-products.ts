@@ -37,7 +37,7 @@ const perColumn = (w: NodeWriter, parameter: string): string =>
   elements(w.type(parameter).shape) === 1 ? w.reshape(parameter, []) : parameter;
 
 /** Σ (a − zeroPointA) · (b − zeroPointB) in i32; zero points may be ''. */
-function integerMatMul(w: NodeWriter, a: string, b: string, zeroPointA: string, zeroPointB: string): string {
+export function integerMatMul(w: NodeWriter, a: string, b: string, zeroPointA: string, zeroPointB: string): string {
   const left = centred(w, a, zeroPointA && perRow(w, zeroPointA));
   return w.matmul(left, centred(w, b, zeroPointB && perColumn(w, zeroPointB)));
 }
