@@ -1,0 +1,144 @@
+/** What a stranger's engine may not do: each change makes it refused, or harmless. */
+import { describe, expect, test } from 'vitest';
+import { convKernel } from '../../../tests/support/contract-kernels.ts';
+import type { ErrorCode } from '../../core/errors.ts';
+import { type BufferRef, type Engine, packedElements, type Step, type Tactic } from '../../engine/engine.ts';
+import * as e from '../../loop/expr.ts';
+import type { Kernel } from '../../loop/ir.ts';
+import type { CpuTemplate } from '../cpu/template.ts';
+import { CPU_TEMPLATES } from '../cpu/templates.ts';
+import { admitEngine } from './admit.ts';
+
+const FEATURES = ['avx2', 'fma'];
+const CONV = convKernel({ size: [8, 8], ic: 16, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' });
+const panels = CPU_TEMPLATES.find((t) => t.name === 'panels') as CpuTemplate;
+
+/** y[i] = x[p[i]] for i < 8: nothing keeps p inside. */
+const GATHER: Kernel = {
+  name: 'gather',
+  form: { kind: 'move' },
+  buffers: [
+    { name: 'x', dtype: 'f32', elements: 8, role: 'in' },
+    { name: 'p', dtype: 'i32', elements: 8, role: 'in' },
+    { name: 'y', dtype: 'f32', elements: 8, role: 'out' },
+  ],
+  axes: [{ name: 'i', extent: 8 }],
+  body: [
+    {
+      kind: 'store',
+      buffer: 'y',
+      index: e.axis('i'),
+      value: e.load('x', 'f32', e.load('p', 'i32', e.axis('i'))),
+    },
+  ],
+};
+
+const LARGE = 2 ** 20;
+const inArena = (slot: number, bytes = 2 ** 16): BufferRef => ({ space: 'arena', byteOffset: slot * 2 ** 16, bytes });
+
+function engineOf(kernel: Kernel, tactic: Tactic, buffers: readonly BufferRef[], change: Partial<Step> = {}): Engine {
+  const step: Step = {
+    kernel: 0,
+    tactic,
+    buffers,
+    values: buffers.map((_, i) => `v${i}`),
+    loc: ['node'],
+    tiles: 1,
+    maxThreads: 1,
+    barrier: false,
+    flops: 0,
+    bytesMoved: 0,
+    ...change,
+  };
+  return {
+    name: 'strange',
+    target: 'x64',
+    builtBy: 'nobody',
+    machine: [],
+    precision: 'fp32',
+    inputs: [],
+    outputs: [],
+    kernels: [kernel],
+    steps: [step],
+    weights: [],
+    weightBytes: new Uint8Array(LARGE),
+    arenaBytes: LARGE,
+    code: [],
+  };
+}
+
+const GENERATED: Tactic = { template: 'generated', params: {}, predictedNs: 0 };
+const gather = (tactic = GENERATED, buffers = [inArena(0), inArena(1), inArena(2)], change?: Partial<Step>): Engine =>
+  engineOf(GATHER, tactic, buffers, change);
+
+const constant = new Set(['w']);
+const [PARAMS] = panels.candidates(CONV, { constant }, FEATURES);
+const PACKED_BYTES = 4 * packedElements([...(panels.packing?.(CONV, PARAMS) ?? [])][0][1]);
+
+function conv(tactic: Partial<Tactic> = {}, weightBytes = PACKED_BYTES, space: BufferRef['space'] = 'weights'): Engine {
+  const buffers = CONV.buffers.map(
+    ({ name }, i): BufferRef => (name === 'w' ? { space, byteOffset: 0, bytes: weightBytes } : inArena(i + 1)),
+  );
+  return engineOf(CONV, { template: 'panels', params: PARAMS, predictedNs: 0, ...tactic }, buffers);
+}
+
+test('what a build leaves behind is admitted as it is', () => {
+  expect(admitEngine(conv(), FEATURES).kernels).toEqual([CONV]);
+  expect(admitEngine(conv(GENERATED), FEATURES).kernels[0]).toBe(CONV);
+});
+
+test('an index from memory is clamped', () => {
+  const [kernel] = admitEngine(gather(), FEATURES).kernels;
+  expect(kernel).not.toBe(GATHER);
+  expect(JSON.stringify(kernel.body)).toMatch(/"op":"min".*"op":"max"/);
+});
+
+test('tiles are those of the code that is made, whatever the file says', () => {
+  const { steps } = admitEngine(gather(GENERATED, undefined, { tiles: 10 ** 9, maxThreads: 64 }), FEATURES);
+  expect(steps[0].tiles).toBe(CPU_TEMPLATES.find((t) => t.name === 'generated')?.tiles(GATHER, {}));
+  expect(steps[0].maxThreads).toBeLessThanOrEqual(steps[0].tiles);
+});
+
+describe('refused', () => {
+  const short = (bytes: number): Kernel => ({
+    ...CONV,
+    buffers: CONV.buffers.map((b) => (b.name === 'w' ? { ...b, elements: bytes / 4 } : b)),
+  });
+  const rows: readonly (readonly [string, ErrorCode, () => Engine])[] = [
+    ['a buffer outside its space', 'engine-parse', () => gather(GENERATED, [inArena(0), inArena(1), inArena(16)])],
+    [
+      'a buffer shorter than its kernel needs',
+      'engine-parse',
+      () => gather(GENERATED, [inArena(0, 28), inArena(1), inArena(2)]),
+    ],
+    [
+      'a buffer that is not aligned',
+      'engine-parse',
+      () => gather(GENERATED, [{ ...inArena(0), byteOffset: 2 }, inArena(1), inArena(2)]),
+    ],
+    [
+      'a kernel that writes to the weights',
+      'engine-parse',
+      () => gather(GENERATED, [inArena(0), inArena(1), { ...inArena(2), space: 'weights' }]),
+    ],
+    ['a kernel that is not there', 'engine-parse', () => gather(GENERATED, undefined, { kernel: 1 })],
+    ['a tactic that nobody has', 'engine-machine', () => gather({ ...GENERATED, template: 'exec' })],
+    ['parameters that no row has', 'engine-machine', () => conv({ params: { ...PARAMS, width: 1000 } })],
+    ['parameters that are no numbers', 'engine-machine', () => conv({ params: { ...PARAMS, rows: Number.NaN } })],
+    [
+      'a template of another form',
+      'engine-machine',
+      () => gather({ ...GENERATED, template: 'panels', params: PARAMS }),
+    ],
+    ['a packed weight that is not constant', 'engine-machine', () => conv({}, PACKED_BYTES, 'arena')],
+    ['a packed weight that is too short', 'engine-parse', () => conv({}, PACKED_BYTES - 4)],
+    [
+      'a contract that reads beyond its weight',
+      'engine-parse',
+      () => engineOf(short(64), GENERATED, conv().steps[0].buffers),
+    ],
+  ];
+  test.each(rows)('%s', (_, code, make) => {
+    expect(() => admitEngine(make(), FEATURES)).toThrow(expect.objectContaining({ code }));
+  });
+});
