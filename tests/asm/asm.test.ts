@@ -385,6 +385,35 @@ describe.each(RUNNERS)('$name', (runner) => {
     });
   });
 
+  test('addresses by every scale, in branches, and after their registers changed', () => {
+    const memory = new ArrayBuffer(BYTES);
+    agree(runner, 'i32', memory, [0, 7, A, B, OUT], (asm) => {
+      const [begin, end, , , out] = asm.params;
+      const c = (value: number): Reg => asm.const('i32', value);
+      asm.loop(begin, end, 1, (i) => {
+        const j = asm.reg('i32');
+        asm.op('sub', [i, c(2)], j);
+        [1, 2, 3, 4, 8, 12, 100].forEach((scale, s) => {
+          asm.if(asm.op('eq', [i, c(s)]), () => asm.store('i32', asm.address(out, j, scale), 2048 * s + 4, i));
+          asm.store('i32', asm.address(out, j, scale), 2048 * s + 1024, i);
+        });
+        const [before, base] = [asm.address(out, j, 4), asm.reg('ptr')];
+        asm.op('add', [j, c(3)], j);
+        asm.store('i32', before, 16384, j);
+        asm.store('i32', asm.address(out, j, 4), 16640, j);
+        asm.move(base, out);
+        const moved = asm.address(base, i, 8);
+        asm.op('add', [base, asm.const('ptr', 16)], base);
+        asm.store('i32', moved, 17000, j);
+        asm.store('i32', asm.address(base, i, 8), 17400, j);
+        asm.loop(c(0), c(3), 1, () => {
+          asm.store('i32', asm.address(base, j, 12), 18000, i);
+          asm.op('add', [base, asm.const('ptr', 4)], base);
+        });
+      });
+    });
+  });
+
   test('loops of no, one and many rounds; nested; conditions', () => {
     for (const n of [-1, 0, 1, 2, 5, 17]) {
       const memory = new ArrayBuffer(BYTES);

@@ -10,7 +10,7 @@ import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
 import { allocate } from './allocate.ts';
 import { Builder, fitsInt32, isVectorType, VECTOR_LANES } from './builder.ts';
 import { convert } from './convert.ts';
-import { type Encoder, imm, type Label, type Memory, mem, type RegisterKind, r64 } from './encode.ts';
+import { type Encoder, imm, type Label, type Memory, mem, type RegisterKind, r32, r64 } from './encode.ts';
 import { floatOp, suffixOf } from './float-ops.ts';
 import { BEGIN, BUFFERS, END, encodeFunction } from './frame.ts';
 import { type InstructionName, inverse } from './instructions.ts';
@@ -78,8 +78,8 @@ export class X64Asm implements Asm {
   readonly #b: Builder;
   readonly #sums = new Map<number, Sum>();
   readonly #comparisons = new Map<number, Comparison>();
-  /** i32 registers as 64-bit indices. */
-  #extended: Map<number, Extended> = new Map();
+  /** 64-bit products of an i32 register and a factor. */
+  #extended: Map<string, Extended> = new Map();
   /** Loop counters from 0 or above: their upper halves are zero. */
   readonly #isCounter = new Set<number>();
 
@@ -234,14 +234,9 @@ export class X64Asm implements Asm {
       this.#defineSum(result, origin, undefined, 1, Number(known) * scale);
       return result;
     }
-    const isScale = scale === 1 || scale === 2 || scale === 4 || scale === 8;
-    const wide = this.#wideIndex(index);
-    if (isScale) this.#defineSum(result, origin, wide, scale, 0);
-    else {
-      const scaled = b.reg('i64');
-      b.emit('imul_i', b.into(scaled), r64(wide), imm(scale));
-      this.#defineSum(result, origin, scaled.id, 1, 0);
-    }
+    if (scale === 1 || scale === 2 || scale === 4 || scale === 8)
+      this.#defineSum(result, origin, this.#wideIndex(index, 1), scale, 0);
+    else this.#defineSum(result, origin, this.#wideIndex(index, scale), 1, 0);
     return result;
   }
 
@@ -253,20 +248,31 @@ export class X64Asm implements Asm {
     this.#sums.set(result.id, { base, index, scale, disp, versions, loop: code.loop });
   }
 
-  /** A 64-bit register with the sign-extended index. */
-  #wideIndex(index: Reg): number {
-    const { code } = this.#b;
-    if (this.#isCounter.has(index.id)) return index.id;
-    if (index.type !== 'i32') return this.#b.use(index).n;
-    const source = this.#b.use(index);
-    const known = this.#extended.get(index.id);
-    if (known?.version === code.version(source.n) && known.loop === code.loop) return known.wide;
-    const wide = this.#b.reg('i64');
-    this.#b.emit('movsxd', this.#b.into(wide), source);
-    if (source.n === index.id) {
-      this.#extended.set(index.id, { wide: wide.id, version: code.version(source.n), loop: code.loop });
-    }
-    return wide.id;
+  /** A 64-bit register with the sign-extended index times `factor`; the same one where it was made before in this loop. */
+  #wideIndex(index: Reg, factor: number): number {
+    const b = this.#b;
+    const { code } = b;
+    if (factor === 1 && (this.#isCounter.has(index.id) || index.type !== 'i32')) return b.use(index).n;
+    if (b.known(index) !== undefined) return this.#widened(b.use(index).n, index.type, factor);
+    const key = `${index.id} ${factor}`;
+    const version = code.version(index.id);
+    const made = this.#extended.get(key);
+    if (made?.version === version && made.loop === code.loop) return made.wide;
+    const wide = this.#widened(
+      factor === 1 ? index.id : this.#wideIndex(index, 1),
+      factor === 1 ? 'i32' : 'i64',
+      factor,
+    );
+    this.#extended.set(key, { wide, version, loop: code.loop });
+    return wide;
+  }
+
+  #widened(index: number, type: RegType, factor: number): number {
+    const b = this.#b;
+    const wide = b.into(b.reg('i64'));
+    if (type === 'i32') b.emit('movsxd', wide, r32(index));
+    if (factor !== 1) b.emit('imul_i', wide, type === 'i32' ? wide : r64(index), imm(factor));
+    return wide.n;
   }
 
   #memory(base: Reg, byteOffset: number): Memory {
