@@ -47,6 +47,22 @@ const REFUSED: readonly (readonly [string, Attrs, readonly Tensor[], RegExp])[] 
   ['Trilu', {}, [x(3)], /two dims/],
   ['Range', {}, [ints(0), ints(5), ints(0)].map((t) => ({ ...t, shape: [] })), /delta is 0/],
   ['Dropout', {}, [x(3), x(), fromNumbers('bool', [], [1])], /training_mode is on/],
+  ['QuantizeLinear', {}, [x(2, 3), x(2)], /the scale is \[2\], the tensor has 3 along axis 1/],
+  ['QuantizeLinear', { block_size: 2 }, [x(2, 5), x(2, 2)], /not one a block of 2 along axis 1/],
+  ['QuantizeLinear', { output_dtype: 'i8' }, [x(2), x(), zeros('u8', [])], /output_dtype is i8, the zero point is u8/],
+  ['DequantizeLinear', {}, [x(2), x()], /input 0 is f32, expected one of i8, u8, i16, u16, i32/],
+  ['MatMulInteger', {}, [zeros('u8', [2, 3]), zeros('i8', [4, 2])], /the inner dims differ: 3 .* and 4/],
+  ['ConvInteger', {}, [zeros('u8', [1, 2, 4, 4]), zeros('u8', [1, 3, 2, 2])], /input has 2 channels, weight expects 3/],
+  ['Attention', {}, [x(1, 3, 8), x(1, 3, 8), x(1, 3, 8)], /q_num_heads and kv_num_heads must be given/],
+  ['Attention', {}, [x(1, 3, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)], /3 heads of queries are no multiple of 2/],
+  ['com.microsoft.MultiHeadAttention', { num_heads: 3 }, [x(1, 2, 8), x(1, 2, 8), x(1, 2, 8)], /8 do not split into 3/],
+  ['LSTM', {}, [x(4, 2, 3), x(1, 20, 3), x(1, 16, 5)], /input 2 is \[1,16,5\], expected \[1,20,5\]/],
+  ['RNN', { activations: ['Gelu'] }, [x(4, 2, 3), x(1, 5, 3), x(1, 5, 5)], /activation "Gelu" is not known/],
+  ['NegativeLogLikelihoodLoss', {}, [x(2, 5, 3), zeros('i64', [2, 4])], /the target is \[2,4\], expected \[2,3\]/],
+  ['DFT', {}, [x(1, 8, 3)], /expected a last dim of 1 \(real\) or 2/],
+  ['STFT', {}, [x(1, 8, 1), fromNumbers('i64', [], [0]), x(4)], /step of the frames is 0/],
+  ['Det', {}, [x(2, 3)], /\[2,3\] holds no square matrices/],
+  ['RandomNormal', { shape: [2] }, [], /"seed" is missing/],
 ];
 
 describe('a node that breaks a rule is refused with the reason', () => {
