@@ -16,7 +16,8 @@ export const REFERENCE_GAPS: readonly ConformanceGap[] = [
   },
 ];
 
-export const WASM_GAPS: readonly ConformanceGap[] = [
+/** Targets that make code, whichever it is. */
+export const COMPILED_GAPS: readonly ConformanceGap[] = [
   ...REFERENCE_GAPS,
   {
     tests: /^(nonzero|nonmaxsuppression|unique)_/,

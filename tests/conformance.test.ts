@@ -6,12 +6,14 @@
 import { describe, it } from 'vitest';
 import { isStatic } from '../src/core/shape.ts';
 import type { Tensor } from '../src/core/tensor.ts';
+import type { TargetName } from '../src/engine/engine.ts';
 import { evalGraph } from '../src/graph/eval.ts';
 import type { Graph } from '../src/graph/ir.ts';
 import { readOnnx } from '../src/onnx/read.ts';
 import { OPS } from '../src/ops/all.ts';
+import { x64Device } from '../src/targets/x64/device.ts';
 import { conformanceCases, hasConformanceData } from './conformance-cases.ts';
-import { REFERENCE_GAPS, WASM_GAPS } from './conformance-gaps.ts';
+import { COMPILED_GAPS, REFERENCE_GAPS } from './conformance-gaps.ts';
 import { type ConformanceRunner, conformanceSuite } from './conformance-suite.ts';
 import { runModelOn } from './engine-runner.ts';
 
@@ -27,11 +29,11 @@ const reference: ConformanceRunner = {
   gaps: REFERENCE_GAPS,
 };
 
-const wasm: ConformanceRunner = {
-  name: 'wasm',
-  run: async (model, constants, inputs) => runNamed(await runModelOn('wasm', model, inputs, { constants })),
-  gaps: WASM_GAPS,
-};
+const compiled = (name: TargetName): ConformanceRunner => ({
+  name,
+  run: async (model, constants, inputs) => runNamed(await runModelOn(name, model, inputs, { constants })),
+  gaps: COMPILED_GAPS,
+});
 
 const runNamed = (outputs: ReadonlyMap<string, Tensor>): readonly Tensor[] => [...outputs.values()];
 
@@ -41,7 +43,10 @@ const hasOpenOutput = (graph: Graph): boolean =>
 
 if (hasConformanceData()) {
   const cases = conformanceCases();
-  for (const runner of [reference, wasm]) conformanceSuite(runner, cases);
+  const { available, reason } = await x64Device.probe();
+  for (const runner of [reference, compiled('wasm'), ...(available ? [compiled('x64')] : [])])
+    conformanceSuite(runner, cases);
+  if (!available) it.skip(`x64: ${reason}`);
 } else {
   describe('ONNX backend tests', () => {
     it.skip('libonnx-testdata is not installed (apt-get install libonnx-testdata)', () => {});
