@@ -48,9 +48,10 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
   };
 }
 
-/** Devices that may open an engine of the target. The runtime's own is at hand; asking all targets would load their code generators. */
+/** Devices that may open an engine of the target. One is at hand; asking all targets would load what only building needs. */
 async function devicesFor(target: TargetName): Promise<readonly Device[]> {
   if (target === wasmDevice.target) return [wasmDevice];
+  if (target === 'x64') return [(await import('../targets/x64/device.ts')).x64Device];
   const { TARGETS } = await import('../targets/all.ts');
   return TARGETS.map(({ device }) => device);
 }

@@ -8,8 +8,12 @@ import { elements } from '../core/shape.ts';
 import { findFaults } from '../loop/verify.ts';
 import { type Binding, type BufferRef, type Engine, packedElements, type Step, type Weight } from './engine.ts';
 
-/** Throws ModelError `engine-parse`. */
+/** Engines found valid: they do not change. */
+const valid = new WeakSet<Engine>();
+
+/** Throws ModelError `engine-parse`. An engine is looked at once. */
 export function validateEngine(engine: Engine): void {
+  if (valid.has(engine)) return;
   engine.kernels.forEach((kernel, i) => {
     const [fault] = findFaults(kernel);
     if (fault) throw invalid(`kernel ${i} (${kernel.name}): ${fault.message}`);
@@ -23,6 +27,7 @@ export function validateEngine(engine: Engine): void {
     checkStep(engine, step, `step ${i} (${step.loc.join('+')})`);
   });
   if (engine.target === 'reference') checkGraphEngine(engine);
+  valid.add(engine);
 }
 
 const invalid = (message: string): ModelError =>
