@@ -15,7 +15,7 @@ import { MICROSOFT } from './microsoft-activation.ts';
 import type { NodeWriter } from './node-writer.ts';
 import { type AttrSpecs, type AttrsOf, bool, float, int, type Op } from './op.ts';
 import { checkDType, dequantize, quantize, roundTo } from './quantization.ts';
-import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
+import { dequantizeLinear, QUANTIZE_LINEAR_OPS, quantizeLinear } from './quantize-linear.ts';
 
 const BYTES: readonly DType[] = ['i8', 'u8'];
 
@@ -312,11 +312,21 @@ const qGemm = defineComposite({
   })),
 });
 
+/** The operator of the default domain as older exporters wrote it; blocks and output_dtype came later. */
+const asMicrosoft = (op: Op): Op => ({
+  ...op,
+  key: `${MICROSOFT.domain}.${op.name}`,
+  onnx: MICROSOFT,
+  cases: op.cases.filter(({ name }) => /^([iu](8|16)|per axis)/.test(name)),
+});
+
 function scalar(dtype: DType, value: number): Tensor {
   return fromNumbers(dtype, [], [value]);
 }
 
 export const MICROSOFT_QUANTIZED_OPS: readonly Op[] = [
+  asMicrosoft(quantizeLinear),
+  asMicrosoft(dequantizeLinear),
   elementwise('QLinearAdd', 'Add'),
   elementwise('QLinearMul', 'Mul'),
   unary({ name: 'QLinearSigmoid', attrs: {}, write: (w, x) => w.node('Sigmoid', [x]) }),
