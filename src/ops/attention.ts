@@ -123,6 +123,10 @@ function cases(): readonly OpCase[] {
       attrs: { is_causal: true },
       outputs: 3,
     },
+    {
+      name: 'lengths of keys',
+      inputs: [q, kv, kv, undefined, undefined, undefined, fromNumbers('i64', [2], [3, 5])],
+    },
     ...[0, 1, 2, 3].map(
       (mode): OpCase => ({
         name: `scores ${mode}`,
