@@ -123,6 +123,10 @@ describe('not proved, so clamped', () => {
       'a condition that wraps',
       kernel(e.select(e.inRange(e.mul(i, n(2 ** 31 - 1)), 8), x(e.mul(i, n(2 ** 31 - 1))), zero)),
     ],
+    [
+      'an offset that wraps in bytes',
+      kernel(e.select(e.binary('eq', i, n(1)), x(e.add(e.mul(i, n(2 ** 29)), n(-(2 ** 29)))), zero)),
+    ],
     ['a store', kernel(zero, flat(i, e.add(j, j)))],
     ['no elements at all', kernel(x(n(0)), undefined, 0)],
   ];

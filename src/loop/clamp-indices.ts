@@ -7,8 +7,9 @@
  *
  *     0 <= 2i + k - 1 < H and 0 <= 2j + l - 1 < W   make   (2i + k - 1)·W + (2j + l - 1)   a number in [0, H·W)
  *
- * A form that could leave i32 on the way proves nothing: machines differ in where they wrap.
+ * A form that could leave i32 on the way, in elements or as an offset in bytes, proves nothing: machines differ in where they wrap.
  */
+import { DTYPES } from '../core/dtype.ts';
 import { constant, index, isConst, load, mapChildren, max, min } from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
 import type { Axis, BinaryOp, Buffer, Expr, Kernel, Stmt } from './ir.ts';
@@ -91,13 +92,13 @@ class Clamper {
         return value === s.value ? s : { ...s, value };
       }
       case 'store': {
-        const { elements } = this.#buffers.get(s.buffer) as Buffer;
-        if (elements === 0) {
+        const buffer = this.#buffers.get(s.buffer) as Buffer;
+        if (buffer.elements === 0) {
           this.changed = true;
           return undefined;
         }
         const value = this.#expr(s.value, scope);
-        const at = this.#index(s.index, elements, scope);
+        const at = this.#index(s.index, buffer, scope);
         return value === s.value && at === s.index ? s : { ...s, index: at, value };
       }
       default:
@@ -115,12 +116,12 @@ class Clamper {
 
   #rewrite(e: Expr, scope: Scope): Expr {
     if (e.kind === 'load') {
-      const { elements } = this.#buffers.get(e.buffer) as Buffer;
-      if (elements === 0) {
+      const buffer = this.#buffers.get(e.buffer) as Buffer;
+      if (buffer.elements === 0) {
         this.changed = true;
         return constant(e.dtype, 0);
       }
-      const at = this.#index(e.index, elements, scope);
+      const at = this.#index(e.index, buffer, scope);
       return at === e.index ? e : load(e.buffer, e.dtype, at);
     }
     if (e.kind !== 'select') return mapChildren(e, (child) => this.#expr(child, scope));
@@ -129,16 +130,16 @@ class Clamper {
     return cond === e.cond && a === e.a && b === e.b ? e : { ...e, cond, a, b };
   }
 
-  #index(at: Expr, elements: number, scope: Scope): Expr {
+  #index(at: Expr, buffer: Buffer, scope: Scope): Expr {
     const safe = this.#expr(at, scope);
-    if (safe === at && this.#isInside(at, elements, scope)) return at;
+    if (safe === at && this.#isInside(at, buffer, scope)) return at;
     this.changed = true;
-    return min(max(safe, index(0)), index(elements - 1));
+    return min(max(safe, index(0)), index(buffer.elements - 1));
   }
 
-  #isInside(at: Expr, elements: number, scope: Scope): boolean {
+  #isInside(at: Expr, { elements, dtype }: Buffer, scope: Scope): boolean {
     const form = this.#linear(at);
-    if (!this.#staysInI32(form, scope)) return false;
+    if (!this.#staysInI32(form, scope, DTYPES[dtype].bytes)) return false;
     const whole = this.#range(form, scope);
     if (whole.lo >= 0 && whole.hi < elements) return true;
     const windows = this.#windows(scope);
@@ -232,14 +233,14 @@ class Clamper {
     return { lo, hi };
   }
 
-  /** True where no order of adding the terms leaves i32. */
-  #staysInI32({ terms, constant: c }: Linear, scope: Scope): boolean {
+  /** True where no order of adding the terms, each `unit` times, leaves i32. */
+  #staysInI32({ terms, constant: c }: Linear, scope: Scope, unit = 1): boolean {
     let most = Math.abs(c);
     for (const { atom, coef } of terms.values()) {
       const { lo, hi } = intervalOf(atom, scope.facts);
       most += Math.abs(coef) * Math.max(Math.abs(lo), Math.abs(hi));
     }
-    return most < LIMIT;
+    return most * unit < LIMIT;
   }
 
   #linear(e: Expr): Linear {

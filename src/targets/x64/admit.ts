@@ -19,7 +19,8 @@ export function admitEngine(engine: Engine, features: readonly string[]): Progra
   validateEngine(engine);
   const kernels = engine.kernels.map((kernel, i) => {
     const safe = clampIndices(kernel);
-    if (!safe) throw refused(engine, `kernel ${i} (${kernel.name}) may leave its buffers`);
+    if (!safe)
+      throw refused(engine, `kernel ${i} (${kernel.name}) may leave its buffers, or has one of 2 GiB and more`);
     return safe;
   });
   const known = new Set<string>();
