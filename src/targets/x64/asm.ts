@@ -19,6 +19,9 @@ import { extractLane, horizontal, insertLane, splat } from './lane-ops.ts';
 import { foldLoads, removeDead } from './optimize.ts';
 import { vectorIntegerOp } from './vector-integer-ops.ts';
 
+/** What its code uses of a processor. Tactics for more (vectors of 512 bits) have no code here and must not be offered. */
+export const ASM_FEATURES: ReadonlySet<string> = new Set(['avx', 'f16c', 'fma', 'avx2', 'bmi2']);
+
 interface Access {
   readonly reg: RegType;
   readonly load: InstructionName;
@@ -150,9 +153,11 @@ export class X64Asm implements Asm {
     const [greater, less] = sources;
     if (sources.some(({ id }, i) => builder.code.version(id) !== versions[i])) return false;
     const suffix = suffixOf(a.type);
-    if (a.id === greater.id && b.id === less.id)
+    const isSame = (x: Reg, y: Reg): boolean =>
+      x.id === y.id || (builder.known(x) !== undefined && Object.is(builder.known(x), builder.known(y)));
+    if (isSame(a, greater) && isSame(b, less))
       builder.emit(`vmax${suffix}`, builder.into(result), builder.use(greater), builder.source(less));
-    else if (a.id === less.id && b.id === greater.id)
+    else if (isSame(a, less) && isSame(b, greater))
       builder.emit(`vmin${suffix}`, builder.into(result), builder.use(less), builder.source(greater));
     else return false;
     return true;

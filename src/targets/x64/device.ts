@@ -15,6 +15,7 @@ import { emitKernel } from '../cpu/emit.ts';
 import type { EmitKernel } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { admitEngine } from './admit.ts';
+import { ASM_FEATURES } from './asm.ts';
 import { createContext } from './context.ts';
 import { allocateBlock, weightBlock } from './memory.ts';
 import { emitProgram } from './program.ts';
@@ -51,7 +52,7 @@ async function findMachine(): Promise<X64Machine | string> {
   const system = await openNativeSystem();
   if (typeof system === 'string') return system;
   try {
-    const features = readProcessorFeatures(system);
+    const features = readProcessorFeatures(system).filter((feature) => ASM_FEATURES.has(feature));
     const lacking = REQUIRED.filter((feature) => !features.includes(feature));
     if (lacking.length > 0) return `the processor lacks ${lacking.join(', ')}`;
     found = features;

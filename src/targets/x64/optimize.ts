@@ -6,7 +6,7 @@
  */
 import { type Code, eachRegister, FIRST_VIRTUAL, type Item, isRegister, type Op } from './code.ts';
 import type { Memory, Operand } from './encode.ts';
-import { INSTRUCTIONS, type InstructionName, type OperandKind } from './instructions.ts';
+import { CONDITIONS, INSTRUCTIONS, type InstructionName, type OperandKind } from './instructions.ts';
 
 /** Loads and the bits they read; mov's follow its register. */
 const LOADS: Partial<Record<InstructionName, number>> = { vmovups: 256, vmovss: 32, vmovsd: 64, mov: 0 };
@@ -19,10 +19,6 @@ const EFFECTS: ReadonlySet<InstructionName> = new Set<InstructionName>([
   'jmp_m',
   'push',
   'pop',
-  'cmp',
-  'cmp_i',
-  'cmp_mr',
-  'test',
   'div',
   'idiv',
   'mul',
@@ -39,6 +35,12 @@ const EFFECTS: ReadonlySet<InstructionName> = new Set<InstructionName>([
   'cpuid',
   'xgetbv',
 ]);
+
+/** What only sets the flags; `neg` sets them beside its result. */
+const COMPARISONS: ReadonlySet<InstructionName> = new Set<InstructionName>(['cmp', 'cmp_i', 'cmp_mr', 'test']);
+const READS_FLAGS: ReadonlySet<InstructionName> = new Set(
+  CONDITIONS.flatMap((condition) => [`set${condition}`, `cmov${condition}`, `j${condition}`] as const),
+);
 
 interface Counts {
   readonly reads: Int32Array;
@@ -153,10 +155,19 @@ export function removeDead(code: Code): void {
     });
   for (const item of code.items) if (item.kind === 'op') change(item, 1);
   const kept: Item[] = [];
+  let needsFlags = false;
   for (let i = code.items.length - 1; i >= 0; i--) {
     const item = code.items[i];
-    if (item.kind === 'op' && isDead(item, readers)) change(item, -1);
-    else kept.push(item);
+    if (item.kind === 'op') {
+      const isComparison = COMPARISONS.has(item.name);
+      if (isComparison ? !needsFlags : isDead(item, readers)) {
+        change(item, -1);
+        continue;
+      }
+      if (isComparison || item.name === 'neg') needsFlags = false;
+      if (READS_FLAGS.has(item.name)) needsFlags = true;
+    }
+    kept.push(item);
   }
   code.items = kept.reverse();
 }
