@@ -23,8 +23,8 @@ import { startTeam } from './team.ts';
 
 /** What all emitted code may use. */
 const REQUIRED: readonly ProcessorFeature[] = ['avx2', 'fma', 'f16c', 'bmi2'];
-/** About 40 microseconds of looking before a thread sleeps: a few times the cost of being woken. */
-const SPINS = 2000;
+/** About 20 microseconds of looking before a thread sleeps: near the cost of being woken, so that a busy machine loses little by it. */
+const SPINS = 1000;
 /** With more threads than cores who waits is in the way of who works. */
 const CROWDED_SPINS = 20;
 
