@@ -14,6 +14,7 @@ import { barChartSvg } from '../dist/cli/chart.js';
 import { measureInTurn } from '../dist/cli/measure.js';
 import { openOnnxRuntime } from '../dist/cli/peers.js';
 import { statistics } from '../dist/cli/statistics.js';
+import { sha256 } from '../dist/host/sha256.js';
 import { build, parseEngine, serializeEngine } from '../dist/index.js';
 import { chooseTarget } from '../dist/targets/all.js';
 
@@ -55,7 +56,7 @@ async function openHotrod(model, target, threads) {
   const report = await build(readFileSync(model.file), { target, shapes, openExternal });
   const bytes = serializeEngine(report.engine);
   const start = performance.now();
-  const engine = await parseEngine(bytes);
+  const engine = await parseEngine(bytes, { sha256 });
   const { device } = await chooseTarget(target);
   const open = await device.open(engine, { threads, onWarning: () => {} });
   const context = open.createContext();
