@@ -316,6 +316,29 @@ describe.each(RUNNERS)('$name', (runner) => {
     }
   });
 
+  test('a comparison is of the values that were compared, not of later ones', () => {
+    for (const type of ['f32', 'f64', 'vf32'] as const) {
+      const memory = new ArrayBuffer(BYTES);
+      writePairs(memory, ELEMENT[type], ELEMENT[type]);
+      agree(runner, ELEMENT[type], memory, [0, 6, A, B, OUT], (asm) => {
+        const [begin, end, a, b, out] = asm.params;
+        const [x, y] = [load(asm, type, a), load(asm, type, b)];
+        asm.op('add', [x, asm.const(type, 2)], x);
+        const bytes = bytesOf(type, asm.lanes);
+        const isLess = asm.op('lt', [y, x]);
+        asm.loop(begin, end, 1, (i) => {
+          const at = asm.address(out, i, 4 * bytes);
+          const isGreater = asm.op('gt', [y, x]);
+          asm.store(type, at, 0, asm.select(isLess, y, x));
+          asm.op('add', [y, asm.const(type, 1)], y);
+          asm.store(type, at, bytes, asm.select(isGreater, y, x));
+          asm.store(type, at, 2 * bytes, asm.select(asm.op('gt', [y, x]), y, x));
+          asm.store(type, at, 3 * bytes, asm.select(isLess, x, y));
+        });
+      });
+    }
+  });
+
   test('lanes: splat, extract, insert, horizontal', () => {
     for (const type of ['vf32', 'vi32'] as const) {
       const memory = new ArrayBuffer(BYTES);
