@@ -1,7 +1,7 @@
 /**
  * What a register tile reaches as machine code: GFLOP/s of one core by rows × columns and unrolling, all in cache.
  *
- *     x64-tiles [rows]x[columns] ...
+ *     node bench/x64-tiles.ts [rows]x[columns] ...
  *
  * A k step loads a vector a lane group of columns, then row by row splats one element and multiplies all pairs. Rounds take turns, the
  * best of each counts: this asks what the code can do, not how busy the machine is.

@@ -60,7 +60,6 @@ export const mem = (base: number | undefined, disp = 0, index?: number, scale: 1
   label: undefined,
   isWide: false,
 });
-export const mem64 = (base: number, disp = 0): Memory => ({ ...mem(base, disp), isWide: true });
 export const ripMem = (label: Label, disp = 0): Memory => ({
   kind: 'mem',
   base: undefined,
