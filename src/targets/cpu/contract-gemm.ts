@@ -100,7 +100,10 @@ class GemmEmitter {
     return this.#exprs.table.info(x).free.has(axis.name);
   }
 
-  /** tile = (batch·mBlocks + m block)·nBlocks + n block. */
+  /**
+   * tile = (batch·nBlocks + n block)·mBlocks + m block: threads share out columns first, which are cut evenly, and each weight is
+   * read by one thread.
+   */
   run(): void {
     const asm = this.#asm;
     const [begin, end] = asm.params;
@@ -111,10 +114,10 @@ class GemmEmitter {
     }
     asm.loop(begin, end, 1, (tile) =>
       this.#scopes.scope(() => {
-        const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', nBlocks)]);
-        const rest = nBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', nBlocks)]);
-        const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', mBlocks)]);
-        const batch = mBlocks === 1 ? rest : asm.op('div_u', [rest, asm.const('i32', mBlocks)]);
+        const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', mBlocks)]);
+        const rest = mBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', mBlocks)]);
+        const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', nBlocks)]);
+        const batch = nBlocks === 1 ? rest : asm.op('div_u', [rest, asm.const('i32', nBlocks)]);
         this.#bindPosition(this.#plan.batch, batch);
         this.#block(batch, mBlock, nBlock);
       }),
