@@ -125,7 +125,8 @@ test('run with outputs given allocates nothing', async () => {
     for (let i = 0; i < runs; i++) context.run(inputs, outputs);
     return (process.memoryUsage().heapUsed - before) / runs;
   };
-  bytesPerRun(2000);
-  // The smallest typed array takes over 100 bytes; optimising the function meanwhile may leave a few.
-  expect(Math.min(bytesPerRun(2000), bytesPerRun(2000), bytesPerRun(2000))).toBeLessThan(40);
+  // The smallest typed array takes over 100 bytes. Code that is not optimised yet may make iterators, so a busy machine gets more rounds.
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 50 && least >= 40; round++) least = Math.min(least, bytesPerRun(2000));
+  expect(least).toBeLessThan(40);
 });
