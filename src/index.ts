@@ -20,6 +20,21 @@ export { printGraph } from './graph/print.ts';
 export { readOnnx } from './onnx/read.ts';
 export { writeOnnx } from './onnx/write.ts';
 export { OPS } from './ops/all.ts';
-export { defineOp, type Op, type OpDef } from './ops/op.ts';
+export {
+  bool,
+  defineOp,
+  dtypeAttr,
+  float,
+  floats,
+  graphAttr,
+  int,
+  ints,
+  type Op,
+  type OpDef,
+  oneOf,
+  string,
+  strings,
+  tensorAttr,
+} from './ops/op.ts';
 export { probeTargets } from './targets/all.ts';
 export { TimingCache } from './tune/timing-cache.ts';
