@@ -10,6 +10,9 @@ import type { Kernel } from '../loop/ir.ts';
 
 export type TargetName = 'reference' | 'wasm' | 'x64' | 'cuda' | 'webgpu';
 
+/** Whole tensors start at multiples of so many bytes: a cache line, and the widest vector. */
+export const BUFFER_ALIGNMENT = 64;
+
 export interface BufferRef {
   readonly space: 'arena' | 'weights';
   /** From the start of the space; a multiple of 64 for whole tensors. */

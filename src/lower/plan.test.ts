@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { DTYPES } from '../core/dtype.ts';
+import { BUFFER_ALIGNMENT } from '../engine/engine.ts';
 import type { Kernel } from '../loop/ir.ts';
 import type { LoweredGraph } from './lower.ts';
-import { ALIGNMENT, planMemory } from './plan.ts';
+import { planMemory } from './plan.ts';
 import type { Block, Storage } from './storage.ts';
 
 const KERNEL: Kernel = { name: 'k', form: { kind: 'map' }, buffers: [], axes: [], body: [] };
@@ -55,7 +56,7 @@ describe('the memory plan', () => {
         for (const a of plan.byteOffset.keys()) {
           const from = plan.byteOffset.get(a) as number;
           const to = from + a.elements * DTYPES[a.dtype].bytes;
-          expect(from % ALIGNMENT).toBe(0);
+          expect(from % BUFFER_ALIGNMENT).toBe(0);
           expect(to).toBeLessThanOrEqual(plan.arenaBytes);
           for (const b of plan.byteOffset.keys()) {
             const [a0, a1] = lifeOf(a.id);

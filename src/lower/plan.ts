@@ -5,7 +5,9 @@
  * Management for Deep Neural Net Inference", Pisarchyk and Lee, 2020). Network inputs and outputs live all the time, so that an
  * engine can be run again on the same inputs. Offsets are multiples of 64 bytes.
  */
+import { alignUp } from '../core/bytes.ts';
 import { DTYPES } from '../core/dtype.ts';
+import { BUFFER_ALIGNMENT } from '../engine/engine.ts';
 import type { LoweredGraph } from './lower.ts';
 import type { Block } from './storage.ts';
 
@@ -13,9 +15,6 @@ export interface MemoryPlan {
   readonly byteOffset: ReadonlyMap<Block, number>;
   readonly arenaBytes: number;
 }
-
-export const ALIGNMENT = 64;
-export const alignUp = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 interface Life {
   readonly block: Block;
@@ -53,7 +52,12 @@ function livesOf(graph: LoweredGraph): Life[] {
       life.first = Math.min(life.first, step);
       life.last = Math.max(life.last, step);
     } else
-      lives.set(block, { block, bytes: alignUp(block.elements * DTYPES[block.dtype].bytes), first: step, last: step });
+      lives.set(block, {
+        block,
+        bytes: alignUp(block.elements * DTYPES[block.dtype].bytes, BUFFER_ALIGNMENT),
+        first: step,
+        last: step,
+      });
   };
   graph.steps.forEach((step, i) => {
     for (const { storage } of step.operands) touch(storage.block, i);

@@ -2,12 +2,12 @@
  * The weights of an engine: each constant that a step reads, once for every arrangement that some tactic wants it in, one behind the
  * other at multiples of 64 bytes in the order in which steps first read them.
  */
+import { alignUp } from '../core/bytes.ts';
 import { DTYPES, type TypedArray } from '../core/dtype.ts';
 import type { Tensor } from '../core/tensor.ts';
-import type { BufferRef, Packing, Tactic, Weight } from '../engine/engine.ts';
+import { BUFFER_ALIGNMENT, type BufferRef, type Packing, type Tactic, type Weight } from '../engine/engine.ts';
 import type { Target } from '../targets/target.ts';
 import type { LoweredGraph, LoweredStep } from './lower.ts';
-import { alignUp } from './plan.ts';
 import type { Block, Storage } from './storage.ts';
 
 export interface PackedWeights {
@@ -83,7 +83,7 @@ class WeightStore {
     const data = make(rows);
     const place = { byteOffset: this.#bytes, bytes: data.byteLength };
     const entry = { weight: { name: block.name, dtype, shape, ...place, ...(packing && { packing }) }, data };
-    this.#bytes += alignUp(data.byteLength);
+    this.#bytes += alignUp(data.byteLength, BUFFER_ALIGNMENT);
     this.#entries.set(key, entry);
     return entry;
   }

@@ -2,14 +2,13 @@
  * Measures tactics of one kernel on this machine: an engine is made in which each tactic is a step over the same buffers, opened on
  * one thread, and profiled. Buffers hold random values; the least of several runs counts, since noise only adds.
  */
+import { alignUp } from '../core/bytes.ts';
 import { DTYPES, type TypedArray } from '../core/dtype.ts';
-import type { BufferRef, Engine, Step, Tactic } from '../engine/engine.ts';
+import { BUFFER_ALIGNMENT, type BufferRef, type Engine, type Step, type Tactic } from '../engine/engine.ts';
 import type { Buffer } from '../loop/ir.ts';
 import type { Target, Template } from '../targets/target.ts';
 import type { TuningTask } from './choose.ts';
 
-const ALIGNMENT = 64;
-const alignUp = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 const MIN_RUNS = 3;
 
 /** Nanoseconds of each tactic with one thread doing all tiles, in order. Spends about `budgetMs`, and at least three runs of each. */
@@ -48,14 +47,14 @@ function engineOf({ kernel, facts }: TuningTask, tactics: readonly Tactic[], tar
   const arena = new Map(
     kernel.buffers.map((b): [string, BufferRef] => {
       const ref: BufferRef = { space: 'arena', byteOffset: arenaBytes, bytes: b.elements * DTYPES[b.dtype].bytes };
-      arenaBytes += alignUp(ref.bytes);
+      arenaBytes += alignUp(ref.bytes, BUFFER_ALIGNMENT);
       return [b.name, ref];
     }),
   );
   const place = (data: TypedArray): BufferRef => {
     const ref: BufferRef = { space: 'weights', byteOffset: weightBytes, bytes: data.byteLength };
     packed.push({ at: weightBytes, data });
-    weightBytes += alignUp(data.byteLength);
+    weightBytes += alignUp(data.byteLength, BUFFER_ALIGNMENT);
     return ref;
   };
   const steps = tactics.map((tactic): Step => {

@@ -1,6 +1,7 @@
 /**
  * The device of target reference: parses the engine's graph and evaluates it. Exact and slow; the oracle and the "eager" baseline.
  */
+import { typedView } from '../../core/bytes.ts';
 import { DTYPES, type TypedArray } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
 import { type Tensor, tensor, zeros } from '../../core/tensor.ts';
@@ -47,14 +48,12 @@ const absent = (name: string): never => {
   throw new ModelError('engine-parse', `the engine's graph needs constant "${name}", which is not among its weights`);
 };
 
-function weightTensor(engine: Engine, weight: Weight): Tensor {
-  const { array, bytes } = DTYPES[weight.dtype];
-  const from = engine.weightBytes.byteOffset + weight.byteOffset;
-  const aligned = from % bytes === 0;
-  const buffer = aligned
-    ? engine.weightBytes.buffer
-    : engine.weightBytes.slice(weight.byteOffset, weight.byteOffset + weight.bytes).buffer;
-  return tensor(weight.dtype, weight.shape, new array(buffer, aligned ? from : 0, weight.bytes / bytes));
+function weightTensor(engine: Engine, { dtype, shape, byteOffset, bytes }: Weight): Tensor {
+  return tensor(
+    dtype,
+    shape,
+    typedView(DTYPES[dtype].array, engine.weightBytes.subarray(byteOffset, byteOffset + bytes)),
+  );
 }
 
 function createContext(engine: Engine, graph: Graph, ops: ReadonlyMap<string, Op>): DeviceContext {

@@ -1,14 +1,12 @@
 /**
  * An engine of target reference: the optimised graph itself, printed, with its constants as weights. No kernels, no code.
  */
+import { alignUp } from '../../core/bytes.ts';
 import { staticShape } from '../../core/shape.ts';
-import { byteLength, type Tensor, type TensorType, tensorBytes } from '../../core/tensor.ts';
-import type { Binding, Engine, Weight } from '../../engine/engine.ts';
+import { byteLength, type Tensor, type TensorType, tensorBytes, type ValueType } from '../../core/tensor.ts';
+import { type Binding, BUFFER_ALIGNMENT, type Engine, type Weight } from '../../engine/engine.ts';
 import type { Graph } from '../../graph/ir.ts';
 import { printGraph } from '../../graph/print.ts';
-
-const ALIGNMENT = 64;
-const alignUp = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 export function graphEngine(graph: Graph, builtBy: string): Engine {
   const weights: Weight[] = [];
@@ -18,7 +16,7 @@ export function graphEngine(graph: Graph, builtBy: string): Engine {
     const size = tensorBytes(tensor).byteLength;
     weights.push({ name, dtype: tensor.dtype, shape: tensor.shape, byteOffset: bytes, bytes: size });
     tensors.push(tensor);
-    bytes += alignUp(size);
+    bytes += alignUp(size, BUFFER_ALIGNMENT);
   }
   const weightBytes = new Uint8Array(bytes);
   weights.forEach((w, i) => {
@@ -27,12 +25,11 @@ export function graphEngine(graph: Graph, builtBy: string): Engine {
 
   let arenaBytes = 0;
   const binding = (name: string): Binding => {
-    const type: TensorType = {
-      dtype: graph.values.get(name)?.dtype ?? 'f32',
-      shape: staticShape(graph.values.get(name)?.shape ?? []),
-    };
+    // A graph types every value that it has.
+    const { dtype, shape } = graph.values.get(name) as ValueType;
+    const type: TensorType = { dtype, shape: staticShape(shape) };
     const buffer = { space: 'arena', byteOffset: arenaBytes, bytes: byteLength(type) } as const;
-    arenaBytes += alignUp(buffer.bytes);
+    arenaBytes += alignUp(buffer.bytes, BUFFER_ALIGNMENT);
     return { name, ...type, buffer };
   };
   return {

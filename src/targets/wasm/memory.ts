@@ -6,17 +6,16 @@
  *
  * Arenas are all of one size: a freed one goes to the next context. Guards let vector loads read past the end of a buffer.
  */
+import { alignUp } from '../../core/bytes.ts';
 import { ModelError } from '../../core/errors.ts';
+import { BUFFER_ALIGNMENT } from '../../engine/engine.ts';
 import { CONTROL_ADDRESS, CONTROL_BYTES, MAX_PAGES } from './control.ts';
 
 const PAGE_BYTES = 65536;
-const ALIGNMENT = 64;
 const GUARD_BYTES = 64;
 const WEIGHTS_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
 /** Tried in turn: hosts with little address space refuse to reserve 4 GiB for a shared memory. */
 const SHARED_LIMITS = [MAX_PAGES, MAX_PAGES / 4, MAX_PAGES / 16];
-
-const alignUp = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 
 export class EngineMemory {
   readonly weightsAddress = WEIGHTS_ADDRESS;
@@ -30,8 +29,8 @@ export class EngineMemory {
   /** Copies the weights in. Throws ModelError `out-of-memory`. */
   constructor(weights: Uint8Array, arenaBytes: number, shared: boolean) {
     this.shared = shared;
-    this.#arenaBytes = alignUp(arenaBytes) + GUARD_BYTES;
-    this.#end = alignUp(WEIGHTS_ADDRESS + weights.byteLength + GUARD_BYTES);
+    this.#arenaBytes = alignUp(arenaBytes, BUFFER_ALIGNMENT) + GUARD_BYTES;
+    this.#end = alignUp(WEIGHTS_ADDRESS + weights.byteLength + GUARD_BYTES, BUFFER_ALIGNMENT);
     this.#memory = allocate(this.#end + this.#arenaBytes, shared);
     new Uint8Array(this.#memory.buffer).set(weights, WEIGHTS_ADDRESS);
   }
