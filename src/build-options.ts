@@ -2,16 +2,17 @@
  * Options of `build`, its progress events and its report: what TensorRT calls the builder config.
  */
 import type { Tensor } from './core/tensor.ts';
-import type { Engine, TargetName } from './engine/engine.ts';
+import type { Engine, Precision, TargetName } from './engine/engine.ts';
 import type { Op } from './ops/op.ts';
 import type { TimingCache } from './tune/timing-cache.ts';
-
-export type PrecisionName = 'fp32' | 'tf32' | 'fp16' | 'bf16' | 'int8' | 'auto';
 
 export interface BuildOptions {
   /** 'auto' is the fastest target that this machine has. */
   readonly target?: TargetName | 'auto';
-  readonly precision?: PrecisionName;
+  /** fp32 where not given. A target refuses what it does not compute in; `auto` on one that has only fp32 is fp32. */
+  readonly precision?: Precision;
+  /** Typical inputs, by input name, that precision `auto` measures on; seeded random ones where not given. */
+  readonly samples?: readonly Readonly<Record<string, Tensor>>[];
   /** Sizes for inputs, by input name; needed where the model leaves dims open (open dims not named become 1, with a warning). */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
   /**

@@ -1,16 +1,17 @@
 /**
  * The spine: a model in, an engine out. One call a room, in order; everything else hangs on this file.
  *
- *     bytes -read-> Graph -infer-> Graph -passes-> Graph -fuse-> clusters -lower-> kernels -plan-> arena -tune-> tactics -pack-> weights
- *           -schedule-> steps -emit-> Engine
+ *     bytes -read-> Graph -infer-> Graph -passes-> Graph -precision-> Graph -fuse-> clusters -lower-> kernels -plan-> arena
+ *           -tune-> tactics -pack-> weights -schedule-> steps -emit-> Engine
  *
  * Building is deterministic: the same model, options and machine features give the same engine.
  */
 import type { BuildOptions, BuildReport } from './build-options.ts';
+import { runnerOf, samplesOf } from './build-processor.ts';
 import { BuildRun } from './build-run.ts';
 import { ModelError } from './core/errors.ts';
 import { VERSION } from './core/version.ts';
-import type { Engine } from './engine/engine.ts';
+import type { Engine, Precision } from './engine/engine.ts';
 import { bindShapes } from './graph/bind.ts';
 import { fixInputs } from './graph/fix-inputs.ts';
 import type { Graph } from './graph/ir.ts';
@@ -26,8 +27,11 @@ import { packWeights } from './lower/weights.ts';
 import { readOnnx } from './onnx/read.ts';
 import { OPS } from './ops/all.ts';
 import type { Op } from './ops/op.ts';
+import { expandOps } from './passes/expand-ops.ts';
 import { runPipeline } from './passes/pipeline.ts';
-import { chooseTarget } from './targets/all.ts';
+import { assignPrecision } from './precision/assign.ts';
+import type { GraphRunner } from './precision/keep-wide.ts';
+import { chooseProcessor, chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
 import type { Target } from './targets/target.ts';
 import { chooseTactics } from './tune/choose.ts';
@@ -40,7 +44,7 @@ import { TimingCache } from './tune/timing-cache.ts';
 export async function build(model: Uint8Array | Graph, options: BuildOptions = {}): Promise<BuildReport> {
   const run = new BuildRun(options);
   const target = await chooseTarget(options.target ?? 'auto');
-  checkPrecision(target, options);
+  const precision = choosePrecision(target, options.precision ?? 'fp32');
   const ops = options.ops ? new Map([...OPS, ...options.ops.map((op) => [op.key, op] as const)]) : OPS;
   const { onWarning } = run;
 
@@ -59,7 +63,20 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
     () => runPipeline(bound, { ops, computes: target.computes, onWarning }, passOptions),
     printGraph,
   );
-  const engine = target.templates ? await buildProgram(run, graph, target, ops, options) : graphEngine(graph, VERSION);
+  const assigned = await run.stage(
+    'precision',
+    () =>
+      assignPrecision(graph, ops, {
+        precision,
+        samples: () => samplesOf(graph, options.samples),
+        open: (g) => openOnProcessor(g, ops),
+        onWarning,
+      }),
+    printGraph,
+  );
+  const engine = target.templates
+    ? await buildProgram(run, assigned, target, ops, { ...options, precision })
+    : graphEngine(assigned, VERSION);
   return { engine, stages: run.stages, buildMs: run.stages.reduce((sum, s) => sum + s.ms, 0), warnings: run.warnings };
 }
 
@@ -73,7 +90,11 @@ async function buildProgram(
 ): Promise<Engine> {
   checkLowerable(graph, ops, target.name);
   const fusion = await run.stage('fuse', () => fuse(graph, ops), printFusion);
-  const lowered = await run.stage('lower', () => lower(graph, ops, fusion), printLowered);
+  const lowered = await run.stage(
+    'lower',
+    () => lower(graph, ops, fusion, { tf32: options.precision === 'tf32' }),
+    printLowered,
+  );
   if (options.verify) for (const { kernel } of lowered.steps) verifyKernel(kernel);
   const plan = await run.stage('plan', () => planMemory(lowered), printPlan);
   checkWorkspace(plan.arenaBytes, options.workspaceBytes);
@@ -96,10 +117,17 @@ async function buildProgram(
     target: target.name,
     builtBy: VERSION,
     machine: target.features(),
-    precision: 'fp32',
+    precision: options.precision ?? 'fp32',
     ...program,
     code,
   };
+}
+
+/** A graph of f32 ready to run on this machine's processor. */
+async function openOnProcessor(graph: Graph, ops: ReadonlyMap<string, Op>): Promise<GraphRunner> {
+  const target = await chooseProcessor();
+  const expanded = expandOps(graph, { ops, computes: target.computes, onWarning: () => {} });
+  return runnerOf(await buildProgram(new BuildRun({}), expanded, target, ops, {}), target);
 }
 
 function readModel(
@@ -112,14 +140,15 @@ function readModel(
   return readOnnx(bytes, { ops, onWarning, ...(openExternal && { openExternal }), ...(constants && { constants }) });
 }
 
-function checkPrecision(target: Target, { precision = 'fp32' }: BuildOptions): void {
-  if (precision === 'fp32' || precision === 'auto') return;
+/** The precision that a build computes in. Throws ModelError `option-invalid` where the target does not have it. */
+function choosePrecision(target: Target, asked: Precision): Precision {
+  const { precisions } = target;
+  if (asked === 'auto') return precisions.has('fp16') ? 'auto' : 'fp32';
+  if (precisions.has(asked)) return asked;
   throw new ModelError(
     'option-invalid',
-    `precision ${precision} is not available on target ${target.name}, which computes in fp32`,
-    {
-      hint: 'leave --precision out, or say fp32 or auto',
-    },
+    `precision ${asked} is not available on target ${target.name}, which computes in ${[...precisions].join(', ')}`,
+    { hint: 'leave --precision out, or say fp32 or auto' },
   );
 }
 

@@ -2,14 +2,14 @@
  * The public API of Hotrod. Building is here; running alone is `hotrod/runtime`, which needs none of the compiler.
  */
 export { build } from './build.ts';
-export type { BuildOptions, BuildProgress, BuildReport, PrecisionName } from './build-options.ts';
+export type { BuildOptions, BuildProgress, BuildReport } from './build-options.ts';
 export type { DType, TypedArray } from './core/dtype.ts';
 export { Bug, ERROR_CODES, type ErrorCode, ModelError } from './core/errors.ts';
 export { type Dim, type Shape, type SymDim, sym } from './core/shape.ts';
 export { fromNumbers, scalarTensor, type Tensor, tensor, toNumbers, type ValueType, zeros } from './core/tensor.ts';
 export { VERSION } from './core/version.ts';
 export type { Device, DeviceInfo } from './engine/device.ts';
-export type { Engine, TargetName } from './engine/engine.ts';
+export type { Engine, Precision, TargetName } from './engine/engine.ts';
 export { parseEngine, serializeEngine } from './engine/format.ts';
 export { inspectEngine } from './engine/inspect.ts';
 export { type GraphBuilder, graphBuilder } from './graph/build.ts';

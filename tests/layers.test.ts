@@ -35,6 +35,11 @@ const ROOMS: readonly Room[] = [
   },
   { room: 'passes', may: ['core', 'graph', 'ops', 'loop'], because: 'graph in, graph out' },
   {
+    room: 'precision',
+    may: ['core', 'graph', 'ops', 'engine'],
+    because: 'graph in, graph out: it chooses dtypes and runs graphs only through what it is given',
+  },
+  {
     room: 'lower',
     may: ['core', 'graph', 'ops', 'loop', 'engine', 'targets/target.ts'],
     because: 'it turns nodes into kernels and steps for any target',
@@ -63,7 +68,7 @@ const ROOMS: readonly Room[] = [
   },
 ];
 /** Rooms and files that may import all: the spine and the ways in. */
-const OPEN = ['build.ts', 'build-run.ts', 'build-options.ts', 'cli', 'index.ts'];
+const OPEN = ['build.ts', 'build-run.ts', 'build-processor.ts', 'build-options.ts', 'cli', 'index.ts'];
 
 /** Files outside host/ and cli/ that may ask the host, each with its reason. */
 const HOST_AWARE: ReadonlyMap<string, string> = new Map([['core/knobs.ts', 'knobs are environment variables']]);

@@ -2,12 +2,12 @@
  * What a command feeds a network: tensors from .npy files by input name, seeded random ones for the rest.
  */
 import { ModelError } from '../core/errors.ts';
+import { randomTensor } from '../core/random-tensor.ts';
 import { shapesEqual } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { readInputFile } from './files.ts';
 import { readNpy } from './npy.ts';
 import type { Shapes } from './options.ts';
-import { randomTensor } from './random-inputs.ts';
 import type { NamedType } from './runner.ts';
 import { formatType } from './table.ts';
 

@@ -3,10 +3,10 @@
  */
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { BuildOptions, PrecisionName } from '../build-options.ts';
+import type { BuildOptions } from '../build-options.ts';
 import { ModelError } from '../core/errors.ts';
 import { printShape } from '../core/shape.ts';
-import type { TargetName } from '../engine/engine.ts';
+import type { Precision, TargetName } from '../engine/engine.ts';
 import {
   type Effort,
   PRECISION_NAMES,
@@ -22,7 +22,7 @@ import {
 export interface ModelFlags {
   readonly json?: boolean;
   readonly target?: TargetName | 'auto';
-  readonly precision?: PrecisionName;
+  readonly precision?: Precision;
   readonly shapes?: Shapes;
   readonly minShapes?: Shapes;
   readonly optShapes?: Shapes;

@@ -2,11 +2,10 @@
  * What the values of command-line options mean: text to numbers, shapes and names, with an error that names the option.
  */
 import { InvalidArgumentError } from 'commander';
-import type { PrecisionName } from '../build-options.ts';
-import type { TargetName } from '../engine/engine.ts';
+import type { Precision, TargetName } from '../engine/engine.ts';
 
 export const TARGET_NAMES: readonly (TargetName | 'auto')[] = ['auto', 'reference', 'wasm', 'x64', 'cuda', 'webgpu'];
-export const PRECISION_NAMES: readonly PrecisionName[] = ['fp32', 'tf32', 'fp16', 'bf16', 'int8', 'auto'];
+export const PRECISION_NAMES: readonly Precision[] = ['fp32', 'tf32', 'fp16', 'bf16', 'int8', 'auto'];
 
 export type Shapes = Readonly<Record<string, readonly number[]>>;
 

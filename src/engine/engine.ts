@@ -8,6 +8,8 @@ import type { DType } from '../core/dtype.ts';
 import type { StaticShape } from '../core/shape.ts';
 import type { Kernel } from '../loop/ir.ts';
 
+/** What a network is computed in; `auto` is fp16 with the layers in fp32 that need it. */
+export type Precision = 'fp32' | 'tf32' | 'fp16' | 'bf16' | 'int8' | 'auto';
 export type TargetName = 'reference' | 'wasm' | 'x64' | 'cuda' | 'webgpu';
 
 /** Whole tensors start at multiples of so many bytes: a cache line, and the widest vector. */

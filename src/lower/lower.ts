@@ -50,9 +50,14 @@ export interface LoweredGraph {
   readonly constants: ReadonlyMap<Block, Tensor>;
 }
 
-/** Lowers a graph along `fusion`, which fuse() made of it. */
-export function lower(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion = fuse(graph, ops)): LoweredGraph {
-  return new Lowerer(graph, ops, fusion).run();
+/** Lowers a graph along `fusion`, which fuse() made of it. `facts` hold for every kernel. */
+export function lower(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  fusion: Fusion = fuse(graph, ops),
+  facts: Omit<KernelFacts, 'constant'> = {},
+): LoweredGraph {
+  return new Lowerer(graph, ops, fusion, facts).run();
 }
 
 class Lowerer {
@@ -67,9 +72,11 @@ class Lowerer {
   readonly #outputs: ReadonlySet<string>;
   /** Blocks that a network input or output lies in. */
   readonly #boundBlocks = new Set<Block>();
+  readonly #facts: Omit<KernelFacts, 'constant'>;
   #blocks = 0;
 
-  constructor(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion) {
+  constructor(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion, facts: Omit<KernelFacts, 'constant'>) {
+    this.#facts = facts;
     this.graph = graph;
     this.ops = ops;
     this.fusion = fusion;
@@ -289,7 +296,7 @@ class Lowerer {
     this.#steps.push({
       kernel,
       operands: written.operands,
-      facts: { constant: new Set(constant) },
+      facts: { ...this.#facts, constant: new Set(constant) },
       loc: [...new Set(loc)],
     });
   }

@@ -121,6 +121,7 @@ const deformConv = defineOp({
   onnx: { since: 19 },
   attrs: ATTRS,
   inputs: [3, 5],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     checkFloats(ctx);
     const [x, w, offset] = [ctx.input(0), ctx.input(1), ctx.input(2)];

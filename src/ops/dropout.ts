@@ -16,6 +16,7 @@ const dropout = defineOp({
   },
   attrs: { seed: int.optional },
   inputs: [1, 3],
+  traits: { exactInputs: [1] },
   outputs: 2,
   infer(ctx) {
     const x = ctx.input(0);

@@ -95,6 +95,7 @@ const range = defineOp({
   onnx: { since: 11 },
   attrs: {},
   inputs: [3, 3],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     const { dtype } = ctx.input(0);
     if ([1, 2].some((i) => ctx.input(i).dtype !== dtype)) ctx.fail('the inputs must have one element type');

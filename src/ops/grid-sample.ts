@@ -202,6 +202,7 @@ const gridSample = defineOp({
   },
   attrs: ATTRS,
   inputs: [2, 2],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     checkFloats(ctx);
     const [x, grid] = [ctx.input(0), ctx.input(1)];
@@ -255,6 +256,7 @@ const affineGrid = defineOp({
   onnx: { since: 20 },
   attrs: { align_corners: bool(false) },
   inputs: [2, 2],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     const { dtype, shape } = ctx.input(0);
     const dims = ctx.dims(1);

@@ -81,6 +81,7 @@ const nonMaxSuppression = defineOp({
   onnx: { since: 10 },
   attrs: { center_point_box: bool(false) },
   inputs: [2, 5],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     const [boxes, scores] = [ctx.input(0), ctx.input(1)];
     if (boxes.shape.length !== 3 || scores.shape.length !== 3) ctx.fail('boxes and scores must have rank 3');

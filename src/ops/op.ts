@@ -168,6 +168,8 @@ export interface Traits {
   readonly commutative?: boolean;
   /** Different result at each call (random numbers), or an effect: never folded, merged or dropped. */
   readonly impure?: boolean;
+  /** f32 inputs that are positions, thresholds or scales rather than data: they keep their precision where data are narrowed to f16. */
+  readonly exactInputs?: 'all' | readonly number[];
 }
 
 /** out = scale[c]·x + shift[c], c being the index along dim `axis`; one scale and one shift an index. */

@@ -133,6 +133,7 @@ const resize = defineOp({
   onnx: { since: 10, upgrade: (node, ctx) => (ctx.opset < 11 ? scalesOnly(node, ctx) : node) },
   attrs: ATTRS,
   inputs: [1, 4],
+  traits: { exactInputs: [1, 2] },
   infer(ctx) {
     const { dtype } = ctx.input(0);
     if (dtype === 'bool' && ctx.attrs.mode !== 'nearest') ctx.fail('bools cannot be interpolated');

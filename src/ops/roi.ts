@@ -87,6 +87,7 @@ const roiAlign = defineOp({
   },
   attrs: ALIGN_ATTRS,
   inputs: [3, 3],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     const [x, rois, batch] = [ctx.input(0), ctx.input(1), ctx.input(2)];
     if (x.shape.length !== 4) ctx.fail('the input must have rank 4');
@@ -249,6 +250,7 @@ const maxRoiPool = defineOp({
   onnx: { since: 1 },
   attrs: { pooled_shape: ints.required, spatial_scale: float(1) },
   inputs: [2, 2],
+  traits: { exactInputs: 'all' },
   infer(ctx) {
     checkFloats(ctx);
     const [x, rois] = [ctx.input(0), ctx.input(1)];

@@ -35,3 +35,8 @@ export async function chooseTarget(name: TargetName | 'auto'): Promise<Target> {
     `there is no target ${name}; known: auto, ${TARGETS.map((t) => t.name).join(', ')}`,
   );
 }
+
+/** The fastest target that runs on the processor: for work beside a build for another one. */
+export async function chooseProcessor(): Promise<Target> {
+  return (await x64Target.device.probe()).available ? x64Target : wasmTarget;
+}

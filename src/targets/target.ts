@@ -5,7 +5,7 @@
  */
 import type { DType, TypedArray } from '../core/dtype.ts';
 import type { Device } from '../engine/device.ts';
-import type { CodeSection, Packing, Step, TargetName } from '../engine/engine.ts';
+import type { CodeSection, Packing, Precision, Step, TargetName } from '../engine/engine.ts';
 import type { Form, Kernel } from '../loop/ir.ts';
 
 export type Params = Readonly<Record<string, number>>;
@@ -14,6 +14,8 @@ export type Params = Readonly<Record<string, number>>;
 export interface KernelFacts {
   /** Names of the kernel's buffers that hold constants. */
   readonly constant: ReadonlySet<string>;
+  /** Products of f32 operands may round these to tf32 (10 bits of mantissa); sums stay f32. */
+  readonly tf32?: boolean;
 }
 
 /**
@@ -44,6 +46,8 @@ export interface Target {
   readonly device: Device;
   /** Dtypes that kernels may compute in; graphs are widened to these (f16 to f32) before lowering. */
   readonly computes: ReadonlySet<DType>;
+  /** What a network may be computed in, beside `auto`, which is fp32 where there is no fp16. */
+  readonly precisions: ReadonlySet<Precision>;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
   /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */

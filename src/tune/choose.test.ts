@@ -19,6 +19,7 @@ const template = (
 const target = (...templates: Template[]): Target => ({
   name: 'wasm',
   device: { target: 'wasm', probe: () => Promise.reject(), open: () => Promise.reject() },
+  precisions: new Set(['fp32']),
   computes: new Set(),
   templates,
   features: () => [],

@@ -9,5 +9,6 @@ export const referenceTarget: Target = {
   name: 'reference',
   device: referenceDevice,
   computes: new Set(Object.keys(DTYPES) as DType[]),
+  precisions: new Set(['fp32']),
   features: () => [],
 };

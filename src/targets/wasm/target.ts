@@ -18,6 +18,7 @@ export const wasmTarget: Target = {
   name: 'wasm',
   device: wasmDevice,
   computes: COMPUTES,
+  precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packPanels(data as Float32Array, kernel, packing),
   emit(program) {

@@ -14,6 +14,7 @@ export const x64Target: Target = {
   name: 'x64',
   device: x64Device,
   computes: COMPUTES,
+  precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packPanels(data as Float32Array, kernel, packing),
   features: x64Features,

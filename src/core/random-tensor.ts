@@ -4,9 +4,9 @@
  * Element i of input k is a hash of (seed, k, i): floats uniform in [-1, 1), integers and booleans 0 or 1, which is a legal
  * token, segment, position and mask alike. The mixing function is MurmurHash3's 32-bit finaliser.
  */
-import { isFloat } from '../core/dtype.ts';
-import { elements } from '../core/shape.ts';
-import { fromNumbers, type Tensor, type TensorType } from '../core/tensor.ts';
+import { isFloat } from './dtype.ts';
+import { elements } from './shape.ts';
+import { fromNumbers, type Tensor, type TensorType } from './tensor.ts';
 
 /** The tensor of type `type` for input number `index`. */
 export function randomTensor(type: TensorType, index: number, seed: number): Tensor {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { toNumbers } from '../core/tensor.ts';
-import { randomTensor } from './random-inputs.ts';
+import { randomTensor } from './random-tensor.ts';
+import { toNumbers } from './tensor.ts';
 
 const values = (dtype: 'f32' | 'i64' | 'bool', index: number, seed: number) =>
   Array.from(toNumbers(randomTensor({ dtype, shape: [1000] }, index, seed)));

@@ -1,0 +1,72 @@
+/**
+ * Which dtype each value of a graph has when it runs: the stage between the graph passes and lowering.
+ *
+ * fp32 and tf32 leave the graph as it is (tf32 is the kernels' affair: products of f32 operands may round them to 10 bits of mantissa).
+ * fp16 and bf16 narrow all they can; auto narrows to f16 and keeps in f32 what measurement on samples asks for.
+ * Told to the user: constants that overflow or lose digits, and what was kept in f32.
+ */
+import type { Precision } from '../engine/engine.ts';
+import type { Graph } from '../graph/ir.ts';
+import type { Op } from '../ops/op.ts';
+import { chooseWideNodes, type OpenGraph, type Samples } from './keep-wide.ts';
+import { type NarrowedGraph, narrow } from './narrow.ts';
+import type { NarrowDType } from './round-constant.ts';
+
+export interface AssignOptions {
+  readonly precision: Precision;
+  /** Inputs that are typical for the network, one map a sample: what `auto` measures on. */
+  readonly samples: () => Samples;
+  /** Makes a graph of f32 ready to run, for `auto`. */
+  readonly open: OpenGraph;
+  readonly onWarning: (message: string) => void;
+}
+
+const NARROW: { readonly [P in Precision]?: NarrowDType } = { fp16: 'f16', bf16: 'bf16', auto: 'f16' };
+const MOST_NAMES = 5;
+
+/** The graph to lower. Its inputs and outputs keep their types. */
+export async function assignPrecision(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  options: AssignOptions,
+): Promise<Graph> {
+  const { precision, onWarning } = options;
+  const to = NARROW[precision];
+  if (to === undefined) return graph;
+  if (precision !== 'auto') {
+    const narrowed = narrow(graph, ops, { to });
+    warnOfConstants(narrowed, to, onWarning);
+    return narrowed.graph;
+  }
+  const kept = await chooseWideNodes(graph, ops, options.samples(), options.open);
+  const narrowed = narrow(graph, ops, { to, keepWide: kept.nodes });
+  warnOfConstants(narrowed, to, onWarning);
+  if (kept.large.length > 0) {
+    const names = kept.large.map(({ value, magnitude }) => `"${value}" (${magnitude.toPrecision(3)})`);
+    onWarning(`${kept.large.length} values come near the largest number of f16 and stay in f32: ${list(names)}`);
+  }
+  if (kept.nodes.size > 0) onWarning(`${kept.nodes.size} nodes stay in f32 for accuracy: ${list([...kept.nodes])}`);
+  return narrowed.graph;
+}
+
+function warnOfConstants(
+  { rounded, refused }: NarrowedGraph,
+  to: NarrowDType,
+  onWarning: (message: string) => void,
+): void {
+  for (const { node, constant, overflows } of refused) {
+    const what = overflows > 0 ? `${overflows} of its elements overflow ${to}` : `elements of it become 0 in ${to}`;
+    onWarning(`${node} stays in f32: its constant "${constant}" does not fit, ${what}`);
+  }
+  const lossy = [...rounded].filter(([, r]) => r.subnormals > 0).sort(([, a], [, b]) => b.subnormals - a.subnormals);
+  if (lossy.length === 0) return;
+  const names = lossy.map(
+    ([name, r]) => `"${name}" (${r.subnormals} of ${r.value.data.length}, ${r.vanished} become 0)`,
+  );
+  onWarning(`weights with elements too small for all digits of ${to}: ${list(names)}`);
+}
+
+const list = (names: readonly string[]): string =>
+  names.length <= MOST_NAMES
+    ? names.join(', ')
+    : `${names.slice(0, MOST_NAMES).join(', ')} and ${names.length - MOST_NAMES} more`;

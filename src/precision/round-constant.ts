@@ -1,0 +1,53 @@
+/**
+ * Constants in a narrow float dtype: rounded to nearest even, with a count of what the dtype cannot hold.
+ *
+ * What overflows becomes the largest finite value of its sign and never an infinity: the caller decides on the count whether a node may
+ * use it. An infinity or a NaN in the constant itself is kept.
+ */
+import { DTYPES } from '../core/dtype.ts';
+import { numberToBf16, numberToF16 } from '../core/float16.ts';
+import { type Tensor, toNumbers, zeros } from '../core/tensor.ts';
+
+export type NarrowDType = 'f16' | 'bf16';
+
+/** The smallest positive normal number: below, digits are lost. */
+const SMALLEST_NORMAL: { readonly [D in NarrowDType]: number } = { f16: 2 ** -14, bf16: 2 ** -126 };
+const ENCODE: { readonly [D in NarrowDType]: (value: number) => number } = { f16: numberToF16, bf16: numberToBf16 };
+
+export interface RoundedConstant {
+  readonly value: Tensor;
+  /** Finite elements larger than the dtype holds. */
+  readonly overflows: number;
+  /** Elements that became subnormal or 0 and were neither. */
+  readonly subnormals: number;
+  /** Of those, the ones that became 0. */
+  readonly vanished: number;
+}
+
+/** An f32 or f64 constant rounded to a narrow dtype; same shape. */
+export function roundConstant(constant: Tensor, to: NarrowDType): RoundedConstant {
+  const value = zeros(to, constant.shape);
+  const largest = Number(DTYPES[to].max);
+  const normal = SMALLEST_NORMAL[to];
+  const encode = ENCODE[to];
+  const numbers = toNumbers(constant);
+  let overflows = 0;
+  let subnormals = 0;
+  let vanished = 0;
+  for (let i = 0; i < numbers.length; i++) {
+    const x = numbers[i];
+    const magnitude = Math.abs(x);
+    if (magnitude > largest && magnitude !== Number.POSITIVE_INFINITY) {
+      overflows++;
+      value.data[i] = encode(Math.sign(x) * largest);
+      continue;
+    }
+    const bits = encode(x);
+    value.data[i] = bits;
+    if (magnitude < normal && magnitude > 0) {
+      subnormals++;
+      if ((bits & 0x7fff) === 0) vanished++;
+    }
+  }
+  return { value, overflows, subnormals, vanished };
+}
