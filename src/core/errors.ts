@@ -26,6 +26,9 @@ export const ERROR_CODES = {
   'picture-decode': 'the picture cannot be decoded',
   'package-missing': 'an optional package is needed and not installed',
   'out-of-memory': 'the machine has not enough memory for this engine',
+  'device-code': 'the driver of a GPU refused the code: not valid, or for another chip',
+  'device-lost': 'a GPU failed, or a kernel faulted on it: what was opened there is gone',
+  'driver-error': 'the driver of a GPU refused a call',
   aborted: 'the caller aborted the build',
   disposed: 'an engine or context was used after dispose',
 } as const;

@@ -4,8 +4,11 @@
  * Addresses are numbers: user space ends at 2^47. Nothing here owns memory; whoever passes an address keeps what lies there alive.
  */
 
-export type NativeType = 'void' | 'int' | 'intptr' | 'void *';
-/** An argument of type `void *` may be a typed array: the callee gets the address of its first byte for the time of the call. */
+export type NativeType = 'void' | 'int' | 'uint' | 'intptr' | 'uintptr' | 'void *';
+/**
+ * An argument of type `void *` may be a typed array: the callee gets the address of its first byte for the time of the call. Whoever
+ * keeps that address longer needs an array over an ArrayBuffer of its own (small arrays without one are moved about).
+ */
 export type NativeArgument = number | ArrayBufferView;
 export type NativeFunction = (...args: NativeArgument[]) => number;
 
@@ -16,6 +19,10 @@ export interface Ffi {
   functionAt(address: number, result: NativeType, args: readonly NativeType[]): NativeFunction;
   /** Where an array's bytes lie; they stay there as long as the array's buffer lives. */
   addressOf(array: ArrayBufferView): number;
+  /** A copy of the bytes at an address. */
+  readBytes(address: number, bytes: number): Uint8Array<ArrayBuffer>;
+  /** The text of a zero-terminated string at an address. */
+  readString(address: number): string;
 }
 
 /** The part of koffi that is used, typed by hand so that this package's own types do not need it. */
@@ -25,7 +32,9 @@ interface Koffi {
   };
   proto(result: NativeType, args: readonly NativeType[]): object;
   decode(address: number, type: object): NativeFunction;
+  decode(pointer: BigUint64Array, type: 'string'): string;
   address(value: unknown): bigint;
+  view(address: number, bytes: number): ArrayBuffer;
 }
 
 let loading: Promise<Ffi | string> | undefined;
@@ -56,5 +65,7 @@ function ffiOf(koffi: Koffi): Ffi {
       (library === null ? self : koffi.load(library)).func(name, result, [...args]),
     functionAt: (address, result, args) => koffi.decode(address, koffi.proto(result, [...args])),
     addressOf: (array) => Number(koffi.address(array)),
+    readBytes: (address, bytes) => new Uint8Array(koffi.view(address, bytes)).slice(),
+    readString: (address) => koffi.decode(new BigUint64Array([BigInt(address)]), 'string'),
   };
 }

@@ -5,6 +5,7 @@ import { nodeModule } from './node-module.ts';
 
 interface NodeOs {
   arch(): string;
+  platform(): string;
   availableParallelism(): number;
   cpus(): readonly { readonly model: string }[];
 }
@@ -23,3 +24,6 @@ export function processorName(): string {
 
 /** The instruction set that native code here is made of, by Node's name (`x64`, `arm64`); undefined in browsers. */
 export const processorKind = (): string | undefined => nodeModule<NodeOs>('node:os')?.arch();
+
+/** The operating system by Node's name (`linux`, `win32`, `darwin`); undefined in browsers. */
+export const platformName = (): string | undefined => nodeModule<NodeOs>('node:os')?.platform();

@@ -2,7 +2,7 @@
  * The device of target x64: emits an engine's kernels as machine code, starts its threads, makes contexts.
  *
  * Machine code is made here at load and never read from a file, so this device brings the CPU templates and the assembler with it;
- * whoever runs WebAssembly only need not import it. A fault in native code ends the process and cannot be caught: admit.ts
+ * whoever runs WebAssembly only need not import it. A fault in native code ends the process and cannot be caught: targets/admit.ts
  * therefore lets through only what cannot leave its memory.
  */
 import { ModelError } from '../../core/errors.ts';
@@ -11,10 +11,11 @@ import type { Engine } from '../../engine/engine.ts';
 import { type NativeSystem, openNativeSystem } from '../../host/native-system.ts';
 import { coreCount, processorKind, processorName } from '../../host/processor.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../host/processor-features.ts';
+import { admitEngine } from '../admit.ts';
 import { emitKernel } from '../cpu/emit.ts';
 import type { EmitKernel } from '../cpu/functions.ts';
+import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Program } from '../target.ts';
-import { admitEngine } from './admit.ts';
 import { ASM_FEATURES } from './asm.ts';
 import { createContext } from './context.ts';
 import { allocateBlock, weightBlock } from './memory.ts';
@@ -76,7 +77,7 @@ export const x64Device: Device = {
       throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}, not for x64`);
     const machine = await x64Machine();
     if (typeof machine === 'string') throw new ModelError('target-unavailable', machine);
-    return openProgram(engine, admitEngine(engine, machine.features), options, machine, emitKernel);
+    return openProgram(engine, admitEngine(engine, CPU_TEMPLATES, machine.features), options, machine, emitKernel);
   },
 };
 

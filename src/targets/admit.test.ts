@@ -1,13 +1,13 @@
 /** What a stranger's engine may not do: each change makes it refused, or harmless. */
 import { describe, expect, test } from 'vitest';
-import { convKernel } from '../../../tests/support/contract-kernels.ts';
-import type { ErrorCode } from '../../core/errors.ts';
-import { type BufferRef, type Engine, packedElements, type Step, type Tactic } from '../../engine/engine.ts';
-import * as e from '../../loop/expr.ts';
-import type { Kernel } from '../../loop/ir.ts';
-import type { CpuTemplate } from '../cpu/template.ts';
-import { CPU_TEMPLATES } from '../cpu/templates.ts';
+import { convKernel } from '../../tests/support/contract-kernels.ts';
+import type { ErrorCode } from '../core/errors.ts';
+import { type BufferRef, type Engine, packedElements, type Step, type Tactic } from '../engine/engine.ts';
+import * as e from '../loop/expr.ts';
+import type { Kernel } from '../loop/ir.ts';
 import { admitEngine } from './admit.ts';
+import type { CpuTemplate } from './cpu/template.ts';
+import { CPU_TEMPLATES } from './cpu/templates.ts';
 
 const FEATURES = ['avx2', 'fma'];
 const CONV = convKernel({ size: [8, 8], ic: 16, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' });
@@ -83,18 +83,22 @@ function conv(tactic: Partial<Tactic> = {}, weightBytes = PACKED_BYTES, space: B
 }
 
 test('what a build leaves behind is admitted as it is', () => {
-  expect(admitEngine(conv(), FEATURES).kernels).toEqual([CONV]);
-  expect(admitEngine(conv(GENERATED), FEATURES).kernels[0]).toBe(CONV);
+  expect(admitEngine(conv(), CPU_TEMPLATES, FEATURES).kernels).toEqual([CONV]);
+  expect(admitEngine(conv(GENERATED), CPU_TEMPLATES, FEATURES).kernels[0]).toBe(CONV);
 });
 
 test('an index from memory is clamped', () => {
-  const [kernel] = admitEngine(gather(), FEATURES).kernels;
+  const [kernel] = admitEngine(gather(), CPU_TEMPLATES, FEATURES).kernels;
   expect(kernel).not.toBe(GATHER);
   expect(JSON.stringify(kernel.body)).toMatch(/"op":"min".*"op":"max"/);
 });
 
 test('tiles are those of the code that is made, whatever the file says', () => {
-  const { steps } = admitEngine(gather(GENERATED, undefined, { tiles: 10 ** 9, maxThreads: 64 }), FEATURES);
+  const { steps } = admitEngine(
+    gather(GENERATED, undefined, { tiles: 10 ** 9, maxThreads: 64 }),
+    CPU_TEMPLATES,
+    FEATURES,
+  );
   expect(steps[0].tiles).toBe(CPU_TEMPLATES.find((t) => t.name === 'generated')?.tiles(GATHER, {}));
   expect(steps[0].maxThreads).toBeLessThanOrEqual(steps[0].tiles);
 });
@@ -139,6 +143,6 @@ describe('refused', () => {
     ],
   ];
   test.each(rows)('%s', (_, code, make) => {
-    expect(() => admitEngine(make(), FEATURES)).toThrow(expect.objectContaining({ code }));
+    expect(() => admitEngine(make(), CPU_TEMPLATES, FEATURES)).toThrow(expect.objectContaining({ code }));
   });
 });

@@ -1,21 +1,24 @@
 /**
- * Decides whether an engine may become machine code, and with which kernels: nothing guards a processor from a wrong address.
+ * Decides whether an engine may become machine code, and with which kernels: nothing guards a processor, or the other users of a GPU's
+ * context, from a wrong address.
  *
  * In comes an engine from anywhere, out the program to emit. Buffers lie inside their spaces, every access of a kernel inside its buffer
  * (proved, or clamped), packed weights are as long as their tactic reads, and tactics are such as the templates offer. What may
  * still be wrong is the answer.
  */
-import { ModelError } from '../../core/errors.ts';
-import { type Engine, packedElements, type Step, type Tactic } from '../../engine/engine.ts';
-import { validateEngine } from '../../engine/validate.ts';
-import { clampIndices } from '../../loop/clamp-indices.ts';
-import type { Kernel } from '../../loop/ir.ts';
-import type { CpuTemplate } from '../cpu/template.ts';
-import { CPU_TEMPLATES } from '../cpu/templates.ts';
-import type { Program } from '../target.ts';
+import { DTYPES } from '../core/dtype.ts';
+import { ModelError } from '../core/errors.ts';
+import { type Engine, packedElements, type Step, type Tactic } from '../engine/engine.ts';
+import { validateEngine } from '../engine/validate.ts';
+import { clampIndices } from '../loop/clamp-indices.ts';
+import type { Kernel } from '../loop/ir.ts';
+import type { Program, Template } from './target.ts';
 
-/** Throws ModelError `engine-parse` where no engine of ours says such a thing, `engine-machine` where another machine's might. */
-export function admitEngine(engine: Engine, features: readonly string[]): Program {
+/**
+ * `templates` are those of the target, `features` those of this machine. Throws ModelError `engine-parse` where no engine of ours says
+ * such a thing, `engine-machine` where another machine's might.
+ */
+export function admitEngine(engine: Engine, templates: readonly Template[], features: readonly string[]): Program {
   validateEngine(engine);
   const kernels = engine.kernels.map((kernel, i) => {
     const safe = clampIndices(kernel);
@@ -26,7 +29,7 @@ export function admitEngine(engine: Engine, features: readonly string[]): Progra
   const known = new Set<string>();
   const steps = engine.steps.map((step) => {
     const kernel = kernels[step.kernel];
-    const template = checkTactic(engine, kernel, step, features, known);
+    const template = checkTactic(engine, kernel, step, templates, features, known);
     checkPacking(engine, kernel, step, template);
     // The code is cut into tiles here, not where the engine was built.
     const tiles = template.tiles(kernel, step.tactic.params);
@@ -43,10 +46,11 @@ function checkTactic(
   engine: Engine,
   kernel: Kernel,
   { kernel: index, tactic, buffers }: Step,
+  templates: readonly Template[],
   features: readonly string[],
   known: Set<string>,
-): CpuTemplate {
-  const template = CPU_TEMPLATES.find((t) => t.name === tactic.template);
+): Template {
+  const template = templates.find((t) => t.name === tactic.template);
   const constant = new Set(kernel.buffers.filter((_, b) => buffers[b].space === 'weights').map((b) => b.name));
   const key = `${index} ${tactic.template} ${paramsKey(tactic.params)} ${[...constant].join()}`;
   if (template && known.has(key)) return template;
@@ -74,10 +78,10 @@ const paramsKey = (params: Tactic['params']): string =>
     .map((name) => `${name}=${params[name]}`)
     .join();
 
-function checkPacking(engine: Engine, kernel: Kernel, { tactic, buffers }: Step, template: CpuTemplate): void {
+function checkPacking(engine: Engine, kernel: Kernel, { tactic, buffers }: Step, template: Template): void {
   for (const [name, packing] of template.packing?.(kernel, tactic.params) ?? []) {
     const b = kernel.buffers.findIndex((buffer) => buffer.name === name);
-    if (buffers[b].bytes < 4 * packedElements(packing))
+    if (buffers[b].bytes < DTYPES[kernel.buffers[b].dtype].bytes * packedElements(packing))
       throw refused(engine, `weight ${name} of kernel ${kernel.name} is shorter than its packing`);
   }
 }

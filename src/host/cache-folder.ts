@@ -1,0 +1,111 @@
+/**
+ * The user's cache: files that can be made again, by key, in the folder that the platform has for such.
+ *
+ * A file appears whole or not at all, but a crash may leave one with wrong bytes: whoever reads checks them. Nothing here throws: a
+ * folder that cannot be written is a cache that forgets.
+ */
+import { nodeModule } from './node-module.ts';
+
+export interface CacheFolder {
+  readonly folder: string;
+  /** Undefined where there is no such file. `key` is a file name. */
+  read(key: string): Uint8Array | undefined;
+  write(key: string, bytes: Uint8Array): void;
+  /** Removes files until all together have at most so many bytes, those not used for longest first. */
+  trim(maxBytes: number): void;
+  remove(key: string): void;
+}
+
+/** The parts of Node's modules that are used, typed by hand so that browsers' builds need no Node types. */
+interface NodeFs {
+  readFileSync(file: string): Uint8Array;
+  writeFileSync(file: string, bytes: Uint8Array, options: { mode: number }): void;
+  renameSync(from: string, to: string): void;
+  rmSync(file: string, options: { force: true }): void;
+  mkdirSync(folder: string, options: { recursive: true; mode: number }): void;
+  readdirSync(folder: string): string[];
+  statSync(file: string): { readonly size: number; readonly mtimeMs: number };
+  utimesSync(file: string, atime: number, mtime: number): void;
+}
+interface NodeOs {
+  platform(): string;
+  homedir(): string;
+}
+interface NodePath {
+  join(...parts: string[]): string;
+  isAbsolute(path: string): boolean;
+}
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where the platform keeps caches of a program of that name; undefined where there is no place. */
+export function cacheHome(name: string, env?: Environment): string | undefined {
+  const [os, path] = [nodeModule<NodeOs>('node:os'), nodeModule<NodePath>('node:path')];
+  const process = nodeModule<{ readonly env: Environment }>('node:process');
+  if (!os || !path || !process) return undefined;
+  const { XDG_CACHE_HOME: xdg, LOCALAPPDATA: local } = env ?? process.env;
+  // The XDG specification says to ignore what is not absolute.
+  if (xdg && path.isAbsolute(xdg)) return path.join(xdg, name);
+  try {
+    const home = os.homedir();
+    if (os.platform() === 'win32') return path.join(local ?? path.join(home, 'AppData', 'Local'), name, 'Cache');
+    return os.platform() === 'darwin' ? path.join(home, 'Library', 'Caches', name) : path.join(home, '.cache', name);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Undefined where there is no file system. The folder is made when something is written. */
+export function openCacheFolder(folder: string): CacheFolder | undefined {
+  const [fs, path] = [nodeModule<NodeFs>('node:fs'), nodeModule<NodePath>('node:path')];
+  const process = nodeModule<{ readonly pid: number }>('node:process');
+  if (!fs || !path || !process) return undefined;
+  const fileOf = (key: string): string => path.join(folder, key);
+  let writes = 0;
+  return {
+    folder,
+    read: (key) =>
+      attempt(() => {
+        const file = fileOf(key);
+        const bytes = fs.readFileSync(file);
+        const now = Date.now() / 1000;
+        // A file that is not ours to touch is still ours to read.
+        attempt(() => fs.utimesSync(file, now, now));
+        return bytes;
+      }),
+    write: (key, bytes) =>
+      void attempt(() => {
+        fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+        const temporary = fileOf(`.${key}.${process.pid}.${writes++}`);
+        try {
+          fs.writeFileSync(temporary, bytes, { mode: 0o600 });
+          fs.renameSync(temporary, fileOf(key));
+        } catch (error) {
+          fs.rmSync(temporary, { force: true });
+          throw error;
+        }
+      }),
+    trim: (maxBytes) => void attempt(() => removeOldest(fs, folder, fileOf, maxBytes)),
+    remove: (key) => void attempt(() => fs.rmSync(fileOf(key), { force: true })),
+  };
+}
+
+function attempt<T>(f: () => T): T | undefined {
+  try {
+    return f();
+  } catch {
+    return undefined;
+  }
+}
+
+function removeOldest(fs: NodeFs, folder: string, fileOf: (key: string) => string, maxBytes: number): void {
+  const files = fs.readdirSync(folder).flatMap((key) => {
+    const stat = attempt(() => fs.statSync(fileOf(key)));
+    return stat ? [{ key, size: stat.size, mtimeMs: stat.mtimeMs }] : [];
+  });
+  let total = files.reduce((sum, { size }) => sum + size, 0);
+  for (const { key, size } of files.sort((a, b) => a.mtimeMs - b.mtimeMs)) {
+    if (total <= maxBytes) return;
+    fs.rmSync(fileOf(key), { force: true });
+    total -= size;
+  }
+}
