@@ -24,6 +24,11 @@ const COMPILER = ['graph', 'ops', 'onnx', 'passes', 'lower', 'tune', 'targets/cp
 const ROOMS: readonly Room[] = [
   { room: 'core', may: [], because: 'everything stands on it' },
   { room: 'host', may: ['core', 'node:'], because: 'it is the only room that asks where it runs' },
+  {
+    room: 'cuda',
+    may: ['core', 'host'],
+    because: 'it is the NVIDIA driver in TypeScript, of use to whoever has kernels of his own',
+  },
   { room: 'graph', may: ['core'], because: 'an IR knows neither operators nor the other IR' },
   { room: 'loop', may: ['core'], because: 'an IR knows neither operators nor the other IR' },
   { room: 'engine', may: ['core', 'loop'], because: 'an engine holds kernels in loop IR and needs no compiler' },
@@ -49,7 +54,11 @@ const ROOMS: readonly Room[] = [
     may: ['core', 'loop', 'engine', 'targets/target.ts'],
     because: 'it compares tactics and sees no operator',
   },
-  { room: 'targets', may: ['core', 'loop', 'engine', 'host'], because: 'a target knows a machine, never an operator' },
+  {
+    room: 'targets',
+    may: ['core', 'loop', 'engine', 'host', 'cuda'],
+    because: 'a target knows a machine, never an operator',
+  },
   {
     room: 'targets/reference',
     may: ['core', 'loop', 'engine', 'host', 'graph', 'ops', 'targets/target.ts'],
@@ -171,8 +180,11 @@ test('the runtime entry loads nothing of the compiler, and no package', () => {
   expect(wrong.map(([, path]) => path)).toEqual([]);
 });
 
-test('only index.ts and the runtime entry re-export, and nothing has a default export', () => {
-  const barrels = SOURCES.filter(({ file }) => file !== 'index.ts' && file !== 'runtime/runtime.ts')
+/** Files that package.json exports. */
+const ENTRIES = ['index.ts', 'runtime/runtime.ts', 'cuda/cuda.ts'];
+
+test('only the entries re-export, and nothing has a default export', () => {
+  const barrels = SOURCES.filter(({ file }) => !ENTRIES.includes(file))
     .filter(({ code }) => /^export\s+(type\s+)?(\{[^}]*\}|\*[^;]*?)\s*from/m.test(code))
     .map(({ file }) => `src/${file} re-exports: readers should see where a name is made`);
   const defaults = SOURCES.filter(({ code }) => /^export\s+default\b/m.test(code)).map(

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { FakeDriver, FakeFault, type FakeLaunch } from '../../tests/cuda/fake-driver.ts';
 import { ModelError } from '../core/errors.ts';
-import { compilePtx } from './compile.ts';
+import { compileAll, compilePtx } from './compile.ts';
 import { Context } from './context.ts';
 import { listDevices } from './device.ts';
 import { Driver } from './driver.ts';
@@ -270,6 +270,32 @@ describe('code', () => {
     const { cubin } = compilePtx(context, PTX);
     expect(fake.live()).toEqual({ context: 1 });
     expect(new Module(context, cubin).function('saxpy').occupancy(256)).toBe(8);
+  });
+
+  for (const asyncNeedsContext of [false, true]) {
+    test(`many texts are compiled beside each other${asyncNeedsContext ? ', here if it must be' : ''}`, async () => {
+      const { fake, context } = open({ asyncNeedsContext });
+      const texts = Array.from({ length: 20 }, (_, i) => `.entry k${i}()`);
+      const all = await compileAll(context, texts);
+      for (const [i, { cubin }] of all.entries())
+        expect(new Module(context, cubin).function(`k${i}`).name).toBe(`k${i}`);
+      await expect(compileAll(context, ['.entry a()', 'broken', '.entry b()'])).rejects.toMatchObject({
+        code: 'device-code',
+      });
+      expect(fake.live()).toEqual({ context: 1, module: 20 });
+      expect(await compileAll(context, [])).toEqual([]);
+    });
+  }
+
+  test('a cubin that is cut short never reaches the driver', () => {
+    const { fake, context } = open();
+    const { cubin } = compilePtx(context, PTX);
+    new DataView(cubin.buffer).setBigUint64(40, 40n, true);
+    new DataView(cubin.buffer).setUint16(58, 64, true);
+    new DataView(cubin.buffer).setUint16(60, 3, true);
+    for (const wrong of [cubin, cubin.subarray(0, 50), new Uint8Array(200).fill(7), new Uint8Array(0)])
+      expect(codeOf(() => new Module(context, wrong))).toBe('device-code');
+    expect(fake.calls).not.toContain('cuModuleLoadDataEx');
   });
 });
 

@@ -14,7 +14,7 @@ import { ModelError } from '../core/errors.ts';
 import { type Driver, findDriver } from './driver.ts';
 
 export { ModelError } from '../core/errors.ts';
-export { type Compiled, compilePtx } from './compile.ts';
+export { type Compiled, compileAll, compilePtx } from './compile.ts';
 export { Context, type MemoryInfo } from './context.ts';
 export { type CudaDevice, type DeviceAttributes, listDevices } from './device.ts';
 export type { CudaLibrary, Driver } from './driver.ts';

@@ -1,6 +1,7 @@
 /**
  * Modules, code loaded on a GPU, and their functions.
  */
+import { ModelError } from '../core/errors.ts';
 import type { Context } from './context.ts';
 import { type CompileOptions, cString, jitOptions } from './jit.ts';
 
@@ -29,6 +30,7 @@ export class Module {
   constructor(context: Context, code: string | Uint8Array, options: CompileOptions = {}) {
     this.context = context;
     const driver = context.enter();
+    if (typeof code !== 'string') checkImage(code);
     const jit = jitOptions(driver.library.memory, options);
     const image = typeof code === 'string' ? cString(code) : code;
     const out = new BigUint64Array(1);
@@ -60,6 +62,20 @@ export class Module {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/**
+ * The driver trusts what a cubin says of itself, and takes the process down where it lies beyond the end: a file cut short must not
+ * reach it. ELF64: section headers from e_shoff (byte 40), e_shnum (60) of e_shentsize (58) bytes.
+ */
+function checkImage(image: Uint8Array): void {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const isElf = image.length >= 64 && view.getUint32(0) === 0x7f454c46 && image[4] === 2;
+  const end = isElf ? Number(view.getBigUint64(40, true)) + view.getUint16(58, true) * view.getUint16(60, true) : 0;
+  if (isElf && end <= image.length) return;
+  throw new ModelError('device-code', isElf ? 'the cubin is cut short' : 'the bytes are not a cubin', {
+    hint: 'PTX is given as a string, a cubin as its whole file',
+  });
 }
 
 /** A kernel of a module, which it keeps loaded. */

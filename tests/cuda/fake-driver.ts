@@ -52,6 +52,8 @@ interface Options {
   readonly kernels?: Readonly<Record<string, FakeKernel>>;
   readonly without?: readonly CudaFunctionName[];
   readonly version?: number;
+  /** The compiler refuses to run on a thread without a context. */
+  readonly asyncNeedsContext?: boolean;
 }
 
 export class FakeDriver {
@@ -93,6 +95,11 @@ export class FakeDriver {
     }
     this.library = {
       functions,
+      linkAddDataAsync: async (...args) => {
+        await undefined;
+        const status = functions.cuLinkAddData_v2?.(...args) ?? STATUS.notFound;
+        return options.asyncNeedsContext ? STATUS.invalidContext : status;
+      },
       file: 'fake',
       memory: {
         addressOf: (array) => this.#addressOf(array),
@@ -170,7 +177,8 @@ export class FakeDriver {
   }
 
   #load(image: Uint8Array): string | number {
-    const text = new TextDecoder().decode(image).split('\0')[0];
+    const isElf = image[0] === 0x7f;
+    const text = new TextDecoder().decode(isElf ? image.subarray(64) : image).split('\0')[0];
     if (text.includes('broken')) return STATUS.invalidPtx;
     if (text.includes('sm_999')) return STATUS.noBinary;
     return text.includes('.entry') ? text : STATUS.invalidImage;
@@ -360,7 +368,7 @@ export class FakeDriver {
       cuGraphInstantiateWithFlags: (target: BigUint64Array, graph: number) =>
         this.#is('graph', graph) ? make(target, 'exec', this.#live.get(graph)?.data) : STATUS.invalidHandle,
       cuGraphGetNodes: (graph: number, _: number, count: BigUint64Array) =>
-        out(count, (this.#live.get(graph)?.data as Work[]).length),
+        out(count, (this.#live.get(graph) as { data: Work[] }).data.length),
       cuGraphUpload: (exec: number) => (this.#is('exec', exec) ? STATUS.ok : STATUS.invalidHandle),
       cuGraphLaunch: (exec: number, stream: number) => {
         if (!this.#is('exec', exec) || !this.#is('stream', stream)) return STATUS.invalidHandle;
@@ -374,18 +382,25 @@ export class FakeDriver {
         if (!this.#is('link', link) || type !== 1 || data[bytes - 1] !== 0) return STATUS.invalidValue;
         const text = this.#load(data);
         if (typeof text === 'number') return text;
-        (this.#live.get(link)?.data as { text: string }).text = text;
+        (this.#live.get(link) as { data: { text: string } }).data.text = text;
         return STATUS.ok;
       },
       cuLinkComplete: (link: number, address: BigUint64Array, size: BigUint64Array) => {
         this.compiled++;
-        const cubin = new TextEncoder().encode(`CUBIN ${(this.#live.get(link)?.data as { text: string }).text}`);
+        const cubin = fakeCubin((this.#live.get(link) as { data: { text: string } }).data.text);
         out(address, this.#place(cubin, true));
         return out(size, cubin.length);
       },
       cuLinkDestroy: (handle: number) => this.#destroy('link', handle),
     };
   }
+}
+
+/** An ELF header without sections, and the text. */
+function fakeCubin(text: string): Uint8Array {
+  const cubin = new Uint8Array([...new Uint8Array(64), ...new TextEncoder().encode(`${text}\0`)]);
+  cubin.set([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
+  return cubin;
 }
 
 function checkArguments(name: string, types: readonly NativeType[], args: readonly NativeArgument[]): void {
