@@ -1,7 +1,7 @@
 /**
  * What a register tile reaches as machine code: GFLOP/s of one core by rows × columns and unrolling, all in cache.
  *
- *     node bench/x64-tiles.ts [rows]x[columns] ...
+ *     node bench/x64-tiles.ts [lanes: 8 or 16] [rows]x[columns] ...
  *
  * A k step loads a vector a lane group of columns, then row by row splats one element and multiplies all pairs. Rounds take turns, the
  * best of each counts: this asks what the code can do, not how busy the machine is.
@@ -12,7 +12,25 @@ import { addressOf, type LoadedCode, loadX64, withoutX64 } from '../tests/asm/x6
 const K = 256;
 const ROUNDS = 300;
 const FLOPS_A_ROUND = 4e6;
-const DEFAULT_SHAPES = ['1x64', '2x40', '3x32', '4x24', '6x16', '12x8', '14x8', '5x16', '4x16', '3x24', '2x32', '6x24'];
+const DEFAULT_SHAPES = {
+  8: ['1x64', '2x40', '3x32', '4x24', '6x16', '12x8', '14x8', '5x16', '4x16', '3x24', '2x32', '6x24'],
+  16: [
+    '12x32',
+    '14x32',
+    '6x64',
+    '7x48',
+    '8x48',
+    '9x48',
+    '5x64',
+    '4x64',
+    '24x16',
+    '28x16',
+    '10x32',
+    '8x32',
+    '3x64',
+    '1x128',
+  ],
+} as const;
 const UNROLLS = [1, 2, 4];
 
 interface Row {
@@ -57,7 +75,10 @@ function emitTile(asm: Asm, rows: number, columns: number, unroll: number): void
 }
 
 if (withoutX64) throw new Error(withoutX64);
-const shapes = process.argv.length > 2 ? process.argv.slice(2) : DEFAULT_SHAPES;
+const [first = '', ...others] = process.argv.slice(2);
+const lanes = first === '16' ? 16 : 8;
+const asked = first === '16' || first === '8' ? others : [first, ...others].filter(Boolean);
+const shapes = asked.length > 0 ? asked : DEFAULT_SHAPES[lanes];
 const memory = new Float32Array(1 << 16).fill(0.5);
 const base = addressOf(memory);
 const addresses = [base, base + 32768, base + 131072];
@@ -66,7 +87,7 @@ const measured = shapes.flatMap((shape) =>
     const [rows, columns] = shape.split('x').map(Number);
     const once = 2 * rows * columns * K;
     const times = Math.ceil(FLOPS_A_ROUND / once);
-    const code = loadX64((asm) => emitTile(asm, rows, columns, unroll), 3);
+    const code = loadX64((asm) => emitTile(asm, rows, columns, unroll), 3, lanes);
     return { shape, unroll, code, times, flops: once * times, best: 0 };
   }),
 );

@@ -7,7 +7,7 @@ import { describe, expect, test as realTest } from 'vitest';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../../src/targets/cpu/asm.ts';
 import { EvalAsm } from './eval-asm.ts';
 import { runWasm } from './wasm-runner.ts';
-import { runX64, withoutX64 } from './x64-runner.ts';
+import { runX64, withoutWideX64, withoutX64 } from './x64-runner.ts';
 
 type Program = (asm: Asm) => void;
 type Run = (program: Program, memory: ArrayBuffer, args: readonly number[]) => void;
@@ -41,6 +41,13 @@ const RUNNERS: readonly Runner[] = [
     pointerBits: 64,
     absent: withoutX64,
     run: runX64,
+  },
+  {
+    name: `x64-avx512${withoutWideX64 ? ` (skipped: ${withoutWideX64})` : ''}`,
+    lanes: 16,
+    pointerBits: 64,
+    absent: withoutWideX64,
+    run: (program, memory, args) => runX64(program, memory, args, 16),
   },
 ];
 
@@ -128,10 +135,10 @@ const VALUES: Readonly<Record<Element, readonly (number | bigint)[]>> = {
   f64: [...FLOATS, 2 ** -1074, Number.MAX_VALUE, 2 ** 53 + 2, 4503599627370495.5],
 };
 
-/** All pairs of edge values of an element type, in memory at A and B; the number of pairs, a multiple of 8. */
+/** All pairs of edge values of an element type, in memory at A and B; the number of pairs, a multiple of 16. */
 function writePairs(memory: ArrayBuffer, a: Element, b: Element): number {
   const pairs = VALUES[a].flatMap((x) => VALUES[b].map((y) => [x, y] as const));
-  while (pairs.length % 8) pairs.push(pairs[0]);
+  while (pairs.length % 16) pairs.push(pairs[0]);
   new ARRAYS[a](memory, A, pairs.length).set(pairs.map(([x]) => x) as never);
   new ARRAYS[b](memory, B, pairs.length).set(pairs.map(([, y]) => y) as never);
   return pairs.length;

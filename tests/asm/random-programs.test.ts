@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../../src/targets/cpu/asm.ts';
 import { EvalAsm } from './eval-asm.ts';
 import { runWasm } from './wasm-runner.ts';
-import { runX64, withoutX64 } from './x64-runner.ts';
+import { runX64, withoutWideX64, withoutX64 } from './x64-runner.ts';
 
 type Program = (asm: Asm) => void;
 /** A register of the program by number; the assembler's own registers are made anew where a loop's body is called again. */
@@ -28,6 +28,12 @@ const RUNNERS: readonly Runner[] = [
     lanes: 8,
     absent: withoutX64,
     run: runX64,
+  },
+  {
+    name: `x64-avx512${withoutWideX64 ? ` (skipped: ${withoutWideX64})` : ''}`,
+    lanes: 16,
+    absent: withoutWideX64,
+    run: (p, memory, args) => runX64(p, memory, args, 16),
   },
 ];
 const TYPES: readonly RegType[] = ['i32', 'i64', 'f32', 'f64', 'vf32', 'vi32'];

@@ -1,24 +1,29 @@
 /** Runs a program written against `Asm` as machine code on this processor, over a given memory; says why not where it cannot. */
 import { type NativeSystem, openNativeSystem } from '../../src/host/native-system.ts';
-import { readProcessorFeatures } from '../../src/host/processor-features.ts';
+import { type ProcessorFeature, readProcessorFeatures } from '../../src/host/processor-features.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
-import { X64Asm } from '../../src/targets/x64/asm.ts';
+import { BASE_FEATURES, WIDE_FEATURES, X64Asm } from '../../src/targets/x64/asm.ts';
+import type { VectorLanes } from '../../src/targets/x64/builder.ts';
 import { Encoder } from '../../src/targets/x64/encode.ts';
-
-const NEEDED = ['avx2', 'fma', 'bmi2'] as const;
 
 async function open(): Promise<NativeSystem | string> {
   if (process.arch !== 'x64') return `this is ${process.arch}`;
   const system = await openNativeSystem();
   if (typeof system === 'string') return system;
+  const missing = lacking(system, BASE_FEATURES);
+  return missing ?? system;
+}
+
+function lacking(system: NativeSystem, needed: readonly ProcessorFeature[]): string | undefined {
   const features = readProcessorFeatures(system);
-  const missing = NEEDED.filter((feature) => !features.includes(feature));
-  return missing.length > 0 ? `the processor lacks ${missing.join(', ')}` : system;
+  const missing = needed.filter((feature) => !features.includes(feature));
+  return missing.length > 0 ? `the processor lacks ${missing.join(', ')}` : undefined;
 }
 
 const system = await open();
-/** Why machine code cannot run here; undefined where it can. */
+/** Why machine code cannot run here, of 8 lanes and of 16; undefined where it can. */
 export const withoutX64: string | undefined = typeof system === 'string' ? system : undefined;
+export const withoutWideX64: string | undefined = typeof system === 'string' ? system : lacking(system, WIDE_FEATURES);
 
 export interface LoadedCode {
   /** Calls kernel(begin, end, buffer addresses). */
@@ -36,10 +41,10 @@ function machine(): NativeSystem {
   return system;
 }
 
-export function loadX64(program: (asm: Asm) => void, buffers: number): LoadedCode {
+export function loadX64(program: (asm: Asm) => void, buffers: number, lanes: VectorLanes = 8): LoadedCode {
   const native = machine();
   const encoder = new Encoder();
-  const asm = new X64Asm(encoder, buffers);
+  const asm = new X64Asm(encoder, buffers, lanes);
   program(asm);
   const entry = asm.finish();
   const bytes = encoder.finish();
@@ -56,9 +61,14 @@ export function loadX64(program: (asm: Asm) => void, buffers: number): LoadedCod
 }
 
 /** memory becomes what the kernel leaves; args are begin, end and where the buffers lie in it. */
-export function runX64(program: (asm: Asm) => void, memory: ArrayBuffer, args: readonly number[]): void {
+export function runX64(
+  program: (asm: Asm) => void,
+  memory: ArrayBuffer,
+  args: readonly number[],
+  lanes: VectorLanes = 8,
+): void {
   const [begin, end, ...offsets] = args;
-  const code = loadX64(program, offsets.length);
+  const code = loadX64(program, offsets.length, lanes);
   try {
     const base = addressOf(new Uint8Array(memory));
     const addresses = offsets.map((offset) => base + offset);

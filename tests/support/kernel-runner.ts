@@ -12,7 +12,7 @@ import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { emitKernel } from '../../src/targets/cpu/emit.ts';
 import { WasmAsm } from '../../src/targets/wasm/asm.ts';
 import { ModuleBuilder } from '../../src/targets/wasm/module.ts';
-import { addressOf, loadX64, withoutX64 } from '../asm/x64-runner.ts';
+import { addressOf, loadX64, withoutWideX64, withoutX64 } from '../asm/x64-runner.ts';
 
 setFlagsFromString('--experimental-wasm-relaxed-simd');
 
@@ -63,7 +63,8 @@ export interface KernelMachine {
   readonly features: readonly string[];
   /** Why it cannot run here. */
   readonly absent: string | undefined;
-  instantiate(emit: (asm: Asm) => void, buffers: number, bytes: number): Instance;
+  /** `lanes` is what the tactic asks for; undefined: the machine's own choice. */
+  instantiate(emit: (asm: Asm) => void, buffers: number, bytes: number, lanes: number | undefined): Instance;
 }
 
 function wasmMachine(name: string, relaxed: boolean): KernelMachine {
@@ -87,12 +88,12 @@ function wasmMachine(name: string, relaxed: boolean): KernelMachine {
 /** Code is unmapped when its caller is gone. */
 const unloading = new FinalizationRegistry<() => void>((free) => free());
 
-const X64: KernelMachine = {
-  name: 'x64-avx2',
-  features: ['avx2', 'fma', 'bmi2'],
-  absent: withoutX64,
-  instantiate: (emit, buffers, bytes) => {
-    const code = loadX64(emit, buffers);
+const x64Machine = (name: string, features: readonly string[], absent: string | undefined): KernelMachine => ({
+  name,
+  features,
+  absent,
+  instantiate: (emit, buffers, bytes, lanes) => {
+    const code = loadX64(emit, buffers, lanes === 16 ? 16 : 8);
     const memory = new ArrayBuffer(bytes);
     const base = addressOf(new Uint8Array(memory));
     const run: Instance['run'] = (begin, end, offsets) =>
@@ -104,11 +105,13 @@ const X64: KernelMachine = {
     unloading.register(run, code.free);
     return { memory, run };
   },
-};
+});
+const X64 = x64Machine('x64-avx2', ['avx2', 'fma', 'bmi2'], withoutX64);
+const X64_WIDE = x64Machine('x64-avx512', ['avx2', 'fma', 'bmi2', 'avx512f'], withoutWideX64);
 
 export const WASM = wasmMachine('wasm-simd128', false);
 export const WASM_RELAXED = wasmMachine('wasm-relaxed', true);
-export const KERNEL_MACHINES: readonly KernelMachine[] = [WASM, WASM_RELAXED, X64];
+export const KERNEL_MACHINES: readonly KernelMachine[] = [WASM, WASM_RELAXED, X64, X64_WIDE];
 
 /** Inputs are copied from `inputs`, packed already where the tactic wants it; a buffer may be longer than the kernel says. */
 export function loadKernel(
@@ -126,7 +129,7 @@ export function loadKernel(
     return place;
   });
   const emit = (asm: Asm): void => emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });
-  const { memory, run } = machine.instantiate(emit, kernel.buffers.length, address + GAP_BYTES);
+  const { memory, run } = machine.instantiate(emit, kernel.buffers.length, address + GAP_BYTES, tactic.params.lanes);
   const memoryBytes = new Uint8Array(memory).fill(POISON);
   const isGap = new Uint8Array(memoryBytes.length).fill(1);
   const data = new Map<string, TypedArray>();

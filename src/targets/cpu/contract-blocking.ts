@@ -24,8 +24,9 @@ export interface Blocking {
   readonly tiles: number;
 }
 
-/** Rows in a block are a multiple of every register tile's. */
-const ROW_STEP = 12;
+/** Rows in a block are a multiple of every register tile's, which divide this. */
+const rowStep = ({ lanes }: Params): number => (lanes === 16 ? 24 : 12);
+const DIVISORS = [24, 12, 8, 6, 4, 3, 2];
 const BLOCK_BYTES = 192 * 1024;
 const ENOUGH_TILES = 16;
 /** Longest stretch of zeros that padded rows may read. */
@@ -33,14 +34,15 @@ export const MAX_ZEROS = 8192;
 
 /**
  * Rows of the register tile for a panel of so many columns. A narrower last panel takes as many as its registers hold: accumulators,
- * b's vectors, and a's splats all or one at a time. They divide ROW_STEP.
+ * b's vectors, and a's splats all or one at a time. They divide the row step.
  */
 export function rowsFor(columns: number, params: Params): number {
   if (columns === params.width) return params.rows;
   const { lanes, registers, loadsFirst } = vectorMachine(params.lanes);
   const vectors = Math.ceil(columns / lanes);
   const fits = loadsFirst ? (registers - vectors) / (vectors + 1) : (registers - vectors - 1) / vectors;
-  return [12, 6, 4, 3, 2].find((rows) => rows <= fits) ?? 1;
+  const step = rowStep(params);
+  return DIVISORS.find((rows) => rows <= fits && step % rows === 0) ?? 1;
 }
 
 /** The hot loop's axis: the innermost, unless padding cuts it or the zeros for it would be long. */
@@ -70,14 +72,15 @@ export function blockContract(plan: ContractPlan, params: Params): Blocking {
   const panels = Math.ceil(n / width);
   const taps = plan.a.guard ? extentOf(plan.k.slice(0, -1)) : 1;
   const rowBytes = (k / taps) * 4;
-  const inCache = Math.max(ROW_STEP, Math.floor(BLOCK_BYTES / rowBytes));
+  const step = rowStep(params);
+  const inCache = Math.max(step, Math.floor(BLOCK_BYTES / rowBytes));
   let mBlocks = Math.ceil(m / inCache);
   const batches = extentOf(plan.batch);
   if (batches * mBlocks * panels < ENOUGH_TILES) {
     const wanted = Math.ceil(ENOUGH_TILES / (batches * panels));
-    mBlocks = Math.max(mBlocks, Math.min(wanted, Math.ceil(m / (2 * ROW_STEP))));
+    mBlocks = Math.max(mBlocks, Math.min(wanted, Math.ceil(m / Math.max(24, step))));
   }
-  const rowsInBlock = Math.ceil(Math.ceil(m / mBlocks) / ROW_STEP) * ROW_STEP;
+  const rowsInBlock = Math.ceil(Math.ceil(m / mBlocks) / step) * step;
   mBlocks = Math.ceil(m / rowsInBlock);
   const wantedN = Math.min(panels, Math.ceil(ENOUGH_TILES / (batches * mBlocks)));
   const panelsInBlock = Math.ceil(panels / wantedN);

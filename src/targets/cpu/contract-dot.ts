@@ -14,7 +14,7 @@ import { ExprEmitter } from './emit-expr.ts';
 import { ExprTable } from './linear.ts';
 import type { Scopes } from './scopes.ts';
 import type { CpuTemplate } from './template.ts';
-import { checkLanes, lanesOf } from './vector-machine.ts';
+import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
 /** With all operands of a step live, 2·4 accumulators, 2 rows and 4 columns are 14 registers. */
@@ -34,15 +34,20 @@ export const dot: CpuTemplate = {
   form: 'contract',
   // A constant b is better packed.
   candidates: (kernel, facts, features) => {
-    const lanes = lanesOf(features);
-    const plan = planDot(kernel, lanes);
-    return plan && !facts.constant.has(plan.b.buffer) ? [{ lanes }] : [];
+    const isLegal = (lanes: number): boolean => {
+      const plan = planDot(kernel, lanes);
+      return plan !== undefined && !facts.constant.has(plan.b.buffer);
+    };
+    return lanesOf(features)
+      .filter(isLegal)
+      .map((lanes) => ({ lanes }));
   },
   predictNs: (kernel, { lanes }) => {
     const plan = planOf(kernel);
     const tiles = Math.ceil(extentOf(plan.m) / ROWS) * Math.ceil(plan.column.extent / COLUMNS) * extentOf(plan.batch);
     const steps = extentOf(plan.k) / lanes;
-    const cycles = tiles * (steps * (ROWS * COLUMNS * 0.5 + 1.2) + ROWS * COLUMNS * 3 + 20);
+    const products = (ROWS * COLUMNS) / vectorMachine(lanes).multiplyAdds;
+    const cycles = tiles * (steps * (products + 1.2) + ROWS * COLUMNS * 3 + 20);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
     return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
   },

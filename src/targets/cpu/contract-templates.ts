@@ -13,7 +13,7 @@ import { emitGemm } from './contract-gemm.ts';
 import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
 import { ExprTable } from './linear.ts';
 import type { CpuTemplate } from './template.ts';
-import { checkLanes, lanesOf } from './vector-machine.ts';
+import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
 
 const NS_PER_CYCLE = 0.3;
 const FMA_LATENCY = 4;
@@ -23,10 +23,15 @@ const TILE_CYCLES = 24;
 /** What the loop of a k step costs, and the splat and pointer of a row, beyond what hides behind the arithmetic. */
 const STEP_CYCLES = 0.2;
 const ROW_CYCLES = 0.1;
-/** Panels that do not stay in the second-level cache beside a block of a cost what of their streaming does not hide. */
+/** Panels that do not stay in the second-level cache beside a block of a cost what of their streaming does not hide; slow streams hide. */
 const RESIDENT_BYTES = 128 * 1024;
 const STREAM_BYTES_PER_CYCLE = 112;
+const HIDDEN_BYTES_PER_CYCLE = 12;
+/** What of the smaller one of arithmetic and traffic the larger one does not hide. */
+const OVERLAP_LOSS = 0.1;
 const RUN_CYCLES = 10;
+/** The epilogue of an element that shares its vector with none. */
+const LANE_CYCLES = 4;
 
 /** Register tiles by lanes: rows, and columns of a panel. */
 const TILES: readonly Params[] = [
@@ -35,12 +40,13 @@ const TILES: readonly Params[] = [
   { lanes: 4, rows: 4, width: 8 },
   { lanes: 8, rows: 6, width: 16 },
   { lanes: 8, rows: 4, width: 24 },
-  { lanes: 16, rows: 12, width: 32 },
   { lanes: 16, rows: 6, width: 64 },
+  { lanes: 16, rows: 8, width: 48 },
+  { lanes: 16, rows: 12, width: 32 },
 ];
 const tilesFor = (features: readonly string[]): readonly Params[] => {
   const lanes = lanesOf(features);
-  return TILES.filter((t) => t.lanes === lanes);
+  return TILES.filter((t) => lanes.includes(t.lanes));
 };
 
 function planOf(kernel: Kernel): ContractPlan {
@@ -56,13 +62,22 @@ function predictNs(kernel: Kernel, params: Params): number {
   const k = extentOf(plan.k);
   const run = runAxis(plan)?.extent ?? 1;
   const streams = k * params.width * 4 > RESIDENT_BYTES;
+  const { multiplyAdds } = vectorMachine(params.lanes);
   const panelCycles = (columns: number): number => {
     const rows = rowsFor(columns, params);
     const vectors = Math.ceil(columns / params.lanes);
+    const partial = columns % params.lanes;
     const tile = (r: number): number => {
-      const bound = Math.max((r * vectors) / 2, (r + vectors) / 2, FMA_LATENCY);
-      const step = bound + STEP_CYCLES + r * ROW_CYCLES + (streams ? (columns * 4) / STREAM_BYTES_PER_CYCLE : 0);
-      return k * step + (k / run) * (RUN_CYCLES + (plan.a.guard ? 4 * r : 0)) + TILE_CYCLES + r * vectors * 2;
+      const bound = Math.max((r * vectors) / multiplyAdds, (r + vectors) / 2, FMA_LATENCY);
+      const isHidden = !streams || columns * 4 <= bound * HIDDEN_BYTES_PER_CYCLE;
+      const step = bound + STEP_CYCLES + r * ROW_CYCLES + (isHidden ? 0 : (columns * 4) / STREAM_BYTES_PER_CYCLE);
+      return (
+        k * step +
+        (k / run) * (RUN_CYCLES + (plan.a.guard ? 4 * r : 0)) +
+        TILE_CYCLES +
+        r * vectors * 2 +
+        r * partial * LANE_CYCLES
+      );
     };
     return Math.floor(m / rows) * tile(rows) + (m % rows === 0 ? 0 : tile(m % rows));
   };
@@ -70,7 +85,8 @@ function predictNs(kernel: Kernel, params: Params): number {
   const tail = n - full * params.width;
   const cycles = full * panelCycles(params.width) + (tail > 0 ? panelCycles(tail) : 0);
   const bytes = kernel.buffers.reduce((sum, b) => sum + b.elements * 4, 0);
-  return Math.max(extentOf(plan.batch) * cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS);
+  const [arithmetic, traffic] = [extentOf(plan.batch) * cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS];
+  return Math.max(arithmetic, traffic) + OVERLAP_LOSS * Math.min(arithmetic, traffic);
 }
 
 const tiles = (kernel: Kernel, params: Params): number => blockContract(planOf(kernel), params).tiles;

@@ -51,17 +51,21 @@ export const depthwise: CpuTemplate = {
   candidates: (kernel, facts, features) => {
     const plan = planDepthwise(kernel);
     if (!plan || !facts.constant.has(plan.b.buffer)) return [];
-    const lanes = lanesOf(features);
-    const most = columnsThatFit(plan, lanes);
-    return (most > 1 ? [most, 1] : [1]).map((columns) => ({ lanes, columns }));
+    return lanesOf(features).flatMap((lanes) => {
+      const most = columnsThatFit(plan, lanes);
+      return (most > 1 ? [most, 1] : [1]).map((columns) => ({ lanes, columns }));
+    });
   },
   predictNs: (kernel, { lanes, columns }) => {
     const plan = planOf(kernel);
-    const vectors = (extentOf(plan.m) * Math.ceil(plan.channel.extent / lanes)) / columns;
+    // Channels behind the last whole vector go one by one.
+    const rest = plan.channel.extent % lanes;
+    const vectors = (extentOf(plan.m) * (Math.floor(plan.channel.extent / lanes) + rest)) / columns;
+    const products = 2 / vectorMachine(lanes).multiplyAdds;
     const taps = plan.tap?.extent ?? 1;
     const loads = taps + (plan.tapStride === 0 ? 1 : (columns - 1) * (plan.columnStride / plan.tapStride) + taps);
     const rows = extentOf(plan.outerTaps);
-    return vectors * (rows * Math.max(columns * taps, loads, 4) + 10 + 4 * columns) * 0.6 * NS_PER_CYCLE;
+    return vectors * (rows * Math.max(products * columns * taps, loads, 4) + 10 + 4 * columns) * 0.6 * NS_PER_CYCLE;
   },
   tiles: (kernel, { lanes }) => cutOf(planOf(kernel), lanes).tiles,
   packing: (kernel, { lanes }) => {

@@ -6,7 +6,9 @@
  * placed first and what only passes through it goes to memory. After the linear scan of Poletto and Sarkar (1999), in the order of
  * priority coloring (Chow and Hennessy, 1990).
  */
-import { type Code, eachRegister, FIRST_VIRTUAL, isRegister, type RegisterClass } from './code.ts';
+import { Bug } from '../../core/errors.ts';
+import { type Code, isRegister, isZeroing, type Op, type RegisterClass } from './code.ts';
+import { FIRST_VIRTUAL } from './encode.ts';
 
 /** By virtual register less FIRST_VIRTUAL: a machine register, or -1 - offset of a stack slot. */
 export interface Assignment {
@@ -19,9 +21,16 @@ export interface Assignment {
 export const isSlot = (place: number): boolean => place < 0;
 export const slotOffset = (place: number): number => -1 - place;
 
-/** rsi, rdi, r8 to r11 are free to change, then those that a function must preserve. rax, rcx and rdx are scratch. */
-const GENERAL: readonly number[] = [6, 7, 8, 9, 10, 11, 3, 5, 12, 13, 14, 15];
-const VECTOR: readonly number[] = Array.from({ length: 16 }, (_, i) => i);
+/**
+ * rsi, rdi, r8 to r11 are free to change, then those that a function must preserve. rax, rcx and rdx are scratch. Vector registers from 16
+ * and masks are there where the processor has AVX-512; k0 stands for no mask.
+ */
+const FILES: Readonly<Record<RegisterClass, readonly number[]>> = {
+  general: [6, 7, 8, 9, 10, 11, 3, 5, 12, 13, 14, 15],
+  vector: Array.from({ length: 32 }, (_, i) => i),
+  mask: [1, 2, 3, 4, 5, 6, 7],
+};
+const LOW_VECTORS = 16;
 const LOOP_WEIGHT = 64;
 const MAX_DEPTH = 8;
 const ABSENT = -1;
@@ -31,10 +40,12 @@ interface Lives {
   readonly starts: Int32Array;
   readonly ends: Int32Array;
   readonly weights: Float64Array;
+  /** 1 for vectors of instructions that know 16 registers only. */
+  readonly isLow: Uint8Array;
   /** Pairs of registers of which one is a copy of the other. */
-  readonly partners: Map<number, number[]>;
+  readonly partners: ReadonlyMap<number, readonly number[]>;
   /** Up to where arguments stay in machine registers. */
-  readonly arguments: Map<number, number>;
+  readonly arguments: ReadonlyMap<number, number>;
 }
 
 function findLives(code: Code): Lives {
@@ -42,44 +53,72 @@ function findLives(code: Code): Lives {
   const starts = new Int32Array(count).fill(ABSENT);
   const ends = new Int32Array(count).fill(ABSENT);
   const weights = new Float64Array(count);
+  const isLow = new Uint8Array(count);
   const partners = new Map<number, number[]>();
   const incoming = new Map<number, number>();
-  const heads = new Int32Array(code.loops.length);
-  const tails = new Int32Array(code.loops.length);
-  code.items.forEach((item, i) => {
+  const { items, loops } = code;
+  const heads = new Int32Array(loops.length);
+  const tails = new Int32Array(loops.length);
+  items.forEach((item, i) => {
     if (item.kind === 'loop') heads[item.loop] = 2 * i;
     if (item.kind === 'end') tails[item.loop] = 2 * i + 1;
   });
   let loop = -1;
-  const cover = (virtual: number, from: number, to: number): void => {
-    if (starts[virtual] === ABSENT || from < starts[virtual]) starts[virtual] = from;
-    if (to > ends[virtual]) ends[virtual] = to;
+  let weight = 1;
+  const mention = (n: number, from: number, to: number): void => {
+    const virtual = n - FIRST_VIRTUAL;
+    weights[virtual] += weight;
+    let [start, end] = [from, to];
+    const birth = code.birthOf(n);
+    for (let l = loop; l >= 0 && !(l <= birth && birth <= loops[l].last); l = loops[l].parent) {
+      start = Math.min(start, heads[l]);
+      end = Math.max(end, tails[l]);
+    }
+    if (starts[virtual] === ABSENT || start < starts[virtual]) starts[virtual] = start;
+    if (end > ends[virtual]) ends[virtual] = end;
   };
-  code.items.forEach((item, i) => {
+  const read = (n: number | undefined, i: number): void => {
+    if (n === undefined) return;
+    if (n < FIRST_VIRTUAL) incoming.set(n, 2 * i);
+    else mention(n, 2 * i, 2 * i);
+  };
+  for (let i = 0; i < items.length; i++) {
+    const item = items[i];
     if (item.kind === 'loop') loop = item.loop;
-    else if (item.kind === 'end') loop = code.loops[item.loop].parent;
-    if (item.kind !== 'op') return;
-    const weight = LOOP_WEIGHT ** Math.min(MAX_DEPTH, loop < 0 ? 0 : code.loops[loop].depth);
-    eachRegister(item, (n, reads, writes) => {
-      if (n < FIRST_VIRTUAL) {
-        if (reads) incoming.set(n, 2 * i);
-        return;
+    else if (item.kind === 'end') loop = loops[item.loop].parent;
+    if (item.kind !== 'op') {
+      weight = LOOP_WEIGHT ** Math.min(MAX_DEPTH, loop < 0 ? 0 : loops[loop].depth);
+      continue;
+    }
+    const { row, operands } = item;
+    const zeroes = isZeroing(item);
+    const isNarrow = row.evex === undefined;
+    for (let o = 0; o < operands.length; o++) {
+      const operand = operands[o];
+      if (operand.kind === 'mem') {
+        read(operand.base, i);
+        read(operand.index, i);
+      } else if (isRegister(operand)) {
+        const { n } = operand;
+        const { reads, writes } = row.operands[o];
+        const isRead = reads && !zeroes;
+        if (n < FIRST_VIRTUAL) {
+          if (isRead) incoming.set(n, 2 * i);
+          continue;
+        }
+        if (isNarrow) isLow[n - FIRST_VIRTUAL] = 1;
+        mention(n, isRead || !writes ? 2 * i : 2 * i + 1, writes ? 2 * i + 1 : 2 * i);
       }
-      const virtual = n - FIRST_VIRTUAL;
-      weights[virtual] += weight;
-      cover(virtual, reads || !writes ? 2 * i : 2 * i + 1, writes ? 2 * i + 1 : 2 * i);
-      const birth = code.birthOf(n);
-      for (let l = loop; l >= 0 && !(l <= birth && birth <= code.loops[l].last); l = code.loops[l].parent) {
-        cover(virtual, heads[l], tails[l]);
-      }
-    });
-    if (item.name !== 'mov' && item.name !== 'vmovaps') return;
-    const [into, from] = item.operands;
-    if (!isRegister(into) || !isRegister(from) || into.n < FIRST_VIRTUAL || from.n < FIRST_VIRTUAL) return;
-    addPartner(partners, into.n - FIRST_VIRTUAL, from.n - FIRST_VIRTUAL);
-    addPartner(partners, from.n - FIRST_VIRTUAL, into.n - FIRST_VIRTUAL);
-  });
-  return { starts, ends, weights, partners, arguments: incoming };
+    }
+    if (item.name === 'mov' || item.name === 'vmovaps') addPartners(partners, item);
+  }
+  return { starts, ends, weights, isLow, partners, arguments: incoming };
+}
+
+function addPartners(partners: Map<number, number[]>, { operands: [into, from] }: Op): void {
+  if (!isRegister(into) || !isRegister(from) || into.n < FIRST_VIRTUAL || from.n < FIRST_VIRTUAL) return;
+  addPartner(partners, into.n - FIRST_VIRTUAL, from.n - FIRST_VIRTUAL);
+  addPartner(partners, from.n - FIRST_VIRTUAL, into.n - FIRST_VIRTUAL);
 }
 
 function addPartner(partners: Map<number, number[]>, of: number, partner: number): void {
@@ -114,17 +153,17 @@ class Occupancy {
   }
 }
 
-export function allocate(code: Code): Assignment {
-  const lives = findLives(code);
-  const { starts, ends, weights, partners } = lives;
+/** `vectors` is how many vector registers the machine has, and `vectorBytes` what a slot of one takes. */
+export function allocate(code: Code, vectors: number, vectorBytes: number): Assignment {
+  const { starts, ends, weights, isLow, partners, arguments: incoming } = findLives(code);
   const places = new Int32Array(code.virtuals).fill(ABSENT);
   const isPlaced = new Uint8Array(code.virtuals);
-  const files: Readonly<Record<RegisterClass, readonly number[]>> = { general: GENERAL, vector: VECTOR };
   const occupied: Readonly<Record<RegisterClass, readonly Occupancy[]>> = {
     general: Array.from({ length: 16 }, () => new Occupancy()),
-    vector: Array.from({ length: 16 }, () => new Occupancy()),
+    vector: Array.from({ length: 32 }, () => new Occupancy()),
+    mask: Array.from({ length: 8 }, () => new Occupancy()),
   };
-  for (const [n, end] of lives.arguments) occupied.general[n].take(0, end);
+  for (const [n, end] of incoming) occupied.general[n].take(0, end);
   const priorities = weights.map((weight, v) => weight / (ends[v] - starts[v] + 4));
   const order = Array.from(weights.keys())
     .filter((v) => starts[v] !== ABSENT)
@@ -133,16 +172,26 @@ export function allocate(code: Code): Assignment {
   for (const virtual of order) {
     const registerClass = code.classOf(virtual + FIRST_VIRTUAL);
     const [start, end] = [starts[virtual], ends[virtual]];
-    const free = (n: number): boolean => occupied[registerClass][n].isFree(start, end);
-    const hint = partners.get(virtual)?.find((p) => isPlaced[p] && !isSlot(places[p]) && free(places[p]));
-    const register = hint === undefined ? files[registerClass].find(free) : places[hint];
+    const file = FILES[registerClass];
+    const registers = occupied[registerClass];
+    const limit = registerClass !== 'vector' ? file.length : isLow[virtual] ? LOW_VECTORS : vectors;
+    let register = -1;
+    for (const partner of partners.get(virtual) ?? []) {
+      const place = places[partner];
+      if (!isPlaced[partner] || isSlot(place) || (registerClass === 'vector' && place >= limit)) continue;
+      if (!registers[place].isFree(start, end)) continue;
+      register = place;
+      break;
+    }
+    for (let i = 0; i < limit && register < 0; i++) if (registers[file[i]].isFree(start, end)) register = file[i];
     isPlaced[virtual] = 1;
-    if (register !== undefined) {
-      occupied[registerClass][register].take(start, end);
+    if (register >= 0) {
+      registers[register].take(start, end);
       places[virtual] = register;
       continue;
     }
-    const bytes = registerClass === 'vector' ? 32 : 8;
+    if (registerClass === 'mask') throw new Bug('x64-masks', 'more than seven masks live at once');
+    const bytes = registerClass === 'vector' ? vectorBytes : 8;
     slotBytes = Math.ceil(slotBytes / bytes) * bytes;
     places[virtual] = -1 - slotBytes;
     slotBytes += bytes;

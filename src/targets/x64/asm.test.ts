@@ -6,7 +6,7 @@ import { Encoder } from './encode.ts';
 
 function assemble(buffers: number, program: (asm: Asm) => void): string {
   const encoder = new Encoder();
-  const asm = new X64Asm(encoder, buffers);
+  const asm = new X64Asm(encoder, buffers, 8);
   program(asm);
   asm.finish();
   return Array.from(encoder.finish(), (byte) => byte.toString(16).padStart(2, '0')).join(' ');

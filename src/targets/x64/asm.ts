@@ -1,15 +1,16 @@
 /**
- * The vector assembler over x86-64 with AVX2, FMA and BMI2: 8 lanes, code for one kernel.
+ * The vector assembler over x86-64, code for one kernel: 8 lanes with AVX2, FMA and BMI2, 16 with AVX-512 (F, BW, DQ, VL) too.
  *
  * In come the calls of `Asm`, recorded as instructions over virtual registers; `finish` folds, assigns registers and appends the kernel's
  * function to an encoder. Kernels of one program share the encoder and with it the pool of constants. The convention of a kernel is
  * stated in frame.ts: edi begin, esi end, rdx the array of buffer addresses. Addresses are 64-bit; an i32 index extends its sign.
  */
 import { Bug } from '../../core/errors.ts';
+import type { ProcessorFeature } from '../../host/processor-features.ts';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
 import { Addresses } from './addresses.ts';
 import { allocate } from './allocate.ts';
-import { Builder, VECTOR_LANES } from './builder.ts';
+import { Builder, type VectorLanes } from './builder.ts';
 import { convert } from './convert.ts';
 import { type Encoder, imm, type Label, mem, type RegisterKind, r64 } from './encode.ts';
 import { floatOp, suffixOf } from './float-ops.ts';
@@ -21,21 +22,22 @@ import { foldLoads, removeDead } from './optimize.ts';
 import { Selections } from './select.ts';
 import { vectorIntegerOp } from './vector-integer-ops.ts';
 
-/** What its code uses of a processor. Tactics for more (vectors of 512 bits) have no code here and must not be offered. */
-export const ASM_FEATURES: ReadonlySet<string> = new Set(['avx', 'f16c', 'fma', 'avx2', 'bmi2']);
+/** What its code needs of a processor, and what it needs more for 16 lanes: all of it or none. */
+export const BASE_FEATURES: readonly ProcessorFeature[] = ['avx', 'avx2', 'fma', 'f16c', 'bmi2'];
+export const WIDE_FEATURES: readonly ProcessorFeature[] = ['avx512f', 'avx512dq', 'avx512bw', 'avx512vl'];
 
 interface Access {
   readonly reg: RegType;
   readonly load: InstructionName;
-  /** The register as the load writes it. */
-  readonly into: RegisterKind;
+  /** The register as the load writes it, or a whole vector's. */
+  readonly into: RegisterKind | 'vector';
   readonly store: InstructionName | undefined;
-  readonly from: RegisterKind;
+  readonly from: RegisterKind | 'vector';
 }
 const access = (
   reg: RegType,
   load: InstructionName,
-  into: RegisterKind,
+  into: RegisterKind | 'vector',
   store?: InstructionName,
   from = into,
 ): Access => ({ reg, load, into, store, from });
@@ -49,23 +51,25 @@ const ACCESSES: Readonly<Record<MemType, Access>> = {
   i64: access('i64', 'mov', 'r64', 'mov_mr'),
   f32: access('f32', 'vmovss', 'xmm', 'vmovss_mr'),
   f64: access('f64', 'vmovsd', 'xmm', 'vmovsd_mr'),
-  vf32: access('vf32', 'vmovups', 'ymm', 'vmovups_mr'),
-  vi32: access('vi32', 'vmovups', 'ymm', 'vmovups_mr'),
-  splatf32: access('vf32', 'vbroadcastss', 'ymm'),
-  splati32: access('vi32', 'vbroadcastss', 'ymm'),
+  vf32: access('vf32', 'vmovups', 'vector', 'vmovups_mr'),
+  vi32: access('vi32', 'vmovups', 'vector', 'vmovups_mr'),
+  splatf32: access('vf32', 'vbroadcastss', 'vector'),
+  splati32: access('vi32', 'vbroadcastss', 'vector'),
 };
 
 export class X64Asm implements Asm {
-  readonly lanes = VECTOR_LANES;
-  readonly vectorRegisters = 16;
+  readonly lanes: VectorLanes;
+  readonly vectorRegisters: number;
   readonly params: readonly Reg[];
   readonly #b: Builder;
   readonly #addresses: Addresses;
   readonly #selections: Selections;
 
   /** A kernel over `buffers` buffers, appended to `encoder` by finish. */
-  constructor(encoder: Encoder, buffers: number) {
-    this.#b = new Builder(encoder);
+  constructor(encoder: Encoder, buffers: number, lanes: VectorLanes) {
+    this.lanes = lanes;
+    this.vectorRegisters = lanes === 16 ? 32 : 16;
+    this.#b = new Builder(encoder, lanes);
     const b = this.#b;
     this.#addresses = new Addresses(b);
     this.#selections = new Selections(b);
@@ -83,7 +87,8 @@ export class X64Asm implements Asm {
     const { code } = this.#b;
     removeDead(code);
     foldLoads(code);
-    return encodeFunction(code, allocate(code));
+    const bytes = 4 * this.lanes;
+    return encodeFunction(code, allocate(code, this.vectorRegisters, bytes), { kind: this.#b.vectorKind, bytes });
   }
 
   const(type: RegType, value: number | bigint): Reg {
@@ -161,7 +166,8 @@ export class X64Asm implements Asm {
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg {
     const { load, reg, into: kind } = ACCESSES[type];
     const result = into ?? this.reg(reg);
-    this.#b.emit(load, { kind, n: result.id }, this.#addresses.memory(base, byteOffset));
+    const register = { kind: kind === 'vector' ? this.#b.vectorKind : kind, n: result.id };
+    this.#b.emit(load, register, this.#addresses.memory(base, byteOffset));
     return result;
   }
 
@@ -169,7 +175,8 @@ export class X64Asm implements Asm {
     const { store, from } = ACCESSES[type];
     if (!store) throw new Bug('asm-op', `${type} is a form of load only`);
     const source = this.#b.use(value);
-    this.#b.emit(store, this.#addresses.memory(base, byteOffset), { kind: from, n: source.n });
+    const register = { kind: from === 'vector' ? this.#b.vectorKind : from, n: source.n };
+    this.#b.emit(store, this.#addresses.memory(base, byteOffset), register);
   }
 
   /** i = from; if (i < to) do { body; i += step } while (i < to). */

@@ -9,21 +9,28 @@ import { Code, type RegisterClass } from './code.ts';
 import { type Encoder, imm, type Memory, type Operand, type Register, type RegisterKind, ripMem } from './encode.ts';
 import type { Condition, InstructionName } from './instructions.ts';
 
-const KINDS: Readonly<Record<RegType, RegisterKind>> = {
-  i32: 'r32',
-  i64: 'r64',
-  ptr: 'r64',
-  f32: 'xmm',
-  f64: 'xmm',
-  vf32: 'ymm',
-  vi32: 'ymm',
+/** Vectors of 256 bits by AVX2, or of 512 by AVX-512. */
+export type VectorLanes = 8 | 16;
+
+const SCALAR_KINDS = { i32: 'r32', i64: 'r64', ptr: 'r64', f32: 'xmm', f64: 'xmm' } as const;
+const KINDS: Readonly<Record<VectorLanes, Readonly<Record<RegType, RegisterKind>>>> = {
+  8: { ...SCALAR_KINDS, vf32: 'ymm', vi32: 'ymm' },
+  16: { ...SCALAR_KINDS, vf32: 'zmm', vi32: 'zmm' },
 };
-export const VECTOR_LANES = 8;
 
 export const isVectorType = (type: RegType): boolean => type === 'vf32' || type === 'vi32';
 const classOf = (type: RegType): RegisterClass =>
-  KINDS[type] === 'xmm' || KINDS[type] === 'ymm' ? 'vector' : 'general';
+  type === 'i32' || type === 'i64' || type === 'ptr' ? 'general' : 'vector';
 export const fitsInt32 = (value: number | bigint): boolean => value >= -(2 ** 31) && value < 2 ** 31;
+
+/** A mask register whose bits are those of a vector of truths, and where that is known. */
+interface Spread {
+  readonly truth: number;
+  readonly mask: Register;
+  readonly loop: number;
+}
+/** So few that all of them find a register. */
+const REMEMBERED_MASKS = 4;
 
 /** A comparison whose flags still stand, and the register that holds its truth. */
 interface Flags {
@@ -34,11 +41,22 @@ interface Flags {
 
 export class Builder {
   readonly code: Code;
+  readonly lanes: VectorLanes;
+  readonly #kinds: Readonly<Record<RegType, RegisterKind>>;
   readonly #constants = new Map<number, number | bigint>();
   #flags: Flags | undefined;
+  /** The latest, oldest first. */
+  #spreads: readonly Spread[] = [];
 
-  constructor(encoder: Encoder) {
+  constructor(encoder: Encoder, lanes: VectorLanes) {
     this.code = new Code(encoder);
+    this.lanes = lanes;
+    this.#kinds = KINDS[lanes];
+  }
+
+  /** Registers of vectors. */
+  get vectorKind(): RegisterKind {
+    return this.#kinds.vf32;
   }
 
   emit(name: InstructionName, ...operands: readonly Operand[]): void {
@@ -47,6 +65,29 @@ export class Builder {
 
   reg(type: RegType): Reg {
     return { id: this.code.newVirtual(classOf(type)), type };
+  }
+
+  /** A fresh mask register. */
+  mask(): Register {
+    return { kind: 'k', n: this.code.newVirtual('mask') };
+  }
+
+  /** A mask as lanes of all ones and zeros. */
+  spread(mask: Register, into: Reg | undefined): Reg {
+    const result = this.result('vi32', into);
+    this.emit('vpmovm2d', this.into(result), mask);
+    const spread = { truth: result.id, mask, loop: this.code.loop };
+    this.#spreads = [...this.#spreads, spread].slice(-REMEMBERED_MASKS);
+    return result;
+  }
+
+  /** The signs of lanes as a mask: the one that they were made of, where they are still that. */
+  maskOf(truth: Register): Register {
+    const known = this.#spreads.find(({ truth: n, loop }) => n === truth.n && loop === this.code.loop);
+    if (known && this.code.version(truth.n) === 1) return known.mask;
+    const mask = this.mask();
+    this.emit('vpmovd2m', mask, truth);
+    return mask;
   }
 
   constant(type: RegType, value: number | bigint): Reg {
@@ -68,7 +109,7 @@ export class Builder {
 
   /** The register as it is written. */
   into(reg: Reg): Register {
-    return { kind: KINDS[reg.type], n: reg.id };
+    return { kind: this.#kinds[reg.type], n: reg.id };
   }
 
   /** In a register: a constant is brought to a fresh one. */
@@ -84,7 +125,7 @@ export class Builder {
   source(reg: Reg): Register | Memory {
     const value = this.#constants.get(reg.id);
     if (value === undefined || classOf(reg.type) === 'general') return this.use(reg);
-    return isVectorType(reg.type) ? this.pool(reg.type, value, VECTOR_LANES) : this.pool(reg.type, value, 1);
+    return this.pool(reg.type, value, isVectorType(reg.type) ? this.lanes : 1);
   }
 
   /** A constant of `lanes` equal elements in the pool. */
@@ -101,7 +142,7 @@ export class Builder {
   /** General registers are copied whole, so that the copy may vanish; so are vectors. */
   copy(into: number, from: number, type: RegType): void {
     if (classOf(type) === 'general') this.emit('mov', { kind: 'r64', n: into }, { kind: 'r64', n: from });
-    else this.emit('vmovaps', { kind: 'ymm', n: into }, { kind: 'ymm', n: from });
+    else this.emit('vmovaps', { kind: this.vectorKind, n: into }, { kind: this.vectorKind, n: from });
   }
 
   #bring(into: Register, type: RegType, value: number | bigint): void {

@@ -4,14 +4,13 @@
  * Virtual registers are numbered from FIRST_VIRTUAL; below are the machine's. A virtual register is born when it is asked for, and is
  * read only inside the block of its birth: what is born in a loop's body carries nothing from round to round.
  */
-import type { Encoder, Label, Operand } from './encode.ts';
-import { INSTRUCTIONS, type InstructionName } from './instructions.ts';
-
-export const FIRST_VIRTUAL = 16;
+import { type Encoder, FIRST_VIRTUAL, type Label, type Operand, type Register } from './encode.ts';
+import { INSTRUCTIONS, type Instruction, type InstructionName } from './instructions.ts';
 
 export interface Op {
   readonly kind: 'op';
   readonly name: InstructionName;
+  readonly row: Instruction;
   readonly operands: readonly Operand[];
 }
 export type Item =
@@ -30,7 +29,7 @@ export interface Loop {
   last: number;
 }
 
-export type RegisterClass = 'general' | 'vector';
+export type RegisterClass = 'general' | 'vector' | 'mask';
 
 export class Code {
   readonly encoder: Encoder;
@@ -38,8 +37,9 @@ export class Code {
   readonly loops: Loop[] = [];
   readonly #classes: RegisterClass[] = [];
   readonly #births: number[] = [];
-  /** How often each virtual register was written so far. */
-  readonly #writes: number[] = [];
+  /** By virtual register, the operands that read it and those that write it; not what an instruction reads of a register that it writes. */
+  readonly reads: number[] = [];
+  readonly writes: number[] = [];
   #loop = -1;
 
   constructor(encoder: Encoder) {
@@ -56,7 +56,8 @@ export class Code {
 
   newVirtual(registerClass: RegisterClass): number {
     this.#births.push(this.#loop);
-    this.#writes.push(0);
+    this.reads.push(0);
+    this.writes.push(0);
     return FIRST_VIRTUAL + this.#classes.push(registerClass) - 1;
   }
   classOf(virtual: number): RegisterClass {
@@ -68,16 +69,37 @@ export class Code {
   }
   /** Differs after each instruction that writes the register. */
   version(virtual: number): number {
-    return this.#writes[virtual - FIRST_VIRTUAL];
+    return this.writes[virtual - FIRST_VIRTUAL];
   }
 
   emit(name: InstructionName, ...operands: readonly Operand[]): void {
-    this.items.push({ kind: 'op', name, operands });
-    const rules = INSTRUCTIONS[name].operands;
+    const op: Op = { kind: 'op', name, row: INSTRUCTIONS[name], operands };
+    this.items.push(op);
+    this.count(op, 1);
+  }
+
+  /** The instruction comes (1) or goes (-1). */
+  count(op: Op, by: 1 | -1): void {
+    const { operands } = op;
+    const rules = op.row.operands;
+    let [first, second] = [0, 0];
     for (let i = 0; i < operands.length; i++) {
       const operand = operands[i];
-      if (rules[i].writes && isRegister(operand) && operand.n >= FIRST_VIRTUAL)
-        this.#writes[operand.n - FIRST_VIRTUAL]++;
+      if (!rules[i].writes || !isRegister(operand)) continue;
+      second = first;
+      first = operand.n;
+      if (first >= FIRST_VIRTUAL) this.writes[first - FIRST_VIRTUAL] += by;
+    }
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (operand.kind === 'mem') {
+        const { base = 0, index = 0 } = operand;
+        if (base >= FIRST_VIRTUAL && base !== first && base !== second) this.reads[base - FIRST_VIRTUAL] += by;
+        if (index >= FIRST_VIRTUAL && index !== first && index !== second) this.reads[index - FIRST_VIRTUAL] += by;
+      } else if (rules[i].reads && isRegister(operand)) {
+        const { n } = operand;
+        if (n >= FIRST_VIRTUAL && n !== first && n !== second) this.reads[n - FIRST_VIRTUAL] += by;
+      }
     }
   }
   bind(label: Label): void {
@@ -101,24 +123,12 @@ export class Code {
   }
 }
 
-export const isRegister = (operand: Operand): operand is Extract<Operand, { readonly n: number }> => 'n' in operand;
+export const isRegister = (operand: Operand): operand is Register =>
+  operand.kind !== 'mem' && operand.kind !== 'imm' && operand.kind !== 'label';
 
 /** Exclusive or of a register with itself is 0 and reads nothing. */
 export function isZeroing({ name, operands }: Op): boolean {
   if (name !== 'vxorps') return false;
-  const [into, a, b] = operands;
-  return isRegister(into) && isRegister(a) && isRegister(b) && into.n === a.n && a.n === b.n;
-}
-
-/** Calls `see` for each register that the instruction reads or writes, those of addresses with the kind r64. */
-export function eachRegister(op: Op, see: (n: number, reads: boolean, writes: boolean) => void): void {
-  const rules = INSTRUCTIONS[op.name].operands;
-  const zeroes = isZeroing(op);
-  for (let i = 0; i < op.operands.length; i++) {
-    const operand = op.operands[i];
-    if (operand.kind === 'mem') {
-      if (operand.base !== undefined) see(operand.base, true, false);
-      if (operand.index !== undefined) see(operand.index, true, false);
-    } else if (isRegister(operand)) see(operand.n, rules[i].reads && !zeroes, rules[i].writes);
-  }
+  const [into, a, b] = operands as readonly Register[];
+  return b.kind === into.kind && into.n === a.n && a.n === b.n;
 }

@@ -6,7 +6,8 @@ import { Bug } from '../../core/errors.ts';
 import type { AsmOp, Reg, RegType } from '../cpu/asm.ts';
 import type { Builder } from './builder.ts';
 import { imm, type Register } from './encode.ts';
-import { suffixOf } from './float-ops.ts';
+import { floatOp, suffixOf } from './float-ops.ts';
+import { vectorIntegerOp } from './vector-integer-ops.ts';
 
 /** Operations of the assembler, for conversions that are several. */
 export interface Ops {
@@ -104,9 +105,15 @@ function truncated(b: Builder, to: RegType, x: Reg): Reg {
 
 /** x, or 0 where it is NaN. */
 function withoutNaN(b: Builder, x: Reg): Reg {
-  const mask = b.into(b.reg(x.type));
   const result = b.reg(x.type);
   const source = b.use(x);
+  if (source.kind === 'zmm') {
+    const ordered = b.mask();
+    b.emit('vcmpps_k', ordered, source, source, imm(ORDERED));
+    b.emit('vblendmps', b.into(result), b.use(b.constant('vf32', 0)), source, ordered);
+    return result;
+  }
+  const mask = b.into(b.reg(x.type));
   b.emit(`vcmp${suffixOf(x.type)}`, mask, source, source, imm(ORDERED));
   b.emit('vandps', b.into(result), source, mask);
   return result;
@@ -126,11 +133,10 @@ function floatsOf(b: Builder, ops: Ops, x: Reg, isUnsigned: boolean): Reg {
 
 /** What is too large comes out as 0x80000000; inverting it there gives the largest integer. */
 function integersOf(b: Builder, x: Reg): Reg {
-  const [raw, isBig, result] = [b.reg('vi32'), b.reg('vi32'), b.reg('vi32')];
+  const raw = b.reg('vi32');
   b.emit('vcvttps2dq', b.into(raw), b.use(withoutNaN(b, x)));
-  b.emit('vcmpps', b.into(isBig), b.use(x), b.source(b.constant('vf32', 2 ** 31)), imm(13));
-  b.emit('vpxor', b.into(result), b.into(raw), b.into(isBig));
-  return result;
+  const isBig = floatOp(b, 'ge', [x, b.constant('vf32', 2 ** 31)], undefined);
+  return vectorIntegerOp(b, 'xor', [raw, isBig], undefined);
 }
 
 function unsignedsOf(b: Builder, ops: Ops, x: Reg): Reg {

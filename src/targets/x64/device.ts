@@ -16,14 +16,12 @@ import { emitKernel } from '../cpu/emit.ts';
 import type { EmitKernel } from '../cpu/functions.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Program } from '../target.ts';
-import { ASM_FEATURES } from './asm.ts';
+import { BASE_FEATURES, WIDE_FEATURES } from './asm.ts';
 import { createContext } from './context.ts';
 import { allocateBlock, weightBlock } from './memory.ts';
 import { emitProgram } from './program.ts';
 import { startTeam } from './team.ts';
 
-/** What all emitted code may use. */
-const REQUIRED: readonly ProcessorFeature[] = ['avx2', 'fma', 'f16c', 'bmi2'];
 /** About 20 microseconds of looking before a thread sleeps: near the cost of being woken, so that a busy machine loses little by it. */
 const SPINS = 1000;
 /** With more threads than cores who waits is in the way of who works. */
@@ -53,11 +51,12 @@ async function findMachine(): Promise<X64Machine | string> {
   const system = await openNativeSystem();
   if (typeof system === 'string') return system;
   try {
-    const features = readProcessorFeatures(system).filter((feature) => ASM_FEATURES.has(feature));
-    const lacking = REQUIRED.filter((feature) => !features.includes(feature));
+    const features = readProcessorFeatures(system);
+    const lacking = BASE_FEATURES.filter((feature) => !features.includes(feature));
     if (lacking.length > 0) return `the processor lacks ${lacking.join(', ')}`;
-    found = features;
-    return { system, features };
+    const isWide = WIDE_FEATURES.every((feature) => features.includes(feature));
+    found = isWide ? [...BASE_FEATURES, ...WIDE_FEATURES] : BASE_FEATURES;
+    return { system, features: found };
   } catch (cause) {
     return cause instanceof Error ? cause.message : String(cause);
   }

@@ -1,15 +1,17 @@
 /**
- * Machine code bytes: instructions with physical registers in, code with resolved labels and a constant pool behind it out.
+ * Machine code bytes: instructions in, code with resolved labels and a constant pool behind it out.
  *
- *     [66 F2 F3 F0] [REX | VEX2 | VEX3] opcode [ModRM [SIB] [disp8 | disp32]] [immediate]
+ *     [66 F2 F3 F0] [REX | VEX2 | VEX3 | EVEX] opcode [ModRM [SIB] [disp8 | disp32]] [immediate]
  *
- * Sections are of Intel's manual, volume 2: REX 2.2.1, ModRM and SIB 2.1.3 to 2.1.5, RIP-relative 2.2.1.6, VEX 2.3.5, is4 2.3.10.
+ * Sections are of Intel's manual, volume 2: REX 2.2.1, ModRM and SIB 2.1.3 to 2.1.5, RIP-relative 2.2.1.6, VEX 2.3.5, is4 2.3.10,
+ * EVEX 2.7.1, its displacements 2.7.5. A load of an engine goes through `encode` tens of thousands of times before any compiler has
+ * seen it, so it makes no objects.
  */
 import { Bug } from '../../core/errors.ts';
-import { INSTRUCTIONS, type Instruction, type InstructionName, type OperandRule } from './instructions.ts';
+import { INSTRUCTIONS, type Instruction, type InstructionName } from './instructions.ts';
 
-export type RegisterKind = 'r8' | 'r16' | 'r32' | 'r64' | 'xmm' | 'ymm';
-/** n is the register's number, 0 to 15; before registers are assigned, that of a virtual one. */
+export type RegisterKind = 'r8' | 'r16' | 'r32' | 'r64' | 'xmm' | 'ymm' | 'zmm' | 'k';
+/** n is the register's number, 0 to 31; before registers are assigned, that of a virtual one. */
 export interface Register {
   readonly kind: RegisterKind;
   readonly n: number;
@@ -50,6 +52,7 @@ export const r32 = (n: number): Register => ({ kind: 'r32', n });
 export const r64 = (n: number): Register => ({ kind: 'r64', n });
 export const xmm = (n: number): Register => ({ kind: 'xmm', n });
 export const ymm = (n: number): Register => ({ kind: 'ymm', n });
+export const zmm = (n: number): Register => ({ kind: 'zmm', n });
 export const imm = (value: number | bigint): Immediate => ({ kind: 'imm', value });
 export const mem = (base: number | undefined, disp = 0, index?: number, scale: 1 | 2 | 4 | 8 = 1): Memory => ({
   kind: 'mem',
@@ -70,17 +73,19 @@ export const ripMem = (label: Label, disp = 0): Memory => ({
   isWide: false,
 });
 
-const SHORT_FORMS: Partial<Record<InstructionName, InstructionName>> = {
-  add_i: 'add_i8',
-  or_i: 'or_i8',
-  and_i: 'and_i8',
-  sub_i: 'sub_i8',
-  xor_i: 'xor_i8',
-  cmp_i: 'cmp_i8',
-  imul_i: 'imul_i8',
-};
+const SHORT_FORMS: ReadonlyMap<Instruction, Instruction> = new Map(
+  (['add', 'or', 'and', 'sub', 'xor', 'cmp', 'imul'] as const).map((stem) => [
+    INSTRUCTIONS[`${stem}_i`],
+    INSTRUCTIONS[`${stem}_i8`],
+  ]),
+);
 const isByte = (value: number | bigint): boolean => value >= -128 && value <= 127;
-const PP: Readonly<Record<number, number>> = { 102: 1, 243: 2, 242: 3 };
+/** VEX.pp by prefix byte; 0 where there is none. */
+const pp = ({ prefixes: [prefix] }: Instruction): number =>
+  prefix === 0x66 ? 1 : prefix === 0xf3 ? 2 : prefix === 0xf2 ? 3 : 0;
+
+/** Numbers from here on are virtual registers'. */
+export const FIRST_VIRTUAL = 32;
 
 /** Recommended multi-byte no-operations, volume 2, NOP. */
 const NOPS: readonly (readonly number[])[] = [
@@ -94,9 +99,13 @@ const NOPS: readonly (readonly number[])[] = [
   [0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00],
   [0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
 ];
+/** No instruction is longer (volume 2, 2.3.11), constants are. */
+const LONGEST = 64;
+const NO_PLACES = new Int32Array(0);
+const NONE = -1;
 
 export class Encoder {
-  #bytes = new Uint8Array(4096);
+  #bytes = new Uint8Array(65536);
   #length = 0;
   readonly #labels: number[] = [];
   readonly #fixups: { readonly at: number; readonly label: number; readonly next: number }[] = [];
@@ -108,7 +117,7 @@ export class Encoder {
   }
 
   newLabel(): Label {
-    this.#labels.push(-1);
+    this.#labels.push(NONE);
     return { kind: 'label', id: this.#labels.length - 1 };
   }
 
@@ -137,26 +146,76 @@ export class Encoder {
   align(to: number): void {
     for (let rest = -this.#length & (to - 1); rest > 0; ) {
       const count = Math.min(rest, NOPS.length - 1);
-      for (const byte of NOPS[count]) this.#byte(byte);
+      this.#append(NOPS[count]);
       rest -= count;
     }
   }
 
   emit(name: InstructionName, ...operands: readonly Operand[]): void {
-    const last = operands[operands.length - 1];
-    const short = SHORT_FORMS[name];
-    const row = INSTRUCTIONS[short && last?.kind === 'imm' && isByte(last.value) ? short : name];
-    if (operands.length !== row.operands.length) throw new Bug('x64-operands', `${name} takes ${row.operands.length}`);
-    const { reg, rm, vvvv, low, immediate, is4, target } = place(row, operands);
-    const isWide = isWideOperation(row, operands);
-    if (row.vex) this.#vex(row, operands, reg, rm, vvvv, isWide);
-    else this.#legacy(row, operands, reg, rm, low, isWide);
-    for (const byte of row.opcode) this.#byte(byte + (row.opcode.length === 1 && low !== undefined ? low & 7 : 0));
-    // A displacement from RIP counts from the end of the instruction, so what follows it must be known.
-    const immediateBytes = immediateWidth(row);
-    if (rm) this.#modrm(reg, rm, immediateBytes);
-    if (is4 !== undefined) this.#byte(is4 << 4);
-    if (immediate) this.#little(immediate.value, immediateBytes);
+    this.encode(INSTRUCTIONS[name], operands, NO_PLACES);
+  }
+
+  /** One instruction. `places` are the machine registers of virtual ones, in their order. */
+  encode(general: Instruction, operands: readonly Operand[], places: Int32Array): void {
+    const { length: count } = operands;
+    const last = operands[count - 1];
+    const isShort = count > 1 && last.kind === 'imm' && isByte(last.value);
+    const row = (isShort && SHORT_FORMS.get(general)) || general;
+    const { encoding } = row;
+    if (count !== row.operands.length) throw new Bug('x64-operands', `${row.mnemonic} takes ${row.operands.length}`);
+    let reg = row.digit ?? 0;
+    let memory: Memory | undefined;
+    let [rm, vvvv, low, is4, mask, vector] = [NONE, 0, NONE, NONE, 0, 0];
+    let immediate: number | bigint | undefined;
+    let target: Label | undefined;
+    let isWide = row.rexW;
+    let isLowByte = false;
+    let isEvex = row.vex === undefined && row.evex !== undefined;
+    for (let i = 0; i < count; i++) {
+      const operand = operands[i];
+      const letter = encoding[i];
+      const { kind } = operand;
+      if (kind === 'mem') {
+        if (letter !== 'M') mismatch(row, i);
+        memory = operand;
+        if (operand.isWide && row.operands[i].kind === 'rm') isWide = true;
+      } else if (kind === 'imm') {
+        if (letter !== 'I') mismatch(row, i);
+        immediate = operand.value;
+      } else if (kind === 'label') {
+        if (letter !== 'D') mismatch(row, i);
+        target = operand;
+      } else {
+        const n = operand.n < FIRST_VIRTUAL ? operand.n : places[operand.n - FIRST_VIRTUAL];
+        if (kind === 'r64') isWide ||= row.operands[i].kind === 'r' || row.operands[i].kind === 'rm';
+        else if (kind === 'ymm') vector = Math.max(vector, 1);
+        else if (kind === 'zmm') vector = 2;
+        else if (kind === 'r8') isLowByte ||= n >= 4;
+        if (n >= 16) isEvex = true;
+        if (letter === 'R') reg = n;
+        else if (letter === 'M') rm = n;
+        else if (letter === 'V') vvvv = n;
+        else if (letter === 'O') low = n;
+        else if (letter === 'S') is4 = n;
+        else if (letter === 'K') mask = n;
+        else mismatch(row, i);
+      }
+    }
+    const base = memory?.base === undefined ? NONE : at(memory.base, places);
+    const index = memory?.index === undefined ? NONE : at(memory.index, places);
+    this.#reserve();
+    if (isEvex || vector === 2) this.#evex(row, reg, rm, base, index, vvvv, mask, vector);
+    else if (row.vex) this.#vex(row, reg, rm, base, index, vvvv, isWide, vector);
+    else this.#legacy(row, reg, rm, base, index, low, isWide && !(row.isDefault64 && !row.rexW), isLowByte);
+    const { opcode, immediateBytes } = row;
+    if (opcode.length === 1) this.#bytes[this.#length++] = opcode[0] + (low === NONE ? 0 : low & 7);
+    else this.#append(opcode);
+    if (memory) {
+      const unit = isEvex || vector === 2 ? unitOf(row, vector) : 1;
+      this.#address(reg, memory, base, index, unit, immediateBytes);
+    } else if (rm !== NONE) this.#bytes[this.#length++] = 0xc0 | ((reg & 7) << 3) | (rm & 7);
+    if (is4 !== NONE) this.#bytes[this.#length++] = is4 << 4;
+    if (immediate !== undefined) this.#little(immediate, immediateBytes);
     if (target) {
       this.#fixups.push({ at: this.#length, label: target.id, next: this.#length + 4 });
       this.#little(0, 4);
@@ -166,94 +225,125 @@ export class Encoder {
   /** 0100WRXB */
   #legacy(
     row: Instruction,
-    operands: readonly Operand[],
     reg: number,
-    rm: Register | Memory | undefined,
-    low: number | undefined,
+    rm: number,
+    base: number,
+    index: number,
+    low: number,
     isWide: boolean,
+    isLowByte: boolean,
   ): void {
-    for (const byte of row.prefixes) this.#byte(byte);
-    const { x, b } = extensions(rm);
-    const w = row.rexW || (isWide && !row.isDefault64);
-    const rex = (w ? 8 : 0) | ((reg >> 3) << 2) | (x << 1) | (b | ((low ?? 0) >> 3));
+    const { prefixes, map } = row;
+    for (let i = 0; i < prefixes.length; i++) this.#bytes[this.#length++] = prefixes[i];
+    const b = high(rm) | high(base) | high(low);
+    const rex = (isWide ? 8 : 0) | (high(reg) << 2) | (high(index) << 1) | b;
     // spl, bpl, sil and dil exist only under a REX prefix.
-    const isLowByte = operands.some((o) => o.kind === 'r8' && o.n >= 4);
-    if (rex !== 0 || isLowByte) this.#byte(0x40 | rex);
-    if (row.map > 0) this.#byte(0x0f);
-    if (row.map > 1) this.#byte(row.map === 2 ? 0x38 : 0x3a);
+    if (rex !== 0 || isLowByte) this.#bytes[this.#length++] = 0x40 | rex;
+    if (map > 0) this.#bytes[this.#length++] = 0x0f;
+    if (map > 1) this.#bytes[this.#length++] = map === 2 ? 0x38 : 0x3a;
   }
 
   /** C5 RvvvvLpp, or C4 RXBmmmmm WvvvvLpp; R, X, B and vvvv inverted. */
   #vex(
     row: Instruction,
-    operands: readonly Operand[],
     reg: number,
-    rm: Register | Memory | undefined,
+    rm: number,
+    base: number,
+    index: number,
     vvvv: number,
     isWide: boolean,
+    vector: number,
   ): void {
-    const { x, b } = extensions(rm);
+    const [x, b] = [high(index), high(rm) | high(base)];
     const w = row.vex?.w ?? (isWide ? 1 : 0);
-    const l = row.vex?.l ?? (operands.some((o) => o.kind === 'ymm') ? 1 : 0);
-    const tail = ((~vvvv & 15) << 3) | (l << 2) | (row.prefixes.length > 0 ? PP[row.prefixes[0]] : 0);
-    const r = (reg >> 3) ^ 1;
+    const l = row.vex?.l ?? vector;
+    const tail = ((~vvvv & 15) << 3) | (l << 2) | pp(row);
+    const r = high(reg) ^ 1;
     if (row.map === 1 && w === 0 && x === 0 && b === 0) {
-      this.#byte(0xc5);
-      this.#byte((r << 7) | tail);
+      this.#bytes[this.#length++] = 0xc5;
+      this.#bytes[this.#length++] = (r << 7) | tail;
       return;
     }
-    this.#byte(0xc4);
-    this.#byte((r << 7) | ((x ^ 1) << 6) | ((b ^ 1) << 5) | row.map);
-    this.#byte((w << 7) | tail);
+    this.#bytes[this.#length++] = 0xc4;
+    this.#bytes[this.#length++] = (r << 7) | ((x ^ 1) << 6) | ((b ^ 1) << 5) | row.map;
+    this.#bytes[this.#length++] = (w << 7) | tail;
   }
 
-  /** ModRM is mod reg rm; SIB is scale index base. base 101 has no mod 00, index 100 is none, rm 100 is a SIB. */
-  #modrm(reg: number, rm: Register | Memory, bytesBehind: number): void {
+  /** 62 RXBR'0mmm Wvvvv1pp zL'LbV'aaa; R, X, B, R', vvvv and V' inverted. A register in rm has its bit 4 in X. */
+  #evex(
+    row: Instruction,
+    reg: number,
+    rm: number,
+    base: number,
+    index: number,
+    vvvv: number,
+    mask: number,
+    vector: number,
+  ): void {
+    const { evex } = row;
+    if (!evex) throw new Bug('x64-operands', `${row.mnemonic} has no EVEX form`);
+    const x = rm === NONE ? high(index) : rm >> 4;
+    const b = high(rm) | high(base);
+    const first = (high(reg) << 7) | (x << 6) | (b << 5) | ((reg >> 4) << 4);
+    this.#bytes[this.#length++] = 0x62;
+    this.#bytes[this.#length++] = (first ^ 0xf0) | row.map;
+    this.#bytes[this.#length++] = (evex.w << 7) | ((~vvvv & 15) << 3) | 4 | pp(row);
+    this.#bytes[this.#length++] = (evex.zeroes ? 0x80 : 0) | (vector << 5) | (((vvvv >> 4) ^ 1) << 3) | mask;
+  }
+
+  /**
+   * ModRM is mod reg rm; SIB is scale index base. base 101 has no mod 00, index 100 is none, rm 100 is a SIB. A displacement from RIP
+   * counts from the end of the instruction; one of 8 bits in units.
+   */
+  #address(reg: number, memory: Memory, base: number, index: number, unit: number, bytesBehind: number): void {
     const field = (reg & 7) << 3;
-    if (rm.kind !== 'mem') {
-      this.#byte(0xc0 | field | (rm.n & 7));
-      return;
-    }
-    const { base, index, scale, disp, label } = rm;
+    const { scale, disp, label } = memory;
     if (label) {
-      this.#byte(field | 5);
+      this.#bytes[this.#length++] = field | 5;
       this.#fixups.push({ at: this.#length, label: label.id, next: this.#length + 4 + bytesBehind - disp });
       this.#little(0, 4);
       return;
     }
     if (index === RSP) throw new Bug('x64-address', 'rsp is no index');
-    const sib = ((31 - Math.clz32(scale)) << 6) | (((index ?? RSP) & 7) << 3) | ((base ?? RBP) & 7);
-    if (base === undefined) {
-      this.#byte(field | 4);
-      this.#byte(sib);
+    const scaleField = scale === 1 ? 0 : scale === 2 ? 0x40 : scale === 4 ? 0x80 : 0xc0;
+    const sib = scaleField | (((index === NONE ? RSP : index) & 7) << 3) | ((base === NONE ? RBP : base) & 7);
+    if (base === NONE) {
+      this.#bytes[this.#length++] = field | 4;
+      this.#bytes[this.#length++] = sib;
       this.#little(disp, 4);
       return;
     }
-    const mod = disp === 0 && (base & 7) !== RBP ? 0 : isByte(disp) ? 1 : 2;
-    const hasSib = index !== undefined || (base & 7) === RSP;
-    this.#byte((mod << 6) | field | (hasSib ? 4 : base & 7));
-    if (hasSib) this.#byte(sib);
-    if (mod === 1) this.#little(disp, 1);
-    if (mod === 2) this.#little(disp, 4);
+    const units = disp / unit;
+    const isShort = units >= -128 && units <= 127 && Number.isInteger(units);
+    const mod = disp === 0 && (base & 7) !== RBP ? 0 : isShort ? 1 : 2;
+    const hasSib = index !== NONE || (base & 7) === RSP;
+    this.#bytes[this.#length++] = (mod << 6) | field | (hasSib ? 4 : base & 7);
+    if (hasSib) this.#bytes[this.#length++] = sib;
+    if (mod === 1) this.#bytes[this.#length++] = units;
+    else if (mod === 2) this.#little(disp, 4);
   }
 
-  #byte(value: number): void {
-    if (this.#length === this.#bytes.length) {
-      const grown = new Uint8Array(2 * this.#length);
-      grown.set(this.#bytes);
-      this.#bytes = grown;
-    }
-    this.#bytes[this.#length++] = value;
+  /** Room for the longest thing that is written without looking. */
+  #reserve(): void {
+    if (this.#length + LONGEST <= this.#bytes.length) return;
+    const grown = new Uint8Array(2 * this.#bytes.length);
+    grown.set(this.#bytes);
+    this.#bytes = grown;
+  }
+
+  #append(bytes: ArrayLike<number>): void {
+    this.#reserve();
+    for (let i = 0; i < bytes.length; i++) this.#bytes[this.#length++] = bytes[i];
   }
 
   #little(value: number | bigint, count: number): void {
     if (count <= 4) {
       const bits = Number(value) | 0;
-      for (let i = 0; i < count; i++) this.#byte((bits >> (8 * i)) & 255);
+      for (let i = 0; i < count; i++) this.#bytes[this.#length++] = bits >> (8 * i);
       return;
     }
     let rest = BigInt.asUintN(64, BigInt(value));
-    for (let i = 0; i < count; i++, rest >>= 8n) this.#byte(Number(rest & 255n));
+    for (let i = 0; i < count; i++, rest >>= 8n) this.#bytes[this.#length++] = Number(rest & 255n);
   }
 
   /** Code, then constants by falling size, each aligned to its size. Labels are resolved; nothing may be emitted after. */
@@ -262,7 +352,7 @@ export class Encoder {
     for (const { label, bytes } of constants) {
       this.align(bytes.length);
       this.bind(label);
-      for (const byte of bytes) this.#byte(byte);
+      this.#append(bytes);
     }
     const view = new DataView(this.#bytes.buffer);
     for (const { at, label, next } of this.#fixups) {
@@ -272,72 +362,15 @@ export class Encoder {
   }
 }
 
-interface Placed {
-  reg: number;
-  rm: Register | Memory | undefined;
-  vvvv: number;
-  low: number | undefined;
-  immediate: Immediate | undefined;
-  is4: number | undefined;
-  target: Label | undefined;
-}
+/** Bit 3 of a register's number; 0 where there is none. */
+const high = (n: number): number => (n === NONE ? 0 : (n >> 3) & 1);
+const at = (n: number, places: Int32Array): number => (n < FIRST_VIRTUAL ? n : places[n - FIRST_VIRTUAL]);
 
-function place(row: Instruction, operands: readonly Operand[]): Placed {
-  const out: Placed = {
-    reg: row.digit ?? 0,
-    rm: undefined,
-    vvvv: 0,
-    low: undefined,
-    immediate: undefined,
-    is4: undefined,
-    target: undefined,
-  };
-  if (row.encoding === 'ZO') return out;
-  for (let i = 0; i < operands.length; i++) {
-    const operand = operands[i];
-    const letter = row.encoding[i];
-    if (operand.kind === 'imm' && letter === 'I') out.immediate = operand;
-    else if (operand.kind === 'label' && letter === 'D') out.target = operand;
-    else if (operand.kind === 'imm' || operand.kind === 'label') mismatch(row, i);
-    else if (letter === 'M') out.rm = operand;
-    else if (operand.kind === 'mem') mismatch(row, i);
-    else if (letter === 'R') out.reg = operand.n;
-    else if (letter === 'V') out.vvvv = operand.n;
-    else if (letter === 'O') out.low = operand.n;
-    else if (letter === 'S') out.is4 = operand.n;
-    else mismatch(row, i);
-  }
-  return out;
+function unitOf({ evex }: Instruction, vector: number): number {
+  const unit = evex?.unit ?? 1;
+  return unit === 'vector' ? 16 << vector : unit;
 }
 
 function mismatch(row: Instruction, operand: number): never {
   throw new Bug('x64-operands', `operand ${operand} of ${row.mnemonic} is of another kind`);
-}
-
-function extensions(rm: Register | Memory | undefined): { x: number; b: number } {
-  if (!rm) return { x: 0, b: 0 };
-  if (rm.kind !== 'mem') return { x: 0, b: rm.n >> 3 };
-  return { x: (rm.index ?? 0) >> 3, b: (rm.base ?? 0) >> 3 };
-}
-
-const followsOperandSize = ({ kind }: OperandRule): boolean => kind === 'r' || kind === 'rm';
-
-/** True for 64-bit operations: some operand whose size is free has 64 bits. */
-const isWideOperation = (row: Instruction, operands: readonly Operand[]): boolean =>
-  operands.some(
-    (operand, i) =>
-      followsOperandSize(row.operands[i]) && (operand.kind === 'r64' || (operand.kind === 'mem' && operand.isWide)),
-  );
-
-function immediateWidth(row: Instruction): number {
-  switch (row.operands[row.operands.length - 1]?.kind) {
-    case 'i8':
-      return 1;
-    case 'i32':
-      return 4;
-    case 'i64':
-      return 8;
-    default:
-      return row.encoding === 'RVMS' ? 1 : 0;
-  }
 }

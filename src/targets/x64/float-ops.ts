@@ -1,5 +1,5 @@
 /**
- * Operations on floats, scalar in xmm registers and eight lanes in ymm, by the same table with another suffix.
+ * Operations on floats, scalar in xmm registers and all lanes of a vector, by the same table with another suffix.
  *
  * Minimum and maximum are those of IEEE 754-2019: NaN where one operand is NaN, and -0 below +0. `vminps` gives its second source in
  * both cases, so both orders are taken and joined (Intel's manual, volume 2, MINPS).
@@ -43,8 +43,10 @@ export function floatOp(b: Builder, op: AsmOp, args: readonly Reg[], into: Reg |
     const swap = (op === 'add' || op === 'mul') && b.known(args[0]) !== undefined;
     const [x, y] = swap ? [args[1], args[0]] : args;
     b.emit(`${arithmetic}${suffix}`, b.into(result), b.use(x), b.source(y));
-  } else if (rounding !== undefined) unary(b, `vround${suffix}`, args[0], result, imm(rounding));
-  else if (op === 'sqrt') unary(b, `vsqrt${suffix}`, args[0], result);
+  } else if (rounding !== undefined) {
+    const isWide = type === 'vf32' && b.lanes === 16;
+    unary(b, isWide ? 'vrndscaleps' : `vround${suffix}`, args[0], result, imm(rounding));
+  } else if (op === 'sqrt') unary(b, `vsqrt${suffix}`, args[0], result);
   else if (op === 'neg') b.emit('vxorps', b.into(result), b.use(args[0]), signMask(b, type));
   else if (op === 'abs') b.emit('vandps', b.into(result), b.use(args[0]), absMask(b, type));
   else if (op === 'min') minimum(b, args, suffix, result);
@@ -73,10 +75,10 @@ function unary(
 
 /** Whole registers of masks: bitwise instructions have no scalar form. */
 function signMask(b: Builder, type: RegType): Memory {
-  return type === 'f64' ? b.pool('i64', -(2n ** 63n), 4) : b.pool('vi32', -(2 ** 31), 8);
+  return type === 'f64' ? b.pool('i64', -(2n ** 63n), 2) : b.pool('vi32', -(2 ** 31), type === 'f32' ? 4 : b.lanes);
 }
 function absMask(b: Builder, type: RegType): Memory {
-  return type === 'f64' ? b.pool('i64', 2n ** 63n - 1n, 4) : b.pool('vi32', 2 ** 31 - 1, 8);
+  return type === 'f64' ? b.pool('i64', 2n ** 63n - 1n, 2) : b.pool('vi32', 2 ** 31 - 1, type === 'f32' ? 4 : b.lanes);
 }
 
 /** An ordinary number that is not 0: against it either order of operands does for all that is not NaN. */
@@ -132,6 +134,11 @@ function bothOrders(b: Builder, name: InstructionName, x: Reg, y: Reg): { one: R
 /** On vectors a mask; a scalar's mask comes to a general register, of which one bit is kept. */
 function compare(b: Builder, predicate: number, [x, y]: readonly Reg[], into: Reg | undefined): Reg {
   const suffix = suffixOf(x.type);
+  if (suffix === 'ps' && b.lanes === 16) {
+    const mask = b.mask();
+    b.emit('vcmpps_k', mask, b.use(x), b.source(y), imm(predicate));
+    return b.spread(mask, into);
+  }
   if (suffix === 'ps') {
     const result = b.result('vi32', into);
     b.emit('vcmpps', b.into(result), b.use(x), b.source(y), imm(predicate));

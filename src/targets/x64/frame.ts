@@ -5,15 +5,16 @@
  * and r12 to r15 are preserved; everything else may change, and the upper halves of vector registers are clean at the end. It is a
  * case of System V's (its Application Binary Interface, 3.2.1).
  *
- *     rsp → slots of vectors and general registers | room to lend two vector registers | caller's rsp | (alignment to 32)
+ *     rsp → slots of vectors and general registers | room to lend two vector registers | caller's rsp | (alignment to a vector)
  *
  * Values in slots are read from there where an instruction can, else by way of rax, rcx and rdx, which hold no virtual registers, or of
  * a vector register that is free at that instruction; where none is, one is saved around it.
  */
 import { type Assignment, isSlot, slotOffset } from './allocate.ts';
-import { type Code, FIRST_VIRTUAL, isRegister, isZeroing, type Op } from './code.ts';
+import { type Code, isRegister, isZeroing, type Op } from './code.ts';
 import {
   type Encoder,
+  FIRST_VIRTUAL,
   imm,
   type Label,
   type Memory,
@@ -24,12 +25,12 @@ import {
   RDI,
   RDX,
   type Register,
+  type RegisterKind,
   RSI,
   RSP,
   r64,
-  ymm,
 } from './encode.ts';
-import { INSTRUCTIONS, type OperandRule } from './instructions.ts';
+import type { OperandRule } from './instructions.ts';
 
 export const BEGIN = RDI;
 export const END = RSI;
@@ -37,38 +38,46 @@ export const BUFFERS = RDX;
 
 const PRESERVED: readonly number[] = [3, 5, 12, 13, 14, 15];
 const GENERAL_SCRATCH: readonly number[] = [RAX, RCX, RDX];
-const VECTOR_REGISTERS = 16;
-const VECTOR_BYTES = 32;
+/** Any instruction can name these. */
+const LENDABLE = 16;
 /** An instruction has at most two vector sources that cannot be memory. */
 const LENT = 2;
 const LOOP_ALIGNMENT = 32;
 
-/** Appends the function; its entry. */
-export function encodeFunction(code: Code, assignment: Assignment): Label {
-  return new FunctionEncoder(code, assignment).run();
+/** The machine's vectors, as slots keep them whole. */
+export interface VectorFile {
+  readonly kind: RegisterKind;
+  readonly bytes: number;
 }
 
-const isVector = ({ kind }: Register): boolean => kind === 'xmm' || kind === 'ymm';
+/** Appends the function; its entry. */
+export function encodeFunction(code: Code, assignment: Assignment, vectors: VectorFile): Label {
+  return new FunctionEncoder(code, assignment, vectors).run();
+}
+
+const isVector = ({ kind }: Register): boolean => kind === 'xmm' || kind === 'ymm' || kind === 'zmm';
 
 class FunctionEncoder {
   readonly #code: Code;
   readonly #encoder: Encoder;
   readonly #assignment: Assignment;
+  readonly #vectors: VectorFile;
   readonly #saved: readonly number[];
   readonly #lendOffset: number;
   readonly #frameBytes: number;
 
-  constructor(code: Code, assignment: Assignment) {
+  constructor(code: Code, assignment: Assignment, vectors: VectorFile) {
     this.#code = code;
     this.#encoder = code.encoder;
     this.#assignment = assignment;
+    this.#vectors = vectors;
     const used = new Set<number>();
     assignment.places.forEach((place, v) => {
       if (!isSlot(place) && code.classOf(v + FIRST_VIRTUAL) === 'general') used.add(place);
     });
     this.#saved = PRESERVED.filter((n) => used.has(n));
-    this.#lendOffset = Math.ceil(assignment.slotBytes / VECTOR_BYTES) * VECTOR_BYTES;
-    this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + (LENT + 1) * VECTOR_BYTES;
+    this.#lendOffset = Math.ceil(assignment.slotBytes / vectors.bytes) * vectors.bytes;
+    this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + (LENT + 1) * vectors.bytes;
   }
 
   run(): Label {
@@ -77,7 +86,9 @@ class FunctionEncoder {
     encoder.align(LOOP_ALIGNMENT);
     encoder.bind(entry);
     this.#enter();
-    for (const [i, item] of this.#code.items.entries()) {
+    const { items } = this.#code;
+    for (let i = 0; i < items.length; i++) {
+      const item = items[i];
       switch (item.kind) {
         case 'op':
           this.#op(item, i);
@@ -104,7 +115,7 @@ class FunctionEncoder {
     for (const n of this.#saved) encoder.emit('push', r64(n));
     if (this.#frameBytes === 0) return;
     encoder.emit('mov', r64(RAX), r64(RSP));
-    encoder.emit('and_i', r64(RSP), imm(-VECTOR_BYTES));
+    encoder.emit('and_i', r64(RSP), imm(-this.#vectors.bytes));
     encoder.emit('sub_i', r64(RSP), imm(this.#frameBytes));
     encoder.emit('mov_mr', mem(RSP, this.#frameBytes - 8), r64(RAX));
   }
@@ -126,28 +137,32 @@ class FunctionEncoder {
 
   #op(op: Op, at: number): void {
     if (!this.#isInSlots(op)) {
-      const operands = op.operands.map((o) => this.#placed(o));
-      if (!isIdentity(op, operands)) this.#encoder.emit(op.name, ...operands);
+      if (!this.#isIdentity(op)) this.#encoder.encode(op.row, op.operands, this.#assignment.places);
       return;
     }
     if (this.#storeToSlot(op)) return;
     const isFree = (register: number): boolean => this.#assignment.isVectorFree(register, at);
-    new SlotOperands(op, (n) => this.#place(n), isFree, this.#encoder, this.#lendOffset).run();
+    new SlotOperands(op, (n) => this.#place(n), isFree, this.#encoder, this.#lendOffset, this.#vectors).run();
   }
 
   #isInSlots({ operands }: Op): boolean {
-    return operands.some((o) => {
-      if (o.kind === 'mem') return [o.base, o.index].some((n) => n !== undefined && isSlot(this.#place(n)));
-      return isRegister(o) && isSlot(this.#place(o.n));
-    });
+    if (this.#assignment.slotBytes === 0) return false;
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (operand.kind === 'mem') {
+        if (operand.base !== undefined && isSlot(this.#place(operand.base))) return true;
+        if (operand.index !== undefined && isSlot(this.#place(operand.index))) return true;
+      } else if (isRegister(operand) && isSlot(this.#place(operand.n))) return true;
+    }
+    return false;
   }
 
-  #placed(operand: Operand): Operand {
-    if (operand.kind === 'mem') {
-      const [base, index] = [operand.base, operand.index].map((n) => (n === undefined ? n : this.#place(n)));
-      return { ...operand, base, index };
-    }
-    return isRegister(operand) ? { kind: operand.kind, n: this.#place(operand.n) } : operand;
+  /** A 32-bit move to the same register is none: it clears the upper half. */
+  #isIdentity({ name, operands }: Op): boolean {
+    if (name !== 'vmovaps' && name !== 'mov') return false;
+    const [into, from] = operands;
+    if (!isRegister(into) || !isRegister(from) || into.kind === 'r32') return false;
+    return this.#place(into.n) === this.#place(from.n);
   }
 
   /** Whole registers are copied to a slot in one instruction. */
@@ -156,15 +171,9 @@ class FunctionEncoder {
     if (!isRegister(into) || !isRegister(from) || isSlot(this.#place(from.n)) || into.kind === 'r32') return false;
     const source = this.#place(from.n);
     if (name === 'mov') this.#encoder.emit('mov_mr', this.#slot(into.n), r64(source));
-    else this.#encoder.emit('vmovups_mr', this.#slot(into.n), ymm(source));
+    else this.#encoder.emit('vmovups_mr', this.#slot(into.n), { kind: this.#vectors.kind, n: source });
     return true;
   }
-}
-
-/** A 32-bit move to the same register is none: it clears the upper half. */
-function isIdentity({ name }: Op, [into, from]: readonly Operand[]): boolean {
-  if (name !== 'vmovaps' && name !== 'mov') return false;
-  return isRegister(into) && isRegister(from) && into.n === from.n && into.kind !== 'r32';
 }
 
 /** One instruction of which some operands are in slots. */
@@ -174,6 +183,7 @@ class SlotOperands {
   readonly #isFree: (register: number) => boolean;
   readonly #encoder: Encoder;
   readonly #lendOffset: number;
+  readonly #vectors: VectorFile;
   /** Machine registers that the instruction names. */
   readonly #taken = new Set<string>();
   /** Scratch registers by virtual register. */
@@ -186,7 +196,9 @@ class SlotOperands {
     isFree: (register: number) => boolean,
     encoder: Encoder,
     lendOffset: number,
+    vectors: VectorFile,
   ) {
+    this.#vectors = vectors;
     this.#isFree = isFree;
     this.#op = op;
     this.#place = place;
@@ -196,10 +208,11 @@ class SlotOperands {
 
   run(): void {
     const { name, operands } = this.#op;
-    const rules = INSTRUCTIONS[name].operands;
+    const rules = this.#op.row.operands;
     for (const operand of operands) {
       if (operand.kind === 'mem') for (const n of [operand.base, operand.index]) this.#take('general', n);
-      else if (isRegister(operand)) this.#take(isVector(operand) ? 'vector' : 'general', operand.n);
+      else if (isRegister(operand) && operand.kind !== 'k')
+        this.#take(isVector(operand) ? 'vector' : 'general', operand.n);
     }
     const memoryAt = operands.some((o) => o.kind === 'mem') ? -1 : this.#memoryOperand(rules);
     // Sources come first: a register that is only written may then share the scratch of one that is only read.
@@ -225,8 +238,12 @@ class SlotOperands {
     this.#encoder.emit(name, ...rewritten);
     for (const operand of after) this.#store(operand);
     this.#lent.forEach((n, i) => {
-      this.#encoder.emit('vmovups', ymm(n), mem(RSP, this.#lendOffset + i * VECTOR_BYTES));
+      this.#encoder.emit('vmovups', this.#whole(n), mem(RSP, this.#lendOffset + i * this.#vectors.bytes));
     });
+  }
+
+  #whole(n: number): Register {
+    return { kind: this.#vectors.kind, n };
   }
 
   #take(registerClass: string, n: number | undefined): void {
@@ -244,12 +261,12 @@ class SlotOperands {
   }
 
   #isRead(n: number): boolean {
-    const rules = INSTRUCTIONS[this.#op.name].operands;
+    const rules = this.#op.row.operands;
     return !isZeroing(this.#op) && this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].reads);
   }
 
   #isWritten(n: number): boolean {
-    const rules = INSTRUCTIONS[this.#op.name].operands;
+    const rules = this.#op.row.operands;
     return this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].writes);
   }
 
@@ -262,7 +279,7 @@ class SlotOperands {
     if (known) return known;
     const slot = mem(RSP, slotOffset(this.#place(register.n)));
     const shared = isRead ? undefined : this.#sharedScratch(register);
-    const scratch = shared ?? (isVector(register) ? ymm(this.#vectorScratch()) : r64(this.#generalScratch()));
+    const scratch = shared ?? (isVector(register) ? this.#whole(this.#vectorScratch()) : r64(this.#generalScratch()));
     this.#scratch.set(register.n, scratch);
     if (isRead) this.#encoder.emit(isVector(register) ? 'vmovups' : 'mov', scratch, slot);
     return scratch;
@@ -282,14 +299,13 @@ class SlotOperands {
   }
 
   #vectorScratch(): number {
-    const untaken = Array.from({ length: VECTOR_REGISTERS }, (_, n) => n).filter(
-      (n) => !this.#taken.has(`vector ${n}`),
-    );
+    const untaken = Array.from({ length: LENDABLE }, (_, n) => n).filter((n) => !this.#taken.has(`vector ${n}`));
     const free = untaken.find((n) => this.#isFree(n));
     const n = free ?? untaken[0];
     this.#taken.add(`vector ${n}`);
     if (free === undefined) {
-      this.#encoder.emit('vmovups_mr', mem(RSP, this.#lendOffset + this.#lent.length * VECTOR_BYTES), ymm(n));
+      const at = this.#lendOffset + this.#lent.length * this.#vectors.bytes;
+      this.#encoder.emit('vmovups_mr', mem(RSP, at), this.#whole(n));
       this.#lent.push(n);
     }
     return n;

@@ -4,10 +4,14 @@
  * The opcode column is that of "Intel 64 and IA-32 Architectures Software Developer's Manual", volume 2, section 3.1.1.1, the operand
  * encoding (Op/En) that of section 3.1.1.4; VEX.L and VEX.W without a value follow the operands. A key is the mnemonic, with what tells
  * forms of one mnemonic apart behind an underscore. Rows hold what the code generator uses; tests compare each with a disassembler.
+ * Instructions of AVX that AVX-512 has too, with the same opcode, have their EVEX half in a table of its own (WIDER).
  */
 import { Bug } from '../../core/errors.ts';
 
-/** Where operands go: M is ModRM.rm, R ModRM.reg, V VEX.vvvv, I an immediate, O the opcode's low bits, D a displacement, S is4. */
+/**
+ * Where operands go: M is ModRM.rm, R ModRM.reg, V VEX.vvvv, I an immediate, O the opcode's low bits, D a displacement, S is4,
+ * K the mask EVEX.aaa.
+ */
 export type OperandEncoding =
   | 'RM'
   | 'MR'
@@ -17,6 +21,9 @@ export type OperandEncoding =
   | 'RVM'
   | 'RVMI'
   | 'RVMS'
+  | 'RVMK'
+  | 'RMK'
+  | 'MRK'
   | 'VMI'
   | 'MI'
   | 'M'
@@ -26,7 +33,7 @@ export type OperandEncoding =
   | 'ZO';
 
 /**
- * r: a general register of 32 or 64 bits; v: a vector register of any length; x: xmm; m: an address; i: immediate; l: label.
+ * r: a general register of 32 or 64 bits; v: a vector register of any length; x: xmm; k: a mask; m: an address; i: immediate; l: label.
  * A number is the operand's width in bits where it is fixed; `rm`, `vm`, `xm32` … may be memory.
  */
 export type OperandKind =
@@ -50,6 +57,8 @@ export type OperandKind =
   | 'xm32'
   | 'xm64'
   | 'xm128'
+  | 'ym256'
+  | 'k'
   | 'i8'
   | 'i32'
   | 'i64'
@@ -61,12 +70,24 @@ export interface OperandRule {
   readonly writes: boolean;
 }
 
+/** 8-bit displacements count in the bytes of the memory operand: a whole vector's, or so many (volume 2, 2.7.5). */
+export type DisplacementUnit = 'vector' | 4 | 8 | 16 | 32;
+
+export interface EvexForm {
+  readonly w: 0 | 1;
+  readonly unit: DisplacementUnit;
+  /** What the mask leaves out becomes 0; else it keeps what it was. */
+  readonly zeroes: boolean;
+}
+
 export interface Instruction {
   readonly mnemonic: string;
   readonly encoding: OperandEncoding;
   readonly operands: readonly OperandRule[];
-  /** Undefined: legacy encoding. l and w are undefined where operands decide. */
+  /** Undefined: legacy encoding, or EVEX only. l and w are undefined where operands decide. */
   readonly vex: { readonly l: 0 | 1 | undefined; readonly w: 0 | 1 | undefined } | undefined;
+  /** For 512 bits, registers from 16 and masks; its length follows the operands. */
+  readonly evex: EvexForm | undefined;
   /** F0, F2, F3, 66: before REX; for VEX the one that pp stands for. */
   readonly prefixes: readonly number[];
   /** Opcode map: 0 is one-byte, 1 is 0F, 2 is 0F 38, 3 is 0F 3A. */
@@ -80,6 +101,10 @@ export interface Instruction {
   readonly isDefault64: boolean;
   /** Sources 1 and 2 may change places. */
   readonly commutes: boolean;
+  /** Does more than write its operands, or changes registers that it does not name. */
+  readonly hasEffects: boolean;
+  /** Where the operand is an immediate: its bytes, with is4's. */
+  readonly immediateBytes: number;
 }
 
 const MAPS: Readonly<Record<string, 1 | 2 | 3>> = { '0F': 1, '0F38': 2, '0F3A': 3 };
@@ -91,18 +116,27 @@ function parseOperand(text: string): OperandRule {
   return { kind: text.slice(mark.length) as OperandKind, reads: mark !== '=', writes: mark !== '' };
 }
 
-/** VEX.{length}[.prefix].map.{W0|W1|WIG|W} */
+/** {VEX|EVEX}.{length}[.prefix].map.{W0|W1|WIG|W}; behind EVEX's a colon and the unit of displacements, and z where it zeroes. */
 function parseVex(text: string) {
-  const [, length, ...rest] = text.split('.');
+  const [form, unit, zeroes] = text.split(':');
+  const [kind, length, ...rest] = form.split('.');
   const prefixes = rest.filter((part) => part in PREFIX_BYTES).map((part) => PREFIX_BYTES[part]);
   const map = rest.map((part) => MAPS[part]).find((m) => m !== undefined);
   const w = rest.includes('W') ? undefined : rest.includes('W1') ? 1 : 0;
   if (map === undefined) throw new Bug('x64-row', `${text} has no opcode map`);
+  if (kind === 'EVEX') return { evex: evexForm(w ?? 0, unit, zeroes), prefixes, map } as const;
   return { vex: { l: length === 'L' ? undefined : length === '256' ? 1 : 0, w }, prefixes, map } as const;
 }
 
+const evexForm = (w: 0 | 1, unit: string, zeroes?: string): EvexForm => ({
+  w,
+  unit: unit === 'vector' ? unit : (Number(unit) as DisplacementUnit),
+  zeroes: zeroes !== undefined,
+});
+
 interface Opcode {
   vex: Instruction['vex'];
+  evex: Instruction['evex'];
   prefixes: number[];
   map: Instruction['map'];
   opcode: number[];
@@ -114,6 +148,7 @@ interface Opcode {
 function parseOpcode(text: string): Opcode {
   const out: Opcode = {
     vex: undefined,
+    evex: undefined,
     prefixes: [],
     map: 0,
     opcode: [],
@@ -123,15 +158,13 @@ function parseOpcode(text: string): Opcode {
   };
   for (const token of text.split(' ')) {
     const byte = HEX_BYTE.exec(token);
-    if (token.startsWith('VEX')) Object.assign(out, parseVex(token));
+    if (token.includes('VEX')) Object.assign(out, parseVex(token));
     else if (token === 'REX.W') out.rexW = true;
     else if (token === 'd64') out.isDefault64 = true;
     else if (/^\/[0-7]$/.test(token)) out.digit = Number(token[1]);
-    else if (byte && !out.vex && out.opcode.length === 0 && token in PREFIX_BYTES)
+    else if (byte && out.map === 0 && out.opcode.length === 0 && token in PREFIX_BYTES)
       out.prefixes.push(PREFIX_BYTES[token]);
-    else if (byte && !out.vex && out.opcode.length === 0 && out.map === 0 && token === '0F') out.map = 1;
-    else if (byte && !out.vex && out.opcode.length === 0 && out.map === 1 && (token === '38' || token === '3A'))
-      out.map = token === '38' ? 2 : 3;
+    else if (byte && out.opcode.length === 0 && out.map === 0 && token === '0F') out.map = 1;
     else if (byte) out.opcode.push(Number.parseInt(byte[1], 16));
   }
   return out;
@@ -142,11 +175,24 @@ function row(
   opcode: string,
   encoding: OperandEncoding,
   operands = '',
-  flags: { readonly commutes?: boolean } = {},
+  flags: { readonly commutes?: boolean; readonly hasEffects?: boolean; readonly wider?: string | undefined } = {},
 ): Instruction {
   const rules = operands === '' ? [] : operands.split(' ').map(parseOperand);
-  return { mnemonic, encoding, operands: rules, ...parseOpcode(opcode), commutes: flags.commutes ?? false };
+  const parsed = parseOpcode(opcode);
+  const [w, unit] = flags.wider?.split(' ') ?? [];
+  return {
+    mnemonic,
+    encoding,
+    operands: rules,
+    ...parsed,
+    evex: flags.wider === undefined ? parsed.evex : evexForm(w === 'W1' ? 1 : 0, unit),
+    commutes: flags.commutes ?? false,
+    hasEffects: flags.hasEffects ?? false,
+    immediateBytes: IMMEDIATE_BYTES[rules.at(-1)?.kind ?? 'l'] ?? (encoding === 'RVMS' ? 1 : 0),
+  };
 }
+
+const IMMEDIATE_BYTES: Partial<Record<OperandKind, number>> = { i8: 1, i32: 4, i64: 8 };
 
 type Columns = readonly [opcode: string, encoding: OperandEncoding, operands?: string, flag?: 'commutes'];
 
@@ -315,6 +361,50 @@ const INTEGERS = {
   vpmaddwd: ['VEX.L.66.0F.WIG F5 /r', 'RVM', '=v v vm', 'commutes'],
 } as const satisfies Record<string, Columns>;
 
+/** What only AVX-512 (F, BW, DQ, VL) has: masks, and operations that give or take them. */
+const MASKED = {
+  kmovw: ['VEX.128.0F.W0 92 /r', 'RM', '=k r32'],
+  vpmovm2d: ['EVEX.L.F3.0F38.W0:vector 38 /r', 'RM', '=v k'],
+  vpmovd2m: ['EVEX.L.F3.0F38.W0:vector 39 /r', 'RM', '=k v'],
+  vcmpps_k: ['EVEX.L.0F.W0:vector C2 /r ib', 'RVMI', '=k v vm i8'],
+  vpcmpd: ['EVEX.L.66.0F3A.W0:vector 1F /r ib', 'RVMI', '=k v vm i8'],
+  vpcmpud: ['EVEX.L.66.0F3A.W0:vector 1E /r ib', 'RVMI', '=k v vm i8'],
+  vblendmps: ['EVEX.L.66.0F38.W0:vector 65 /r', 'RVMK', '=v v vm k'],
+  vmovups_z: ['EVEX.L.0F.W0:vector:z 10 /r', 'RMK', '=v vm k'],
+  vmovups_mrk: ['EVEX.L.0F.W0:vector 11 /r', 'MRK', '+vm v k'],
+  vrndscaleps: ['EVEX.L.66.0F3A.W0:vector 08 /r ib', 'RMI', '=v vm i8'],
+  vextractf32x4: ['EVEX.L.66.0F3A.W0:16 19 /r ib', 'MRI', '=xm128 v i8'],
+  vextractf64x4: ['EVEX.L.66.0F3A.W1:32 1B /r ib', 'MRI', '=ym256 v i8'],
+  vpandd: ['EVEX.L.66.0F.W0:vector DB /r', 'RVM', '=v v vm', 'commutes'],
+  vpord: ['EVEX.L.66.0F.W0:vector EB /r', 'RVM', '=v v vm', 'commutes'],
+  vpxord: ['EVEX.L.66.0F.W0:vector EF /r', 'RVM', '=v v vm', 'commutes'],
+  vpdpbusd: ['EVEX.L.66.0F38.W0:vector 50 /r', 'RVM', '+v v vm'],
+} as const satisfies Record<string, Columns>;
+
+/** EVEX halves of rows above: W, and the unit of displacements. */
+const WIDER: Readonly<Record<string, string>> = {
+  ...rowsOf('W0 vector', 'vmovups vmovups_mr vmovaps vpermilps vshufps vunpcklps vunpckhps'),
+  ...rowsOf('W0 vector', 'vsqrtps vandps vandnps vorps vxorps vfmadd231ps vfnmadd231ps vcvtdq2ps vcvttps2dq'),
+  ...rowsOf('W0 vector', 'vaddps vmulps vsubps vminps vdivps vmaxps'),
+  ...rowsOf('W0 vector', 'vpaddd vpsubd vpmulld vpslld_i vpsrad_i vpsrld_i vpsllvd vpsravd vpsrlvd'),
+  ...rowsOf('W0 vector', 'vpminsd vpmaxsd vpabsd vpmaddubsw vpmaddwd'),
+  ...rowsOf('W0 16', 'vpslld vpsrad vpsrld'),
+  ...rowsOf('W0 4', 'vmovss vmovss_mr vmovd vmovd_mr vbroadcastss vpbroadcastd'),
+  ...rowsOf('W0 4', 'vsqrtss vfmadd231ss vfnmadd231ss vaddss vmulss vsubss vminss vdivss vmaxss vcvtss2sd'),
+  ...rowsOf('W1 8', 'vmovsd vmovsd_mr vmovq vmovq_mr'),
+  ...rowsOf('W1 8', 'vsqrtsd vfmadd231sd vaddsd vmulsd vsubsd vminsd vdivsd vmaxsd vcvtsd2ss'),
+};
+
+function rowsOf(form: string, names: string): Record<string, string> {
+  return Object.fromEntries(names.split(' ').map((name) => [name, form]));
+}
+
+const EFFECTS: ReadonlySet<string> = new Set<InstructionName>([
+  ...(['ret', 'call', 'call_m', 'jmp', 'jmp_m', 'push', 'pop', 'xchg', 'lock_xadd', 'lock_cmpxchg'] as const),
+  ...(['div', 'idiv', 'mul', 'cdq', 'cqo', 'syscall', 'cpuid', 'xgetbv'] as const),
+  ...(['mfence', 'pause', 'vzeroupper', 'prefetcht0'] as const),
+]);
+
 /** Condition codes by their number, volume 2 appendix B.1.4.7. */
 export const CONDITIONS = [
   'o',
@@ -353,6 +443,7 @@ export type InstructionName =
   | keyof typeof FLOATS
   | keyof typeof CONVERSIONS
   | keyof typeof INTEGERS
+  | keyof typeof MASKED
   | `${'set' | 'cmov' | 'j'}${Condition}`
   | `${keyof typeof ARITHMETIC}${keyof typeof PRECISIONS}`;
 
@@ -360,11 +451,12 @@ const hex = (byte: number): string => byte.toString(16).toUpperCase().padStart(2
 
 function buildTable(): Record<InstructionName, Instruction> {
   const table: Record<string, Instruction> = {};
-  const listed = { ...GENERAL, ...SHORT, ...ALU, ...MOVES, ...FLOATS, ...CONVERSIONS, ...INTEGERS };
+  const listed = { ...GENERAL, ...SHORT, ...ALU, ...MOVES, ...FLOATS, ...CONVERSIONS, ...INTEGERS, ...MASKED };
   for (const [name, columns] of Object.entries(listed) as [string, Columns][]) {
     const [opcode, encoding, operands, flag] = columns;
     const mnemonic = name.startsWith('lock_') ? name.replace('_', ' ') : name.split('_')[0];
-    table[name] = row(mnemonic, opcode, encoding, operands, { commutes: flag === 'commutes' });
+    const flags = { commutes: flag === 'commutes', hasEffects: EFFECTS.has(name), wider: WIDER[name] };
+    table[name] = row(mnemonic, opcode, encoding, operands, flags);
   }
   CONDITIONS.forEach((condition, code) => {
     table[`set${condition}`] = row(`set${condition}`, `0F ${hex(0x90 + code)} /0`, 'M', '=rm8');
@@ -377,6 +469,7 @@ function buildTable(): Record<InstructionName, Instruction> {
       table[name] = row(name, `${prefix} ${hex(opcode)} /r`, 'RVM', operands, {
         // minps and maxps give their second source where one is NaN or both are zeros.
         commutes: stem === 'vadd' || stem === 'vmul',
+        wider: WIDER[name],
       });
     }
   }

@@ -3,7 +3,7 @@ import type { Reg } from '../cpu/asm.ts';
 import type { Builder } from './builder.ts';
 import { imm, type Register } from './encode.ts';
 
-const LANES_OF_HALF = 4;
+const LANES_OF_XMM = 4;
 const asXmm = ({ n }: Register): Register => ({ kind: 'xmm', n });
 
 /** f32 to vf32, i32 to vi32. */
@@ -24,12 +24,13 @@ export function splat(b: Builder, x: Reg): Reg {
 export function extractLane(b: Builder, x: Reg, lane: number): Reg {
   const result = b.reg(x.type === 'vf32' ? 'f32' : 'i32');
   let half = asXmm(b.use(x));
-  if (lane >= LANES_OF_HALF) {
-    const upper = b.into(b.reg('f32'));
-    b.emit('vextractf128', upper, { kind: 'ymm', n: half.n }, imm(1));
-    half = upper;
+  if (lane >= LANES_OF_XMM) {
+    const part = b.into(b.reg('f32'));
+    const extract = b.lanes === 16 ? 'vextractf32x4' : 'vextractf128';
+    b.emit(extract, part, { kind: b.vectorKind, n: half.n }, imm(Math.floor(lane / LANES_OF_XMM)));
+    half = part;
   }
-  const within = lane % LANES_OF_HALF;
+  const within = lane % LANES_OF_XMM;
   if (x.type === 'vi32') {
     if (within === 0) b.emit('vmovd_mr', b.into(result), half);
     else b.emit('vpextrd', b.into(result), half, imm(within));
@@ -41,15 +42,29 @@ export function extractLane(b: Builder, x: Reg, lane: number): Reg {
 export function insertLane(b: Builder, x: Reg, lane: number, value: Reg, into: Reg | undefined): Reg {
   const result = b.result(x.type, into);
   const everywhere = splat(b, value);
+  if (b.lanes === 16) {
+    const mask = b.mask();
+    b.emit('kmovw', mask, b.use(b.constant('i32', 1 << lane)));
+    b.emit('vblendmps', b.into(result), b.use(x), b.source(everywhere), mask);
+    return result;
+  }
   b.emit('vblendps', b.into(result), b.use(x), b.source(everywhere), imm(1 << lane));
   return result;
 }
 
-/** Halves, then pairs, then neighbours: three steps of `join`, which works on all lanes. */
+/** Halves, then pairs, then neighbours: steps of `join`, which works on all lanes, though only the lower ones count. */
 export function horizontal(b: Builder, x: Reg, join: (x: Reg, y: Reg) => Reg): Reg {
-  const upper = b.reg(x.type);
-  b.emit('vextractf128', asXmm(b.into(upper)), b.use(x), imm(1));
-  let out = join(x, upper);
+  let out = x;
+  if (b.lanes === 16) {
+    const upper = b.reg(x.type);
+    b.emit('vextractf64x4', { kind: 'ymm', n: upper.id }, b.use(x), imm(1));
+    out = join(x, upper);
+  }
+  const second = b.reg(x.type);
+  const [register, lower] = [b.into(second), b.use(out)];
+  if (b.lanes === 16) b.emit('vextractf32x4', asXmm(register), lower, imm(1));
+  else b.emit('vextractf128', asXmm(register), lower, imm(1));
+  out = join(out, second);
   for (const order of [0b01001110, 0b10110001]) {
     const swapped = b.reg(x.type);
     b.emit('vpermilps', b.into(swapped), b.into(out), imm(order));

@@ -48,7 +48,7 @@ export function emitProgram(program: Program, options: ProgramOptions, emitKerne
   const { functions, steps } = programFunctions(program);
   const entries = functions.map(({ kernel, tactic }) => {
     encoder.align(FUNCTION_ALIGNMENT);
-    const asm = new X64Asm(encoder, kernel.buffers.length);
+    const asm = new X64Asm(encoder, kernel.buffers.length, tactic.params.lanes === 16 ? 16 : 8);
     emitKernel(asm, kernel, tactic);
     return asm.finish();
   });

@@ -6,6 +6,7 @@
  */
 import type { Reg } from '../cpu/asm.ts';
 import { type Builder, isVectorType } from './builder.ts';
+import type { Register } from './encode.ts';
 import { suffixOf } from './float-ops.ts';
 import { integerOp } from './integer-ops.ts';
 
@@ -36,7 +37,8 @@ export class Selections {
     const builder = this.#b;
     const result = builder.result(a.type, into);
     if (this.#extremum(cond, a, b, result)) return result;
-    if (cond.type === 'vi32')
+    if (cond.type === 'vi32' && builder.lanes === 16) this.#byMask(builder.use(cond), a, b, result);
+    else if (cond.type === 'vi32')
       builder.emit('vblendvps', builder.into(result), builder.use(b), builder.source(a), builder.use(cond));
     else if (isVectorType(a.type) || a.type === 'f32' || a.type === 'f64') this.#byFlag(cond, a, b, result);
     else {
@@ -47,6 +49,13 @@ export class Selections {
       builder.move(result, target);
     }
     return result;
+  }
+
+  /** By the sign of each lane, as `vblendvps` does. */
+  #byMask(cond: Register, a: Reg, b: Reg, result: Reg): void {
+    const builder = this.#b;
+    const mask = builder.maskOf(cond);
+    builder.emit('vblendmps', builder.into(result), builder.use(b), builder.source(a), mask);
   }
 
   #extremum(cond: Reg, a: Reg, b: Reg, result: Reg): boolean {
@@ -80,6 +89,10 @@ export class Selections {
     builder.emit('vmovq', mask, builder.into(negative));
     const lanes = { kind: builder.into(result).kind, n: mask.n };
     if (isVectorType(a.type)) builder.emit('vpbroadcastd', lanes, mask);
+    if (lanes.kind === 'zmm') {
+      this.#byMask(lanes, a, b, result);
+      return;
+    }
     builder.emit('vblendvps', builder.into(result), builder.use(b), builder.use(a), lanes);
   }
 }

@@ -1,7 +1,10 @@
-/** Operations on vectors of eight 32-bit integers, masks of comparisons among them. Division goes lane by lane. */
+/**
+ * Operations on vectors of 32-bit integers, masks of comparisons among them. Division goes lane by lane. With 512 bits comparisons give
+ * mask registers, which are spread over lanes, and the bitwise instructions have other names.
+ */
 import { Bug } from '../../core/errors.ts';
 import type { AsmOp, Reg } from '../cpu/asm.ts';
-import { type Builder, VECTOR_LANES } from './builder.ts';
+import type { Builder } from './builder.ts';
 import { imm } from './encode.ts';
 import type { InstructionName } from './instructions.ts';
 import { integerOp } from './integer-ops.ts';
@@ -19,6 +22,18 @@ const BINARY: Partial<Record<AsmOp, InstructionName>> = {
   eq: 'vpcmpeqd',
   gt: 'vpcmpgtd',
 };
+const WIDE_BITS: Partial<Record<AsmOp, InstructionName>> = { and: 'vpandd', or: 'vpord', xor: 'vpxord' };
+/** Predicates of vpcmpd: volume 2, VPCMPD, table 5-20. */
+const PREDICATES: Partial<Record<AsmOp, readonly ['vpcmpd' | 'vpcmpud', number]>> = {
+  eq: ['vpcmpd', 0],
+  lt: ['vpcmpd', 1],
+  le: ['vpcmpd', 2],
+  ne: ['vpcmpd', 4],
+  ge: ['vpcmpd', 5],
+  gt: ['vpcmpd', 6],
+  lt_u: ['vpcmpud', 1],
+  gt_u: ['vpcmpud', 6],
+};
 const COMMUTES: ReadonlySet<AsmOp> = new Set(['add', 'mul', 'min', 'max', 'and', 'or', 'xor', 'eq']);
 /** The comparison that is false where this one is true. */
 const NEGATED: Partial<Record<AsmOp, AsmOp>> = { ne: 'eq', le: 'gt', ge: 'lt' };
@@ -31,7 +46,10 @@ const SHIFTS: Partial<Record<AsmOp, readonly [InstructionName, InstructionName, 
 
 export function vectorIntegerOp(b: Builder, op: AsmOp, args: readonly Reg[], into: Reg | undefined): Reg {
   const [x, y] = args;
-  const binary = BINARY[op];
+  const wide = b.lanes === 16;
+  const predicate = wide ? PREDICATES[op] : undefined;
+  if (predicate) return compare(b, predicate, x, y, into);
+  const binary = (wide ? WIDE_BITS[op] : undefined) ?? BINARY[op];
   const negated = NEGATED[op];
   const shift = SHIFTS[op];
   const result = b.result('vi32', into);
@@ -69,8 +87,20 @@ export function vectorIntegerOp(b: Builder, op: AsmOp, args: readonly Reg[], int
   return result;
 }
 
+function compare(
+  b: Builder,
+  [name, predicate]: readonly ['vpcmpd' | 'vpcmpud', number],
+  x: Reg,
+  y: Reg,
+  into: Reg | undefined,
+): Reg {
+  const mask = b.mask();
+  b.emit(name, mask, b.use(x), b.source(y), imm(predicate));
+  return b.spread(mask, into);
+}
+
 const invert = (b: Builder, x: Reg, result: Reg): void =>
-  b.emit('vpxor', b.into(result), b.use(x), b.source(b.constant('vi32', -1)));
+  b.emit(b.lanes === 16 ? 'vpxord' : 'vpxor', b.into(result), b.use(x), b.source(b.constant('vi32', -1)));
 
 /** Unsigned order becomes signed order. */
 const flipSign = (b: Builder, x: Reg): Reg => vectorIntegerOp(b, 'xor', [x, b.constant('vi32', -(2 ** 31))], undefined);
@@ -99,7 +129,7 @@ function shiftBy(
 
 function laneByLane(b: Builder, op: AsmOp, x: Reg, y: Reg, result: Reg): void {
   let out = x;
-  for (let lane = 0; lane < VECTOR_LANES; lane++) {
+  for (let lane = 0; lane < b.lanes; lane++) {
     const known = b.known(y);
     const by = known === undefined ? extractLane(b, y, lane) : b.constant('i32', known);
     out = insertLane(b, out, lane, integerOp(b, op, [extractLane(b, x, lane), by], undefined), b.reg('vi32'));
