@@ -17,7 +17,7 @@ export interface GraphCase {
 }
 
 /** Values that no dtype has to round away and that stay in the domain of most functions. */
-function defaultRange(dtype: DType): readonly [number, number] {
+export function defaultRange(dtype: DType): readonly [number, number] {
   if (isFloat(dtype)) return [-2, 2];
   if (dtype === 'bool') return [0, 2];
   return dtype.startsWith('u') ? [0, 9] : [-8, 9];

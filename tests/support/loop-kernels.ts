@@ -234,6 +234,32 @@ function mixed(s: Extents): Kernel {
   };
 }
 
+/** A condition that differs by lane, and behind it work on one element that all lanes share. */
+function maskedScalar(s: Extents): Kernel {
+  const clamp = (x: Expr) => e.binary('max', e.binary('min', x, f32(2)), f32(-2));
+  const condition = e.load('mask', 'bool', place(s));
+  const shared = clamp(e.load('one', 'f32', e.index(0)));
+  return {
+    name: 'masked scalar',
+    form: { kind: 'map' },
+    buffers: [
+      buffer('mask', 'bool', size(s)),
+      buffer('x', 'f32', size(s)),
+      buffer('one', 'f32', 1),
+      buffer('y', 'f32', size(s), 'out'),
+    ],
+    axes: axes(s),
+    body: [
+      {
+        kind: 'store',
+        buffer: 'y',
+        index: place(s),
+        value: e.select(condition, clamp(e.load('x', 'f32', place(s))), shared),
+      },
+    ],
+  };
+}
+
 export const loopKernels = (s: Extents): Kernel[] => [
   map(s),
   intoPart(s),
@@ -245,4 +271,5 @@ export const loopKernels = (s: Extents): Kernel[] => [
   gather(s),
   cumulativeSum(s),
   mixed(s),
+  maskedScalar(s),
 ];

@@ -304,8 +304,8 @@ export class ExprEmitter {
     const { dtype } = this.#addresses.buffer(name);
     if (!this.scopes.varies(index)) {
       const mask = this.#mask;
-      if (!mask) return this.#loadScalar(dtype, this.#addresses.of(name, index));
-      return this.#maskedLoads(dtype, mask, () => this.#addresses.of(name, index));
+      const load = (): Reg => this.#loadScalar(dtype, this.#addresses.of(name, index));
+      return mask ? this.#scalarUnder(mask, dtype, load) : load();
     }
     const axis = this.scopes.lanesAxis();
     const stride = axis === undefined ? undefined : this.#addresses.laneStride(index, axis);
@@ -330,6 +330,17 @@ export class ExprEmitter {
     }
     const indices = this.vector(index);
     return (lane) => ({ base: this.asm.address(ptr, this.asm.extract(indices, lane), bytes), byteOffset: 0 });
+  }
+
+  /** The scalar where some lane's mask is set, else 0. */
+  #scalarUnder(mask: Reg, dtype: DType, load: () => Reg): Reg {
+    const { asm } = this;
+    let any = asm.extract(mask, 0);
+    for (let lane = 1; lane < asm.lanes; lane++) any = asm.op('or', [any, asm.extract(mask, lane)]);
+    const out = asm.reg(scalarType(dtype));
+    asm.move(out, asm.const(out.type, out.type === 'i64' ? 0n : 0));
+    asm.if(any, () => this.scopes.scope(() => asm.move(out, load())));
+    return out;
   }
 
   /** Lanes outside the mask are 0. */
