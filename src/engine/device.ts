@@ -17,6 +17,8 @@ export interface DeviceInfo {
 export interface OpenOptions {
   /** Threads to use; 'auto' is the number of cores, at least 1. */
   readonly threads: number | 'auto';
+  /** The engine's file is the caller's own: machine code in it may be used as it is, instead of being made here again. */
+  readonly trusted?: boolean;
   /** Told once of each thing that makes the engine run slower than it could (no shared memory, no relaxed SIMD). */
   readonly onWarning: (message: string) => void;
 }
@@ -39,6 +41,24 @@ export interface OpenEngine {
   dispose(): void;
 }
 
+/** A queue of work that the device runs in order, beside other queues. */
+export interface DeviceStream {
+  readonly handle: number;
+}
+
+/** Memory that a stream reaches: the device's own, or pinned memory of the host. */
+export interface DeviceMemory {
+  readonly address: number;
+  readonly byteLength: number;
+}
+
+/** Nanoseconds of inferences, one by one: inputs to the device, all kernels, outputs to the host. */
+export interface PhaseTimes {
+  readonly h2dNs: Float64Array;
+  readonly gpuNs: Float64Array;
+  readonly d2hNs: Float64Array;
+}
+
 export interface DeviceContext {
   /** One array an input, in the engine's order: write the elements here before execute. */
   readonly inputs: readonly TypedArray[];
@@ -48,5 +68,12 @@ export interface DeviceContext {
   execute(): void;
   /** Runs the whole engine, timing each step; nanoseconds a step are added to `ns`. Slower than execute. */
   profile(ns: Float64Array): void;
+  /**
+   * Where the device has streams: puts copies of the inputs, the whole engine and copies of the outputs into one, and returns. In the
+   * engine's order; an output may be left out. Memory and stream must live until the work is done.
+   */
+  enqueue?(stream: DeviceStream, inputs: readonly DeviceMemory[], outputs: readonly (DeviceMemory | undefined)[]): void;
+  /** Where the device can tell: the times of so many inferences, back to back, over what the inputs hold now. */
+  phases?(count: number): PhaseTimes;
   dispose(): void;
 }

@@ -72,6 +72,9 @@ export class FakeDriver {
   #next = 0x1000;
   #nextAddress = 2 ** 40;
   #current = 0;
+  /** The context of the device, while someone retains it. */
+  #primary: number | undefined;
+  #retained = 0;
   #capturing: { readonly stream: number; readonly work: Work[] } | undefined;
   #clock = 0;
   #used = 0;
@@ -223,7 +226,6 @@ export class FakeDriver {
     const copy = (to: Uint8Array, from: Uint8Array, bytes: number): void => to.set(from.subarray(0, bytes));
     const hostBytes = (a: ArrayBufferView, bytes: number): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, bytes);
     const kernelPointers = (pointers: BigUint64Array): bigint[] => [...pointers];
-    let released = 0;
     return {
       cuInit: () => (devices > 0 ? STATUS.ok : STATUS.noDevice),
       cuDriverGetVersion: (target: Int32Array) => out(target, version),
@@ -242,13 +244,21 @@ export class FakeDriver {
       cuDeviceGetAttribute: (target: Int32Array, attribute: number) => out(target, ATTRIBUTE_VALUES[attribute] ?? 0),
       cuDeviceTotalMem_v2: (target: BigUint64Array) => out(target, totalBytes),
       cuDevicePrimaryCtxRetain: (target: BigUint64Array, device: number) => {
-        this.#lost = false;
-        return valid(device) || out(target, this.#make('context'));
+        if (device >= devices) return STATUS.invalidValue;
+        this.#primary ??= this.#make('context');
+        this.#retained++;
+        return out(target, this.#primary);
       },
       cuDevicePrimaryCtxRelease_v2: () => {
-        const [handle] = [...this.#live].find(([, { kind }]) => kind === 'context') ?? [released++];
-        if (this.#current === handle) this.#current = 0;
-        return this.#destroy('context', handle);
+        if (this.#retained === 0) return STATUS.invalidContext;
+        if (--this.#retained > 0) return STATUS.ok;
+        // What a fault has left goes with the context; what was forgotten stays, to be seen.
+        if (this.#lost) this.#live.clear();
+        else this.#live.delete(this.#primary as number);
+        this.#lost = false;
+        this.#current = 0;
+        this.#primary = undefined;
+        return STATUS.ok;
       },
       cuCtxSetCurrent: (handle: number) => {
         if (!this.#is('context', handle)) return STATUS.invalidContext;

@@ -1,0 +1,198 @@
+/**
+ * One use of an engine on a GPU: an arena of its own, pinned arrays for inputs and outputs, a stream, and the whole network as a graph.
+ *
+ * A run is one launch of the graph (copies in, kernels, copies out) and one wait. For callers with streams of their own there is a graph of
+ * the kernels alone. The arena serves one inference at a time, so work put into another stream waits for what is in the one before.
+ */
+import { alignUp } from '../../core/bytes.ts';
+import { DTYPES, type TypedArray } from '../../core/dtype.ts';
+import { ModelError } from '../../core/errors.ts';
+import { elements } from '../../core/shape.ts';
+import { Graph } from '../../cuda/graph.ts';
+import { DeviceBuffer, PinnedBuffer } from '../../cuda/memory.ts';
+import { Event, Stream } from '../../cuda/stream.ts';
+import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../../engine/device.ts';
+import type { Binding } from '../../engine/engine.ts';
+import type { LoadedProgram, Memory, StepLaunch } from './loaded-program.ts';
+import { profileSteps } from './profile.ts';
+
+const ALIGNMENT = 256;
+/** Inferences in flight when phases are timed: enough to keep the GPU busy. */
+const IN_FLIGHT = 64;
+
+export class CudaContext implements DeviceContext {
+  readonly inputs: readonly TypedArray[];
+  readonly outputs: readonly TypedArray[];
+  readonly #loaded: LoadedProgram;
+  readonly #onDispose: () => void;
+  readonly #device: DeviceBuffer;
+  readonly #host: PinnedBuffer;
+  readonly #memory: Memory;
+  readonly #stream: Stream;
+  /** What was put into a stream last is done when this has happened. */
+  readonly #idle: Event;
+  readonly #launches: readonly StepLaunch[];
+  readonly #whole: Graph;
+  #kernels: Graph | undefined;
+  #last: number | undefined;
+  #isOpen = true;
+
+  /** Throws ModelError `out-of-memory` or `device-lost`, with nothing left behind. `onDispose` is called once. */
+  constructor(loaded: LoadedProgram, onDispose: () => void) {
+    const { gpu, engine, program } = loaded;
+    this.#loaded = loaded;
+    this.#onDispose = onDispose;
+    const made: { dispose(): void }[] = [];
+    const keep = <T extends { dispose(): void }>(thing: T): T => {
+      made.push(thing);
+      return thing;
+    };
+    try {
+      const arenaBytes = alignUp(engine.arenaBytes, ALIGNMENT);
+      this.#device = keep(new DeviceBuffer(gpu, arenaBytes + program.scratchBytes));
+      this.#memory = { arena: this.#device.address, scratch: this.#device.address + arenaBytes };
+      this.#host = keep(new PinnedBuffer(gpu, hostBytes([...engine.inputs, ...engine.outputs])));
+      this.#stream = keep(new Stream(gpu));
+      this.#idle = keep(new Event(gpu, { timed: false }));
+      const views = hostViews([...engine.inputs, ...engine.outputs], this.#host);
+      this.inputs = views.slice(0, engine.inputs.length);
+      this.outputs = views.slice(engine.inputs.length);
+      this.#launches = loaded.launches(this.#memory, true);
+      this.#stream.fill(this.#device.address, 0, this.#device.byteLength);
+      this.#whole = keep(
+        new Graph(this.#stream, () => {
+          this.#copyIn();
+          this.#runKernels(this.#stream);
+          this.#copyOut();
+        }),
+      );
+      this.#whole.upload(this.#stream);
+      this.#stream.synchronize();
+    } catch (cause) {
+      for (const thing of made.reverse()) thing.dispose();
+      throw cause;
+    }
+  }
+
+  get bytes(): number {
+    return this.#device.byteLength;
+  }
+
+  execute(): void {
+    this.#checkOpen();
+    this.#follow(this.#stream);
+    this.#whole.launch(this.#stream);
+    this.#stream.synchronize();
+  }
+
+  enqueue(stream: DeviceStream, inputs: readonly DeviceMemory[], outputs: readonly (DeviceMemory | undefined)[]): void {
+    this.#checkOpen();
+    if (!(stream instanceof Stream) || stream.context.handle !== this.#loaded.gpu.handle)
+      throw new ModelError('option-invalid', 'the stream is not one of the GPU that the engine is on', {
+        hint: 'make it by new Stream(context) of hotrod/cuda, with a context of that GPU',
+      });
+    const { engine } = this.#loaded;
+    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels(this.#stream));
+    this.#follow(stream);
+    for (const [i, { buffer }] of engine.inputs.entries())
+      stream.copy(this.#address(buffer), inputs[i].address, buffer.bytes);
+    this.#kernels.launch(stream);
+    for (const [i, { buffer }] of engine.outputs.entries()) {
+      const to = outputs[i];
+      if (to) stream.copy(to.address, this.#address(buffer), buffer.bytes);
+    }
+    this.#idle.record(stream);
+    this.#last = stream.handle;
+  }
+
+  profile(ns: Float64Array): void {
+    this.#checkOpen();
+    this.#follow(this.#stream);
+    this.#copyIn();
+    // Without overlap, so that a step's time is its own.
+    profileSteps(this.#stream, this.#loaded.launches(this.#memory, false), ns);
+  }
+
+  phases(count: number): PhaseTimes {
+    this.#checkOpen();
+    this.#follow(this.#stream);
+    const { gpu } = this.#loaded;
+    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels(this.#stream));
+    const kernels = this.#kernels;
+    const times = { h2dNs: new Float64Array(count), gpuNs: new Float64Array(count), d2hNs: new Float64Array(count) };
+    const marks = Array.from({ length: Math.min(count, IN_FLIGHT) }, () =>
+      Array.from({ length: 4 }, () => new Event(gpu)),
+    );
+    for (let from = 0; from < count; from += IN_FLIGHT) {
+      const batch = marks.slice(0, count - from);
+      for (const [start, copied, done, end] of batch) {
+        start.record(this.#stream);
+        this.#copyIn();
+        copied.record(this.#stream);
+        kernels.launch(this.#stream);
+        done.record(this.#stream);
+        this.#copyOut();
+        end.record(this.#stream);
+      }
+      this.#stream.synchronize();
+      for (const [i, [start, copied, done, end]] of batch.entries()) {
+        times.h2dNs[from + i] = copied.nsSince(start);
+        times.gpuNs[from + i] = done.nsSince(copied);
+        times.d2hNs[from + i] = end.nsSince(done);
+      }
+    }
+    for (const event of marks.flat()) event.dispose();
+    return times;
+  }
+
+  dispose(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    for (const thing of [this.#kernels, this.#whole, this.#idle, this.#stream, this.#host, this.#device])
+      thing?.dispose();
+    this.#onDispose();
+  }
+
+  #checkOpen(): void {
+    if (this.#isOpen) return;
+    throw new ModelError('disposed', `a context of engine "${this.#loaded.engine.name}" was used after dispose`);
+  }
+
+  /** Lets the stream wait for what this context has in another. */
+  #follow(stream: Stream): void {
+    if (this.#last === undefined || this.#last === stream.handle) return;
+    stream.waitFor(this.#idle);
+    this.#last = undefined;
+  }
+
+  #address(buffer: Binding['buffer']): number {
+    return this.#loaded.addressOf(buffer, this.#memory);
+  }
+
+  #copyIn(): void {
+    for (const [i, { buffer }] of this.#loaded.engine.inputs.entries())
+      this.#stream.copyToDevice(this.#address(buffer), this.inputs[i]);
+  }
+
+  #copyOut(): void {
+    for (const [i, { buffer }] of this.#loaded.engine.outputs.entries())
+      this.#stream.copyToHost(this.outputs[i], this.#address(buffer));
+  }
+
+  #runKernels(stream: Stream): void {
+    for (const { launch } of this.#launches) launch.enqueue(stream);
+  }
+}
+
+const hostBytes = (bindings: readonly Binding[]): number =>
+  bindings.reduce((sum, { buffer }) => sum + alignUp(buffer.bytes, ALIGNMENT), 0);
+
+/** An array a binding, one behind the other. */
+function hostViews(bindings: readonly Binding[], { bytes }: PinnedBuffer): TypedArray[] {
+  let at = bytes.byteOffset;
+  return bindings.map(({ dtype, shape, buffer }) => {
+    const view = new DTYPES[dtype].array(bytes.buffer, at, elements(shape));
+    at += alignUp(buffer.bytes, ALIGNMENT);
+    return view;
+  });
+}

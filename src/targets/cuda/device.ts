@@ -1,0 +1,62 @@
+/**
+ * The device of target cuda: emits an engine's kernels as PTX, has the driver compile them (or finds them compiled), loads the weights once
+ * and makes contexts over them.
+ *
+ * A wrong address on a GPU ends this process's work there, and may touch what else the process has on it: targets/admit.ts lets
+ * through only engines that cannot leave their buffers. Code of an engine file is used only where the caller trusts the file.
+ */
+import { ModelError } from '../../core/errors.ts';
+import { Context } from '../../cuda/context.ts';
+import type { OpenEngine, OpenOptions } from '../../engine/device.ts';
+import type { Engine } from '../../engine/engine.ts';
+import type { CacheFolder } from '../../host/cache-folder.ts';
+import { CudaContext } from './context.ts';
+import { obtainCubins } from './cubins.ts';
+import { LoadedProgram } from './loaded-program.ts';
+import type { CudaMachine } from './machine.ts';
+import type { CudaProgram } from './program.ts';
+
+/** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
+export async function openProgram(
+  engine: Engine,
+  program: CudaProgram,
+  options: OpenOptions,
+  { driver, device, features }: CudaMachine,
+  cache: CacheFolder | undefined,
+): Promise<OpenEngine> {
+  const gpu = new Context(driver, device);
+  try {
+    const embedded = options.trusted ? engine.code : [];
+    const { images } = await obtainCubins(gpu, program.modules, { cache, embedded });
+    return openLoaded(new LoadedProgram(gpu, engine, program, images), features);
+  } catch (cause) {
+    gpu.dispose();
+    throw cause;
+  }
+}
+
+function openLoaded(loaded: LoadedProgram, features: readonly string[]): OpenEngine {
+  const { gpu, engine, weights } = loaded;
+  const contexts = new Set<CudaContext>();
+  let isOpen = true;
+  return {
+    threads: 1,
+    features,
+    memoryBytes: () => {
+      if (!isOpen) return 0;
+      return [...contexts].reduce((sum, { bytes }) => sum + bytes, weights.byteLength);
+    },
+    createContext: () => {
+      if (!isOpen) throw new ModelError('disposed', `engine "${engine.name}" was disposed`);
+      const context: CudaContext = new CudaContext(loaded, () => contexts.delete(context));
+      contexts.add(context);
+      return context;
+    },
+    dispose: () => {
+      if (!isOpen) return;
+      isOpen = false;
+      for (const context of [...contexts]) context.dispose();
+      gpu.dispose();
+    },
+  };
+}
