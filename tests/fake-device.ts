@@ -51,7 +51,10 @@ export interface FakeDevice extends Device {
   readonly counts: { opened: number; disposed: number; contexts: number; executed: number };
 }
 
-export function fakeDevice(features: readonly string[] = [], warning?: string): FakeDevice {
+/** What was put into streams: addresses. */
+export type FakeStreams = { from: number[]; to: (number | undefined)[] }[];
+
+export function fakeDevice(features: readonly string[] = [], warning?: string, streams?: FakeStreams): FakeDevice {
   const counts = { opened: 0, disposed: 0, contexts: 0, executed: 0 };
   return {
     counts,
@@ -76,6 +79,16 @@ export function fakeDevice(features: readonly string[] = [], warning?: string): 
             inputs,
             outputs,
             execute,
+            ...(streams && {
+              enqueue: (_, from, to) => {
+                counts.executed++;
+                streams.push({ from: from.map((m) => m.address), to: to.map((m) => m?.address) });
+              },
+              phases: (count: number) => {
+                const each = (ns: number): Float64Array => new Float64Array(count).fill(ns);
+                return { enqueueNs: each(9e3), h2dNs: each(2e4), gpuNs: each(1e4), d2hNs: each(1e3) };
+              },
+            }),
             profile: (ns) => {
               execute();
               ns[0] += 5;

@@ -13,6 +13,7 @@ import { openModel } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { parseAmount, parseCount, parseInputFile, parseWhole } from './options.ts';
 import { isPeerName, modelBehind, openPeers, PEER_NAMES, type PeerName } from './peers.ts';
+import { type PhaseReport, phaseReport, phaseWarnings } from './phases.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { type LayerTime, profileLayers } from './profile-layers.ts';
 import { coefficientOfVariation, type Statistics, statistics } from './statistics.ts';
@@ -34,6 +35,8 @@ interface BenchFlags extends ModelFlags {
 
 /** Above this coefficient of variation a latency is called unstable. */
 const UNSTABLE = 0.025;
+/** Inferences whose copies and kernels are timed by themselves, at most. */
+const MOST_PHASES = 500;
 
 export function addBenchCommand(program: Command): void {
   const command = program
@@ -96,6 +99,8 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       const peerMs = statistics(samples[i + 1]);
       return { name: peer.name, latencyMs: peerMs, ratio: latencyMs.median / peerMs.median };
     });
+    const times = runner.phases(Math.min(samples[0].length, MOST_PHASES));
+    const phases = times && phaseReport(times);
     const layers = flags.profile ? profileLayers(runner) : undefined;
     const batch = flags.batch ?? 1;
     const report = {
@@ -106,13 +111,15 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       latencyMs,
       throughput: (1e3 * batch) / latencyMs.mean,
       variation: coefficientOfVariation(samples[0]),
+      ...phases,
       peers: rows,
       missing,
       ...(layers && { layers }),
     };
     if (flags.chart !== undefined) await writeChart(flags.chart, engine, latencyMs, rows);
-    terminal.result(report, () => benchText(report, layers));
+    terminal.result(report, () => benchText(report, phases, layers));
     if (report.variation > UNSTABLE) warnUnstable(report.variation, terminal);
+    if (phases) phaseWarnings(phases).forEach(terminal.warn);
   } finally {
     for (const each of runners) await each.dispose();
   }
@@ -141,7 +148,11 @@ interface BenchReport {
   readonly missing: readonly { readonly name: string; readonly reason: string }[];
 }
 
-function benchText(report: BenchReport, layers: readonly LayerTime[] | undefined): string {
+function benchText(
+  report: BenchReport,
+  phases: PhaseReport | undefined,
+  layers: readonly LayerTime[] | undefined,
+): string {
   const columns = ['min', 'max', 'mean', 'median', 'p90', 'p95', 'p99'] as const;
   const cells = (latency: Statistics) => columns.map((column) => formatMs(latency[column]));
   const parts = [
@@ -150,6 +161,14 @@ function benchText(report: BenchReport, layers: readonly LayerTime[] | undefined
       ['latency', ...columns],
       [
         [`hotrod ${report.target}`, ...cells(report.latencyMs)],
+        ...(phases
+          ? [
+              ['GPU compute', ...cells(phases.gpuMs)],
+              ['copies to the GPU', ...cells(phases.h2dMs)],
+              ['copies from the GPU', ...cells(phases.d2hMs)],
+              ['starting the kernels', ...cells(phases.enqueueMs)],
+            ]
+          : []),
         ...report.peers.map((peer) => [peer.name, ...cells(peer.latencyMs)]),
       ],
     ),

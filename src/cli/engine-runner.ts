@@ -3,7 +3,7 @@
  */
 import type { TypedArray } from '../core/dtype.ts';
 import { type Tensor, tensor, zeros } from '../core/tensor.ts';
-import type { Device } from '../engine/device.ts';
+import type { Device, PhaseTimes } from '../engine/device.ts';
 import type { Engine, TargetName } from '../engine/engine.ts';
 import type { StepProfile } from '../runtime/context.ts';
 import { loadEngine } from '../runtime/load.ts';
@@ -16,6 +16,8 @@ export interface EngineRunner extends Runner {
   readonly engine: Engine;
   /** Runs once over the inputs set last, timing each step. */
   profile(): readonly StepProfile[];
+  /** Times copies and kernels of `count` inferences by themselves; undefined where the target cannot tell them apart. */
+  phases(count: number): PhaseTimes | undefined;
 }
 
 /** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep their memory. */
@@ -44,6 +46,7 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     outputs: () =>
       new Map(engine.outputs.map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())])),
     profile: () => context.profile(feeds),
+    phases: (count) => context.phases(feeds, count),
     dispose: () => loaded.dispose(),
   };
 }

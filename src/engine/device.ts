@@ -52,8 +52,9 @@ export interface DeviceMemory {
   readonly byteLength: number;
 }
 
-/** Nanoseconds of inferences, one by one: inputs to the device, all kernels, outputs to the host. */
+/** Nanoseconds of inferences, one by one: inputs to the device, all kernels, outputs to the host; and what the host spends on starting the kernels. */
 export interface PhaseTimes {
+  readonly enqueueNs: Float64Array;
   readonly h2dNs: Float64Array;
   readonly gpuNs: Float64Array;
   readonly d2hNs: Float64Array;

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
-import { copyEngine, fakeDevice } from '../../tests/fake-device.ts';
+import { copyEngine, type FakeStreams, fakeDevice } from '../../tests/fake-device.ts';
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { type ErrorCode, ModelError } from '../core/errors.ts';
 import { fromNumbers } from '../core/tensor.ts';
@@ -129,4 +129,43 @@ test('run with outputs given allocates nothing', async () => {
   let least = Number.POSITIVE_INFINITY;
   for (let round = 0; round < 50 && least >= 40; round++) least = Math.min(least, bytesPerRun(2000));
   expect(least).toBeLessThan(40);
+});
+
+test('a stream gets memory in the order of the engine, and errors before anything is put in', async () => {
+  const streams: FakeStreams = [];
+  const engine = copyEngine([
+    ['x', 'f32', [4]],
+    ['y', 'f32', [2]],
+  ]);
+  const context = (await loadEngine(engine, { devices: [fakeDevice([], undefined, streams)] })).createContext();
+  const memory = (address: number, byteLength: number) => ({ address, byteLength });
+  const stream = { handle: 1 };
+  const [x, y] = [memory(1, 16), memory(2, 8)];
+  context.enqueue(stream, { y, x }, { y_out: memory(3, 8) });
+  context.enqueue(stream, { y, x });
+  expect(streams).toEqual([
+    { from: [1, 2], to: [undefined, 3] },
+    { from: [1, 2], to: [undefined, undefined] },
+  ]);
+  const wrong: [() => void, ErrorCode][] = [
+    [() => context.enqueue(stream, { x }), 'input-missing'],
+    [() => context.enqueue(stream, { x, y, z: x }), 'input-unknown'],
+    [() => context.enqueue(stream, { x, y: memory(2, 7) }), 'input-mismatch'],
+    [() => context.enqueue(stream, { x, y }, { x_out: memory(2, 7) }), 'option-invalid'],
+    [() => context.enqueue(stream, { x, y }, { z: x }), 'option-invalid'],
+  ];
+  for (const [f, code] of wrong) expect(f).toThrow(expect.objectContaining({ code }));
+  expect(streams.length).toBe(2);
+  expect(context.phases({ x: new Float32Array(4), y: new Float32Array(2) }, 3)?.gpuNs).toEqual(
+    new Float64Array(3).fill(1e4),
+  );
+  context.dispose();
+  expect(() => context.enqueue(stream, { x, y })).toThrow(/after dispose/);
+});
+
+test('a target without streams says so', async () => {
+  const context = await open([['x', 'f32', [1]]]);
+  const x = { address: 1, byteLength: 4 };
+  expect(() => context.enqueue({ handle: 1 }, { x })).toThrow(/wasm, which has no streams/);
+  expect(context.phases({ x: new Float32Array(1) }, 1)).toBeUndefined();
 });

@@ -9,7 +9,7 @@ import { DTYPES, type DType, type TypedArray } from '../core/dtype.ts';
 import { type ErrorCode, ModelError } from '../core/errors.ts';
 import { elements, printShape, type StaticShape } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
-import type { DeviceContext } from '../engine/device.ts';
+import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../engine/device.ts';
 import type { Binding, Engine } from '../engine/engine.ts';
 
 /** What the runtime uses of ES2025's Float16Array, which not every host and compiler has. */
@@ -107,6 +107,9 @@ class Port {
 const isTensor = (value: RuntimeArray | Tensor): value is Tensor =>
   typeof value === 'object' && value !== null && 'dtype' in value && 'data' in value;
 
+const missingInput = ({ name, dtype, shape }: IoInfo): ModelError =>
+  new ModelError('input-missing', `input "${name}", ${dtype}${printShape(shape)}, is missing`);
+
 export class ExecutionContext {
   readonly #engine: Engine;
   readonly #device: DeviceContext;
@@ -164,6 +167,56 @@ export class ExecutionContext {
     }));
   }
 
+  /**
+   * Puts the network into a stream of the caller's and returns at once. Every input is read from memory of the device or pinned memory of
+   * the host (row-major, the binding's dtype), the outputs named are written to such, all in the order of the stream; memory must live
+   * until that work is done. What fails on the device is told when the stream is waited for.
+   * Throws as `run`, and `option-invalid` where the target has no streams or memory is too short.
+   */
+  enqueue(
+    stream: DeviceStream,
+    inputs: Readonly<Record<string, DeviceMemory>>,
+    outputs: Readonly<Record<string, DeviceMemory>> = {},
+  ): void {
+    this.#checkOpen();
+    if (!this.#device.enqueue) {
+      throw new ModelError(
+        'option-invalid',
+        `engine "${this.#engine.name}" is for ${this.#engine.target}, which has no streams`,
+        {
+          hint: 'use run',
+        },
+      );
+    }
+    for (const name in inputs) if (!this.#inputByName.has(name)) throw this.#unknown('input', name, this.#inputByName);
+    for (const name in outputs) this.#output(name);
+    const memory = (role: 'input' | 'output', { name, buffer }: Binding, given: DeviceMemory): DeviceMemory => {
+      if (given.byteLength >= buffer.bytes) return given;
+      const [code, got] = [role === 'input' ? 'input-mismatch' : 'option-invalid', given.byteLength] as const;
+      throw new ModelError(code, `${role} "${name}" takes ${buffer.bytes} bytes of memory, got ${got}`);
+    };
+    const from = this.#engine.inputs.map((binding) => {
+      const given = inputs[binding.name];
+      if (given === undefined) throw missingInput(ioInfo(binding));
+      return memory('input', binding, given);
+    });
+    const to = this.#engine.outputs.map((binding) => {
+      const given = outputs[binding.name];
+      return given && memory('output', binding, given);
+    });
+    this.#device.enqueue(stream, from, to);
+  }
+
+  /**
+   * Times `count` inferences back to back, copies and kernels each by themselves; undefined where the target cannot tell them apart.
+   * Throws as `run`.
+   */
+  phases(inputs: Readonly<Record<string, RuntimeArray | Tensor>>, count: number): PhaseTimes | undefined {
+    this.#checkOpen();
+    this.#write(inputs);
+    return this.#device.phases?.(count);
+  }
+
   /** Frees the context's memory. Calling twice is harmless. */
   dispose(): void {
     if (this.#disposed) return;
@@ -183,10 +236,7 @@ export class ExecutionContext {
     for (const name in inputs) if (!this.#inputByName.has(name)) throw this.#unknown('input', name, this.#inputByName);
     for (const port of this.#inputs) {
       const value = inputs[port.info.name];
-      if (value === undefined) {
-        const { name, dtype, shape } = port.info;
-        throw new ModelError('input-missing', `input "${name}", ${dtype}${printShape(shape)}, is missing`);
-      }
+      if (value === undefined) throw missingInput(port.info);
       port.write(value);
     }
   }

@@ -11,6 +11,8 @@ import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
 export interface LoadOptions {
   /** Threads to run with; 'auto', the default, is the number of cores. */
   readonly threads?: number | 'auto';
+  /** The engine's file is the caller's own: compiled GPU code in it may be used as it is, instead of being compiled again. */
+  readonly trusted?: boolean;
   /** Refuses an engine that was built for a machine with more features than this one, instead of running it slower. */
   readonly strict?: boolean;
   /** Told of each thing that makes the engine run slower than it could. */
@@ -42,7 +44,7 @@ export async function loadEngine(
   source: Uint8Array | Engine,
   options: LoadOptions & { readonly devices: readonly Device[] },
 ): Promise<RuntimeEngine> {
-  const { threads = 'auto', strict = false, onWarning = () => {}, devices } = options;
+  const { threads = 'auto', strict = false, trusted = false, onWarning = () => {}, devices } = options;
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1))
     throw new ModelError('option-invalid', `threads is ${threads}, expected 'auto' or a whole number from 1`);
   const engine = ArrayBuffer.isView(source) ? await parseEngine(source, { sha256 }) : source;
@@ -54,7 +56,7 @@ export async function loadEngine(
     });
   }
   const warnings: string[] = [];
-  const open = await device.open(engine, { threads, onWarning: (message) => warnings.push(message) });
+  const open = await device.open(engine, { threads, trusted, onWarning: (message) => warnings.push(message) });
   const lacking = engine.machine.filter((feature) => !open.features.includes(feature));
   if (lacking.length > 0) {
     const message = `engine "${engine.name}" was built for a machine with ${lacking.join(', ')}, which is not here`;

@@ -14,7 +14,7 @@ import { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
 export type { DType, TypedArray } from '../core/dtype.ts';
 export { Bug, ERROR_CODES, type ErrorCode, ModelError } from '../core/errors.ts';
 export type { Tensor } from '../core/tensor.ts';
-export type { Device, DeviceInfo } from '../engine/device.ts';
+export type { Device, DeviceInfo, DeviceMemory, DeviceStream, PhaseTimes } from '../engine/device.ts';
 export type { Engine, TargetName } from '../engine/engine.ts';
 export type { ExecutionContext, Float16ArrayLike, IoInfo, RuntimeArray, StepProfile } from './context.ts';
 export { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';

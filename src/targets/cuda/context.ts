@@ -13,6 +13,7 @@ import { DeviceBuffer, PinnedBuffer } from '../../cuda/memory.ts';
 import { Event, Stream } from '../../cuda/stream.ts';
 import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../../engine/device.ts';
 import type { Binding } from '../../engine/engine.ts';
+import { now } from '../../host/clock.ts';
 import type { LoadedProgram, Memory, StepLaunch } from './loaded-program.ts';
 import { profileSteps } from './profile.ts';
 
@@ -119,17 +120,20 @@ export class CudaContext implements DeviceContext {
     const { gpu } = this.#loaded;
     this.#kernels ??= new Graph(this.#stream, () => this.#runKernels(this.#stream));
     const kernels = this.#kernels;
-    const times = { h2dNs: new Float64Array(count), gpuNs: new Float64Array(count), d2hNs: new Float64Array(count) };
+    const zeros = (): Float64Array => new Float64Array(count);
+    const times = { enqueueNs: zeros(), h2dNs: zeros(), gpuNs: zeros(), d2hNs: zeros() };
     const marks = Array.from({ length: Math.min(count, IN_FLIGHT) }, () =>
       Array.from({ length: 4 }, () => new Event(gpu)),
     );
     for (let from = 0; from < count; from += IN_FLIGHT) {
       const batch = marks.slice(0, count - from);
-      for (const [start, copied, done, end] of batch) {
+      for (const [i, [start, copied, done, end]] of batch.entries()) {
         start.record(this.#stream);
         this.#copyIn();
         copied.record(this.#stream);
+        const before = now();
         kernels.launch(this.#stream);
+        times.enqueueNs[from + i] = now() - before;
         done.record(this.#stream);
         this.#copyOut();
         end.record(this.#stream);
