@@ -87,6 +87,7 @@ function checkTactic(
   for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
     const data = inputs.get(name) as Float32Array;
     const panels = packPanels(data, kernel, packing);
+    if (packing.kind !== 'panels') throw new Error(`${template.name} packs ${packing.kind}`);
     expect(unpackPanels(panels, kernel, packing, data.length)).toEqual(data);
     packed.set(name, panels);
   }

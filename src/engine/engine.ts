@@ -38,7 +38,9 @@ export interface Tactic {
 }
 
 /** How a weight's elements are arranged; absent: row-major. */
-export interface Packing {
+export type Packing = PanelsPacking | RowsPacking;
+
+export interface PanelsPacking {
   /** `[batch][ceil(n / width)][k][width]`, the tail of n filled with zeros: panels for a vector micro-kernel. */
   readonly kind: 'panels';
   readonly width: number;
@@ -49,8 +51,29 @@ export interface Packing {
   readonly zeros: number;
 }
 
+/** Loops over a weight as it lies, outermost first; strides are in elements. */
+export interface PackedAxis {
+  readonly extent: number;
+  readonly stride: number;
+}
+
+export interface RowsPacking {
+  /** A row of `pitch` elements for each point of `rows`, in order: the elements along `k`, then zeros. */
+  readonly kind: 'rows';
+  readonly rows: readonly PackedAxis[];
+  readonly k: readonly PackedAxis[];
+  /** Where the first element lies. */
+  readonly offset: number;
+  readonly pitch: number;
+  /** Whether elements (f32) are rounded to tf32. */
+  readonly tf32: boolean;
+}
+
+const points = (axes: readonly PackedAxis[]): number => axes.reduce((n, a) => n * a.extent, 1);
+
 /** Elements that a packed weight takes. */
-export const packedElements = (p: Packing): number => p.batch * Math.ceil(p.n / p.width) * p.k * p.width + p.zeros;
+export const packedElements = (p: Packing): number =>
+  p.kind === 'panels' ? p.batch * Math.ceil(p.n / p.width) * p.k * p.width + p.zeros : points(p.rows) * p.pitch;
 
 export interface Weight {
   readonly name: string;

@@ -3,7 +3,18 @@
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import type { Binding, BufferRef, Engine, Packing, Step, TargetName, Weight } from './engine.ts';
+import type {
+  Binding,
+  BufferRef,
+  Engine,
+  PackedAxis,
+  Packing,
+  PanelsPacking,
+  RowsPacking,
+  Step,
+  TargetName,
+  Weight,
+} from './engine.ts';
 import { type Check, integer, list, nullable, number, oneOf, record, table, text, truth } from './shape-of-json.ts';
 
 export type Manifest = Pick<
@@ -26,7 +37,7 @@ const dtype = oneOf(...(Object.keys(DTYPES) as DType[]));
 const shape = list(integer(0, LARGEST_DIM), MOST_DIMS);
 const buffer: Check<BufferRef> = record({ space: oneOf('arena', 'weights'), byteOffset: bytes, bytes });
 const binding: Check<Binding> = record({ name: text, dtype, shape, buffer });
-const packing: Check<Packing> = record({
+const panelsPacking: Check<PanelsPacking> = record({
   kind: oneOf('panels'),
   width: integer(1, LARGEST_DIM),
   batch: integer(0, LARGEST_DIM),
@@ -34,6 +45,20 @@ const packing: Check<Packing> = record({
   n: integer(0, LARGEST_DIM),
   zeros: integer(0, LARGEST_DIM),
 });
+const packedAxes = list(
+  record({ extent: integer(1, LARGEST_DIM), stride: integer(-LARGEST_DIM, LARGEST_DIM) }),
+  MOST_DIMS,
+);
+const rowsPacking: Check<RowsPacking> = record({
+  kind: oneOf('rows'),
+  rows: packedAxes,
+  k: packedAxes,
+  offset: integer(0, LARGEST_DIM),
+  pitch: integer(1, LARGEST_DIM),
+  tf32: truth,
+});
+const packing: Check<Packing> = (value, path) =>
+  (value as Packing | null)?.kind === 'rows' ? rowsPacking(value, path) : panelsPacking(value, path);
 const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
 const weight: Check<Weight> = (value, path) => {
   const { packing, ...plain } = weightInFile(value, path);
@@ -108,17 +133,15 @@ const weightToJson = (w: Weight) => ({
   shape: w.shape,
   byteOffset: w.byteOffset,
   bytes: w.bytes,
-  packing: w.packing
-    ? {
-        kind: w.packing.kind,
-        width: w.packing.width,
-        batch: w.packing.batch,
-        k: w.packing.k,
-        n: w.packing.n,
-        zeros: w.packing.zeros,
-      }
-    : null,
+  packing: w.packing ? packingToJson(w.packing) : null,
 });
+
+const axisToJson = ({ extent, stride }: PackedAxis) => ({ extent, stride });
+function packingToJson(p: Packing) {
+  if (p.kind === 'panels') return { kind: p.kind, width: p.width, batch: p.batch, k: p.k, n: p.n, zeros: p.zeros };
+  const { kind, offset, pitch, tf32 } = p;
+  return { kind, rows: p.rows.map(axisToJson), k: p.k.map(axisToJson), offset, pitch, tf32 };
+}
 
 const stepToJson = (s: Step) => ({
   kernel: s.kernel,

@@ -317,7 +317,10 @@ function access(g: Codegen, ins: Instruction, isStore: boolean): void {
   const address = g.address(isStore ? first : second);
   const [m, at] = [g.temp(), g.temp()];
   const thread = 't';
-  if (space === 'shared')
+  if (ins.mods.includes('shared::cluster')) {
+    if (isStore) throw new PtxError('stores to other blocks are not supported');
+    g.lines.push(`const ${m}=w.remote(${address}),${at}=w.remoteAt(${address},${size * count});`);
+  } else if (space === 'shared')
     g.lines.push(
       `const ${m}=w.block.shared,${at}=${m}.${isStore ? 'write' : 'read'}(${address},${size * count},${thread});`,
     );
@@ -567,7 +570,12 @@ export const LANE_OPS: Readonly<Record<string, Row>> = {
   trap: (g, ins) => g.lines.push(`v.trap(${ins.line});`),
   activemask: (g, ins) => g.write(ins.operands[0], 'b32', 'w.activeMask(L,n)'),
   cp: (g, ins) => copyAsync(g, ins),
-  mapa: (g, ins) => g.write(ins.operands[0], last(ins), g.read(ins.operands[1], last(ins))),
+  mapa: (g, ins) =>
+    g.write(
+      ins.operands[0],
+      'b32',
+      `v.clusterAddress(${g.read(ins.operands[1], 'b32')},${g.read(ins.operands[2], 'b32')})`,
+    ),
 };
 
 function copyAsync(g: Codegen, ins: Instruction): void {

@@ -15,7 +15,7 @@ import { LANE_OPS } from './lane-ops.ts';
 import { type GlobalMemory, SHARED_WINDOW, SharedMemory } from './memory.ts';
 import { bytesOf, type Entry, type Instruction, type Operand, PtxError, type PtxModule, parsePtx } from './parse.ts';
 import * as values from './values.ts';
-import { type Block, LocalMemory, Warp } from './warp.ts';
+import { type Block, clusterAddress, LocalMemory, Warp } from './warp.ts';
 import { ldmatrix, mma, reduceLanes, shuffleSource, stmatrix } from './warp-ops.ts';
 
 export interface PtxLaunch {
@@ -85,6 +85,11 @@ export class PtxProgram {
             for (let j = 0; j < cy; j++)
               for (let i = 0; i < cx; i++)
                 group.push(makeBlock(compiled, memory, params, launch, [x + i, y + j, z + k]));
+          for (const block of group) {
+            const first = (b: Block): string =>
+              [b.ctaid.x - b.cluster_ctaid.x, b.ctaid.y - b.cluster_ctaid.y, b.ctaid.z - b.cluster_ctaid.z].join();
+            block.cluster.push(...group.filter((b) => first(b) === first(block)).sort((a, b) => a.rank - b.rank));
+          }
           runBlocks(compiled, group);
         }
   }
@@ -151,6 +156,7 @@ function makeBlock(
     threads,
     shared: new SharedMemory(compiled.staticShared + launch.sharedBytes, warps),
     warps: [],
+    cluster: [],
   };
   for (let i = 0; i < warps; i++)
     block.warps.push(new Warp(block, i, compiled.layout.sizes, memory, params, compiled.localBytes));
@@ -188,6 +194,17 @@ function releaseBarriers(compiled: Compiled, block: Block): boolean {
   const ids = new Set(block.warps.flatMap((w) => (w.barrier ? [w.barrier.id] : [])));
   for (const id of ids) {
     const waiting = block.warps.filter((w) => w.barrier?.id === id);
+    if (id === CLUSTER) {
+      const all = block.cluster.flatMap((b) => b.warps);
+      const through = waiting.filter((w) =>
+        all.every((x) => x.live === 0 || x.clusterArrivals >= (w.barrier?.count ?? 0)),
+      );
+      if (through.length < block.warps.filter((w) => w.live > 0).length) continue;
+      block.shared.synchronise(through.map((w) => w.index));
+      for (const w of through) w.barrier = undefined;
+      released = true;
+      continue;
+    }
     const count = waiting[0].barrier?.count as number;
     if (waiting.some((w) => w.barrier?.count !== count))
       throw new PtxError(`${compiled.entry.name}: barrier ${id} with different counts`);
@@ -265,14 +282,17 @@ function runNode(compiled: Compiled, w: Warp, at: number, lanes: Int32Array, n: 
   }
 }
 
+/** The number that stands for the barrier of a cluster; its count is the arrivals that all warps must have made. */
+const CLUSTER = -1;
+const isClusterBarrier = (ins: Instruction): boolean => ins.op === 'barrier' && ins.mods[0] === 'cluster';
+
 function barrierOf(ins: Instruction, w: Warp): { id: number; count: number } {
+  if (isClusterBarrier(ins)) return { id: CLUSTER, count: w.clusterArrivals };
   const number = (o: Operand | undefined, otherwise: number): number => {
     if (!o) return otherwise;
     if (o.kind !== 'number') throw new PtxError(`line ${ins.line}: barriers take constants here`);
     return Number(o.text);
   };
-  if (ins.op === 'barrier' && ins.mods[0] === 'cluster')
-    throw new PtxError(`line ${ins.line}: cluster barriers are not supported`);
   return { id: number(ins.operands[0], 0), count: number(ins.operands[1], w.block.threads) };
 }
 
@@ -288,7 +308,9 @@ function located(error: unknown, compiled: Compiled, node: Node, step: number, w
 
 /** Instructions after which a node ends. */
 const isEnd = (ins: Instruction): boolean =>
-  ['bra', 'exit', 'ret', 'bar', 'barrier'].includes(ins.op) && !(ins.op === 'bar' && ins.mods[0] === 'warp');
+  ['bra', 'exit', 'ret', 'bar', 'barrier'].includes(ins.op) &&
+  !(ins.op === 'bar' && ins.mods[0] === 'warp') &&
+  !(isClusterBarrier(ins) && ins.mods[1] === 'arrive');
 
 function compileEntry(entry: Entry): Compiled {
   const { layout, staticShared, localBytes } = layoutOf(entry);
@@ -403,6 +425,7 @@ const MAY_FAIL = new Set(['ld', 'ldu', 'st', 'atom', 'red', 'cp', 'trap']);
 const runtime = {
   ...values,
   window: SHARED_WINDOW,
+  clusterAddress,
   trap: (line: number): never => {
     throw new PtxError(`line ${line}: trap`);
   },
@@ -596,6 +619,10 @@ const WARP_OPS: Readonly<Record<string, WarpRow>> = {
     return (w, lanes, n) => {
       for (let i = 0; i < n; i++) p(w, lanes[i], i === 0);
     };
+  },
+  barrier: () => (w, _, n) => {
+    if (n !== w.live) throw new PtxError(`${n} of ${w.live} lanes arrive at the cluster's barrier`);
+    w.clusterArrivals++;
   },
   bar: (ins, r) => {
     const members = r.reader(ins.operands[0], 'b32');

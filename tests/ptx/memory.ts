@@ -187,6 +187,16 @@ export class SharedMemory {
     return a;
   }
 
+  /** A read by another block: its order with writes is the cluster's barrier's affair. */
+  readFreely(address: Wide, size: number): number {
+    const a = this.#check(address, size, 'read');
+    for (let h = a >> 1; h < (a + size + 1) >> 1; h++) {
+      if (this.#writer[h] <= 0)
+        throw new PtxError(`read of another block's shared memory at byte ${a} that nobody wrote`);
+    }
+    return a;
+  }
+
   write(address: Wide, size: number, thread: number): number {
     const a = this.#check(address, size, 'write');
     this.#mark(a, size, thread, size > 1);

@@ -23,6 +23,8 @@ export interface Block {
   readonly threads: number;
   readonly shared: SharedMemory;
   readonly warps: Warp[];
+  /** The blocks of its cluster, by rank. */
+  readonly cluster: Block[];
 }
 
 interface Copy {
@@ -61,6 +63,8 @@ export class Warp {
   yields = false;
   /** The line that runs, for messages. */
   atLine = 0;
+  /** How often the warp has arrived at the cluster's barrier. */
+  clusterArrivals = 0;
   readonly pc = new Int32Array(32);
   readonly exited = new Uint8Array(32);
   live: number;
@@ -119,6 +123,17 @@ export class Warp {
     return write ? this.block.shared.write(address, size, thread) : this.block.shared.read(address, size, thread);
   }
 
+  /** The block whose shared memory an address of the cluster's window means, and the address there. */
+  remote(address: Wide): SharedMemory {
+    const rank = (Number(address) >>> CLUSTER_SHIFT) - 1;
+    const block = rank < 0 ? this.block : this.block.cluster[rank];
+    if (!block) throw new PtxError(`no block ${rank} in the cluster`);
+    return block.shared;
+  }
+  remoteAt(address: Wide, size: number): number {
+    return this.remote(address).readFreely(Number(address) & ((1 << CLUSTER_SHIFT) - 1), size);
+  }
+
   activeMask(lanes: Int32Array, n: number): number {
     let mask = 0;
     for (let i = 0; i < n; i++) mask |= 1 << lanes[i];
@@ -154,6 +169,10 @@ export class Warp {
     }
   }
 }
+
+const CLUSTER_SHIFT = 24;
+/** What mapa gives. */
+export const clusterAddress = (address: Wide, rank: number): number => Number(address) | ((rank + 1) << CLUSTER_SHIFT);
 
 const isShared = (address: Wide): boolean =>
   typeof address === 'number' && address >= SHARED_WINDOW && address < SHARED_WINDOW + 2 ** 24;

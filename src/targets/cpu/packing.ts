@@ -6,11 +6,13 @@
  * k and n run over their axes in the form's order, outermost first. Offsets of b are separable, a sum of one table a role.
  */
 import { Bug } from '../../core/errors.ts';
-import { type Packing, packedElements } from '../../engine/engine.ts';
+import { type Packing, type PanelsPacking, packedElements } from '../../engine/engine.ts';
 import type { Access, Axis, Contract, Kernel } from '../../loop/ir.ts';
 
 /** `data` begins at the first element of the operand's buffer. */
 export function packPanels(data: Float32Array, kernel: Kernel, packing: Packing): Float32Array {
+  if (packing.kind !== 'panels')
+    throw new Bug('cpu-packing', `kernel ${kernel.name}: packing ${packing.kind} is no panels`);
   const { width, batch, k, n } = packing;
   const offsets = offsetTables(kernel, packing);
   const out = new Float32Array(packedElements(packing));
@@ -28,7 +30,12 @@ export function packPanels(data: Float32Array, kernel: Kernel, packing: Packing)
 }
 
 /** The inverse: the operand's buffer of `elements` elements, 0 where the operand reads nothing. */
-export function unpackPanels(packed: Float32Array, kernel: Kernel, packing: Packing, elements: number): Float32Array {
+export function unpackPanels(
+  packed: Float32Array,
+  kernel: Kernel,
+  packing: PanelsPacking,
+  elements: number,
+): Float32Array {
   const { width, batch, k, n } = packing;
   const offsets = offsetTables(kernel, packing);
   const out = new Float32Array(elements);
@@ -46,7 +53,7 @@ export function unpackPanels(packed: Float32Array, kernel: Kernel, packing: Pack
 }
 
 /** Offsets in b by flat batch, k and n position; their sum is the element's. The constant part is in the batch table. */
-function offsetTables(kernel: Kernel, packing: Packing) {
+function offsetTables(kernel: Kernel, packing: PanelsPacking) {
   const { form } = kernel;
   if (form.kind !== 'contract') throw new Bug('cpu-packing', `kernel ${kernel.name} is no contract`);
   const { columns, batches } = columnAxes(form, packing);
@@ -63,7 +70,7 @@ function offsetTables(kernel: Kernel, packing: Packing) {
 
 const axesOf = (form: Contract, role: string): readonly Axis[] => form.axes.filter((a) => a.role === role);
 
-function columnAxes(form: Contract, packing: Packing) {
+function columnAxes(form: Contract, packing: PanelsPacking) {
   const n = axesOf(form, 'n');
   const batch = axesOf(form, 'batch');
   const isDepthwise = n.every((a) => a.extent === 1) && packing.batch === 1;

@@ -1,0 +1,130 @@
+/**
+ * The tensor-core products against eval, run by the interpreter of PTX: every form of operand, tile and tail. Outputs are poisoned.
+ */
+import { describe, expect, test } from 'vitest';
+
+import type { Kernel } from '../src/loop/ir.ts';
+import { gemmShape, type TileParams, tileRows } from '../src/targets/cuda/gemm-tiles.ts';
+import { convKernel, gemmKernel } from './support/contract-kernels.ts';
+import { closeTo, runTensorCores, withDType } from './support/cuda-gemm.ts';
+
+const FACTS = { constant: new Set(['w']), tf32: true };
+const CHIP = { sharedBytesPerBlock: 232448, clusters: true };
+
+function check(kernel: Kernel, rows: (rows: TileParams[]) => TileParams[], constant = new Set(['w'])): void {
+  const facts = { ...FACTS, constant };
+  const shape = gemmShape(kernel, facts);
+  expect(shape, 'the tensor cores take it').toBeDefined();
+  if (!shape) return;
+  const chosen = rows(tileRows(shape, CHIP));
+  expect(chosen.length).toBeGreaterThan(0);
+  for (const tile of chosen) closeTo(runTensorCores(kernel, shape, tile), tile);
+}
+
+/** Every tile once, with as many stages and splits as it has on some row. */
+const eachTile = (rows: TileParams[]): TileParams[] => {
+  const seen = new Map<string, TileParams>();
+  for (const r of rows) seen.set(`${r.bm}x${r.bn}`, r);
+  return [...seen.values()];
+};
+const only = (want: Partial<TileParams>) => (rows: TileParams[]) =>
+  rows.filter((r) => Object.entries(want).every(([k, v]) => r[k as keyof TileParams] === v)).slice(0, 1);
+
+describe('convolutions', () => {
+  test('3×3 with padding on every tile, rows and columns with tails', () => {
+    const conv = convKernel({ size: [9, 7], ic: 24, oc: 40, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' });
+    check(withDType(conv, 'f16'), eachTile);
+  });
+  test('stride, dilation, batch, residual, more channels than a step', () => {
+    const conv = convKernel({
+      batch: 2,
+      size: [13, 11],
+      ic: 72,
+      oc: 64,
+      kernel: [3, 3],
+      stride: 2,
+      pad: 2,
+      dilation: 2,
+      epilogue: 'bias-residual-relu',
+    });
+    check(withDType(conv, 'bf16'), only({ bm: 64, bn: 64, split: 1, stages: 3 }));
+    check(withDType(conv, 'f16'), only({ bm: 32, bn: 32, split: 4 }));
+  });
+  test('1×1 is a plain product', () => {
+    const conv = convKernel({ size: [7, 7], ic: 64, oc: 128, kernel: [1, 1], epilogue: 'bias-residual-relu' });
+    check(withDType(conv, 'f16'), only({ bm: 64, bn: 128 }));
+    check(
+      withDType(convKernel({ size: [8, 8], ic: 64, oc: 24, kernel: [1, 1], stride: 2 }), 'f16'),
+      only({ bm: 16, bn: 32 }),
+    );
+  });
+  test('groups are batches; output channels that are no multiple of 8', () => {
+    check(
+      withDType(
+        convKernel({ size: [5, 5], ic: 32, oc: 32, group: 2, kernel: [3, 3], pad: 1, epilogue: 'bias' }),
+        'f16',
+      ),
+      only({ bm: 32, bn: 32 }),
+    );
+    check(
+      withDType(convKernel({ size: [5, 5], ic: 8, oc: 13, kernel: [3, 3], pad: 1, epilogue: 'bias-clip' }), 'f16'),
+      only({ bm: 32, bn: 32 }),
+    );
+  });
+  test('an output whose channels are not contiguous', () => {
+    check(
+      withDType(
+        convKernel({ size: [6, 5], ic: 16, oc: 24, kernel: [3, 3], outLayout: 'nchw', epilogue: 'bias' }),
+        'f16',
+      ),
+      only({ bm: 32, bn: 64 }),
+    );
+  });
+  test('k shared by the blocks of a cluster', () => {
+    const conv = convKernel({ size: [4, 4], ic: 136, oc: 40, kernel: [3, 3], pad: 1, epilogue: 'bias-residual-relu' });
+    for (const split of [2, 4, 8]) check(withDType(conv, 'f16'), only({ bm: 16, bn: 64, split }));
+    check(withDType(conv, 'f16'), only({ bm: 64, bn: 32, split: 2, stages: 4 }));
+  });
+  test('tf32', () => {
+    check(
+      convKernel({ size: [6, 7], ic: 20, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' }),
+      only({ bm: 32, bn: 64 }),
+    );
+  });
+});
+
+describe('products', () => {
+  const none = new Set<string>();
+  test('both operands activations, b by rows of k or by columns', () => {
+    for (const transB of [true, false]) {
+      for (const bn of [64, 128]) {
+        check(withDType(gemmKernel({ batch: 3, m: 37, n: 72, k: 88, transB }), 'f16'), only({ bm: 64, bn }), none);
+        check(
+          withDType(gemmKernel({ m: 64, n: 64, k: 256, transB, epilogue: 'bias' }), 'bf16'),
+          only({ bm: 64, bn, split: 2 }),
+          none,
+        );
+      }
+    }
+  });
+  test('one row: a layer at batch 1', () => {
+    check(withDType(gemmKernel({ m: 1, n: 100, k: 512, epilogue: 'bias' }), 'f16'), only({ bm: 16, bn: 32, split: 4 }));
+  });
+  test('tf32 of activations', () => {
+    check(gemmKernel({ m: 19, n: 24, k: 36, transB: true }), only({ bm: 32, bn: 32 }), none);
+  });
+});
+
+describe('what tensor cores cannot take', () => {
+  const refused = (kernel: Kernel, facts: { constant: Set<string>; tf32?: boolean } = FACTS) =>
+    expect(gemmShape(kernel, facts)).toBeUndefined();
+  test('channels that are no multiple of 16 bytes, or not contiguous', () => {
+    refused(withDType(convKernel({ size: [6, 6], ic: 3, oc: 8, kernel: [3, 3] }), 'f16'));
+    refused(withDType(convKernel({ size: [6, 6], ic: 12, oc: 8, kernel: [3, 3] }), 'f16'));
+    refused(withDType(convKernel({ size: [6, 6], ic: 16, oc: 8, kernel: [3, 3], layout: 'nchw' }), 'f16'));
+    refused(withDType(gemmKernel({ m: 8, n: 12, k: 16 }), 'f16'), { constant: new Set() });
+  });
+  test('f32 that may not be rounded', () => {
+    refused(convKernel({ size: [6, 6], ic: 8, oc: 8, kernel: [3, 3] }), { constant: new Set(['w']) });
+  });
+});

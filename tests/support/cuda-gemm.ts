@@ -1,0 +1,96 @@
+/**
+ * Tensor-core kernels in the interpreter of PTX, beside eval: inputs made, weights packed, outputs poisoned.
+ */
+import { expect } from 'vitest';
+import { DTYPES, type DType, type TypedArray } from '../../src/core/dtype.ts';
+import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../src/core/float16.ts';
+import { contractKernel } from '../../src/loop/contract.ts';
+import { evalKernel } from '../../src/loop/eval.ts';
+import * as e from '../../src/loop/expr.ts';
+import type { Kernel } from '../../src/loop/ir.ts';
+import { exprMapper, mapStmts } from '../../src/targets/cpu/walk.ts';
+import { emitGemm } from '../../src/targets/cuda/gemm-emit.ts';
+import { packRows, rowsPacking } from '../../src/targets/cuda/gemm-packing.ts';
+import { type GemmShape, sharedBytes, type TileParams } from '../../src/targets/cuda/gemm-tiles.ts';
+import { PtxProgram } from '../ptx/machine.ts';
+import { GlobalMemory } from '../ptx/memory.ts';
+import { random } from '../random-kernel.ts';
+
+/** The kernel with all its buffers in another float type: loads widen, stores round. */
+export function withDType(kernel: Kernel, dtype: DType): Kernel {
+  if (kernel.form.kind !== 'contract') throw new Error(`${kernel.name} is no contract`);
+  const map = exprMapper((x) => (x.kind === 'load' ? e.cast('f32', { ...x, dtype }) : x));
+  const epilogue = mapStmts(kernel.form.epilogue, map).map((s) =>
+    s.kind === 'store' ? { ...s, value: e.cast(dtype, s.value) } : s,
+  );
+  const buffers = kernel.buffers.map((b) => ({ ...b, dtype }));
+  return contractKernel(`${kernel.name}_${dtype}`, buffers, { ...kernel.form, epilogue });
+}
+
+const encode = (dtype: DType, x: number): number =>
+  dtype === 'f16' ? numberToF16(x) : dtype === 'bf16' ? numberToBf16(x) : x;
+const decode = (dtype: DType, x: number): number =>
+  dtype === 'f16' ? f16ToNumber(x) : dtype === 'bf16' ? bf16ToNumber(x) : x;
+
+export interface GemmRun {
+  readonly got: readonly number[];
+  readonly want: readonly number[];
+  readonly dtype: DType;
+}
+
+export const moduleOf = (entry: string): string =>
+  `.version 8.0\n.target sm_90\n.address_size 64\n.extern .shared .align 1024 .b8 dynamic[];\n${entry}`;
+
+export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): GemmRun {
+  const rnd = random(seed);
+  const data = new Map<string, TypedArray>();
+  for (const b of kernel.buffers) {
+    const array = new DTYPES[b.dtype].array(b.elements) as Float32Array;
+    // Halves of small integers: products and sums are exact, so every tile gives the same sum.
+    if (b.role === 'in') for (let i = 0; i < array.length; i++) array[i] = encode(b.dtype, (rnd.below(9) - 4) / 4);
+    data.set(b.name, array);
+  }
+  evalKernel(kernel, data);
+  const memory = new GlobalMemory();
+  const packed = new Map(data);
+  if (shape.b === 'packed') {
+    const name = shape.plan.b.buffer;
+    packed.set(name, packRows(data.get(name) as TypedArray, rowsPacking(shape)));
+  }
+  const args = kernel.buffers.map((b) =>
+    b.role === 'in'
+      ? memory.alloc(b.name, packed.get(b.name) as TypedArray, true)
+      : memory.alloc(b.name, b.elements * DTYPES[b.dtype].bytes),
+  );
+  const emitted = emitGemm('k', kernel, shape, tile, { computeCapability: 90 });
+  new PtxProgram(moduleOf(emitted.text)).run(memory, {
+    entry: 'k',
+    grid: emitted.grid,
+    block: emitted.block,
+    sharedBytes: sharedBytes(tile),
+    args,
+    ...(emitted.cluster && { cluster: emitted.cluster }),
+  });
+  const out = kernel.buffers.findIndex((b) => b.role === 'out');
+  const { name, dtype, elements } = kernel.buffers[out];
+  const bytes = memory.bytesAt(args[out], elements * DTYPES[dtype].bytes);
+  const got = new DTYPES[dtype].array(bytes.slice().buffer, 0, elements);
+  return {
+    got: [...(got as Float32Array)].map((x) => decode(dtype, x)),
+    want: [...(data.get(name) as Float32Array)].map((x) => decode(dtype, x)),
+    dtype,
+  };
+}
+
+/** Sums are exact; the last rounding of a value that lies between two may fall either way. */
+const TOLERANCE: Partial<Record<DType, number>> = { f16: 2 ** -10, bf16: 2 ** -7, f32: 2 ** -22 };
+
+export function closeTo({ got, want, dtype }: GemmRun, tile: TileParams): void {
+  const wrong = want.findIndex(
+    (w, i) => !(Math.abs(got[i] - w) <= (TOLERANCE[dtype] as number) * Math.max(1, Math.abs(w))),
+  );
+  if (wrong >= 0)
+    expect.fail(
+      `${JSON.stringify(tile)}: element ${wrong} of ${want.length} is ${got[wrong]}, expected ${want[wrong]}`,
+    );
+}
