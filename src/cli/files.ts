@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { ModelError } from '../core/errors.ts';
+import { readHead, readSharedFile } from '../host/shared-file.ts';
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
@@ -12,9 +13,17 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** The bytes of a file. Throws ModelError `file-missing`; `what` says what it was wanted for ("model", "input x"). */
-export function readInputFile(file: string, what: string): Uint8Array {
+export const readInputFile = (file: string, what: string): Uint8Array => reading(file, what, () => readFileSync(file));
+
+/** The bytes of a file in shared memory where `isWanted` says so of its first ones. Throws ModelError `file-missing`. */
+export const readSharedInput = (file: string, what: string, isWanted: (head: Uint8Array) => boolean): Uint8Array =>
+  reading(file, what, () => (isWanted(readHead(file, HEAD_BYTES)) ? readSharedFile(file) : readFileSync(file)));
+
+const HEAD_BYTES = 64;
+
+function reading(file: string, what: string, read: () => Uint8Array): Uint8Array {
   try {
-    return readFileSync(file);
+    return read();
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? '';
     throw new ModelError('file-missing', `${what} ${file}: ${REASONS[code] ?? (cause as Error).message}`, { cause });

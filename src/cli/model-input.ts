@@ -5,7 +5,7 @@ import { extname } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { isEngine } from '../engine/format.ts';
 import { engineOfBytes } from './engine-file.ts';
-import { readInputFile, withFile } from './files.ts';
+import { readSharedInput, withFile } from './files.ts';
 
 export interface OnnxInput {
   readonly kind: 'onnx';
@@ -22,7 +22,7 @@ export type ModelInput = OnnxInput | EngineInput;
 
 /** Reads the file. Throws ModelError: `file-missing`, or what parsing an engine throws. An ONNX model is parsed when it is built. */
 export async function openModel(file: string): Promise<ModelInput> {
-  const bytes = readInputFile(file, 'model');
+  const bytes = readSharedInput(file, 'model', isEngine);
   if (!isEngine(bytes) && extname(file) !== '.engine') return { kind: 'onnx', file, bytes };
   try {
     return { kind: 'engine', file, bytes, engine: await engineOfBytes(bytes) };

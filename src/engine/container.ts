@@ -62,15 +62,25 @@ export function packSections(sections: readonly Section[], hash: Hash): Uint8Arr
   return file;
 }
 
+/** Which section need not be waited for, and who is given the promise that it is whole. */
+export interface LaterCheck {
+  readonly section: string;
+  readonly take: (check: Promise<void>) => void;
+}
+
 /** The sections as views on the file. Throws ModelError `engine-parse` where anything is damaged, `engine-version` where it is newer. */
-export async function unpackSections(file: Uint8Array, hash: AsyncHash): Promise<Section[]> {
+export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: LaterCheck): Promise<Section[]> {
   const count = checkHeader(file);
   const stated = file.subarray(HASHED_HEADER_BYTES, HEADER_BYTES);
   if (!bytesEqual(await hash(headerAndTable(file, count)), stated)) throw damaged('its header or table has changed');
   const rows = readTable(file, count);
   checkPadding(file, rows);
-  for (const { name, bytes, digest } of rows) {
+  const check = async ({ name, bytes, digest }: Row): Promise<void> => {
     if (!bytesEqual(await hash(bytes), digest)) throw damaged(`section "${name}" has changed`);
+  };
+  for (const row of rows) {
+    if (row.name === later?.section) later.take(check(row));
+    else await check(row);
   }
   return rows.map(({ name, bytes }) => ({ name, bytes }));
 }

@@ -29,6 +29,11 @@ export interface SerializeOptions {
 export interface ParseOptions {
   /** SHA-256; a pure TypeScript one where not given. The platform's own is several times as fast. */
   readonly sha256?: AsyncHash;
+  /**
+   * Given the promise that the weights are undamaged, which parsing then does not wait for; it may reject as parsing may. Until it is
+   * settled the engine may be opened, but its answers may be of damaged weights.
+   */
+  readonly later?: (check: Promise<void>) => void;
 }
 
 const CODE_PREFIX = 'code/';
@@ -53,7 +58,8 @@ export function serializeEngine(engine: Engine, options: SerializeOptions = {}):
 /** Throws ModelError `engine-parse` where the bytes are no engine or are damaged, `engine-version` where their format is newer. */
 export async function parseEngine(bytes: Uint8Array, options: ParseOptions = {}): Promise<Engine> {
   const hash = options.sha256 ?? (async (b: Uint8Array) => sha256(b));
-  const sections = new Map((await unpackSections(bytes, hash)).map((s) => [s.name, s.bytes]));
+  const unpacked = await unpackSections(bytes, hash, options.later && { section: 'weights', take: options.later });
+  const sections = new Map(unpacked.map((s) => [s.name, s.bytes]));
   const take = (name: string): Uint8Array => {
     const section = sections.get(name);
     if (section === undefined) throw damaged(`section "${name}" is missing`);

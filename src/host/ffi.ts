@@ -20,7 +20,12 @@ export interface Ffi {
   /** The function whose code begins at an address, by the system's calling convention. */
   functionAt(address: number, result: NativeType, args: readonly NativeType[]): NativeFunction;
   /** As `symbol`, for calls that take long: they run on threads of the package's own. */
-  asyncSymbol(library: string, name: string, result: NativeType, args: readonly NativeType[]): AsyncNativeFunction;
+  asyncSymbol(
+    library: string | null,
+    name: string,
+    result: NativeType,
+    args: readonly NativeType[],
+  ): AsyncNativeFunction;
   /** Where an array's bytes lie; they stay there as long as the array's buffer lives. */
   addressOf(array: ArrayBufferView): number;
   /** A copy of the bytes at an address. */
@@ -82,7 +87,7 @@ function ffiOf(koffi: Koffi): Ffi {
     symbol: (library, name, result, args) =>
       (library === null ? self : koffi.load(library)).func(name, result, [...args]),
     asyncSymbol: (library, name, result, args) => {
-      const call = koffi.load(library).func(name, result, [...args]);
+      const call = (library === null ? self : koffi.load(library)).func(name, result, [...args]);
       // Another user of the package has set its stacks for good.
       if (!isRoomy) return async (...values) => call(...values);
       return (...values) =>

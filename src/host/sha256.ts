@@ -2,11 +2,14 @@
  * SHA-256 by the fastest means the host has: Node's crypto, Web Crypto (only on pages served securely), or core/hash.ts.
  */
 import { sha256 as portableSha256 } from '../core/hash.ts';
+import { type AsyncNativeFunction, loadFfi } from './ffi.ts';
 import { nodeModule } from './node-module.ts';
 
 interface NodeCrypto {
   createHash(algorithm: 'sha256'): { update(bytes: Uint8Array): { digest(): Uint8Array } };
 }
+
+const DIGEST_BYTES = 32;
 
 /** The 32 bytes of the digest. */
 export async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
@@ -16,4 +19,34 @@ export async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
   // Web Crypto refuses views of shared memory.
   if (!subtle || !(bytes.buffer instanceof ArrayBuffer)) return portableSha256(bytes);
   return new Uint8Array(await subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+}
+
+let finding: Promise<AsyncNativeFunction | undefined> | undefined;
+
+/**
+ * The same, on another thread where the host can: then it goes on while the caller works. Only shared memory is read there, because
+ * other memory may be taken away meanwhile.
+ */
+export async function sha256Beside(bytes: Uint8Array): Promise<Uint8Array> {
+  if (!isShared(bytes)) return sha256(bytes);
+  finding ??= findNative();
+  const native = await finding;
+  if (!native) return sha256(bytes);
+  const digest = new Uint8Array(new ArrayBuffer(DIGEST_BYTES));
+  await native(bytes, bytes.byteLength, digest);
+  return digest;
+}
+
+const isShared = ({ buffer }: Uint8Array): boolean =>
+  typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
+
+/** Node brings OpenSSL along and shows its functions to add-ons; other hosts may not. */
+async function findNative(): Promise<AsyncNativeFunction | undefined> {
+  const ffi = nodeModule('node:crypto') === undefined ? 'no add-ons' : await loadFfi();
+  if (typeof ffi === 'string') return undefined;
+  try {
+    return ffi.asyncSymbol(null, 'SHA256', 'intptr', ['void *', 'intptr', 'void *']);
+  } catch {
+    return undefined;
+  }
 }

@@ -47,3 +47,19 @@ test('refuses targets that are not here, wrong options and damaged bytes', async
   bytes[bytes.length >> 1] ^= 1;
   await expect(loadEngine(bytes, { devices })).rejects.toMatchObject({ code: 'engine-parse' });
 });
+
+test('large weights in shared memory are hashed beside, and damaged ones are refused with everything closed', async () => {
+  const weightBytes = new Uint8Array(2 ** 21).fill(3);
+  const bytes = serializeEngine({ ...engine, weightBytes, arenaBytes: 4096 });
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  const device = fakeDevice(['simd128', 'relaxed-simd']);
+  (await loadEngine(shared, { devices: [device] })).dispose();
+  expect(device.counts).toMatchObject({ opened: 1, disposed: 1 });
+  shared[shared.lastIndexOf(3) - 2 ** 20] ^= 1;
+  await expect(loadEngine(shared, { devices: [device] })).rejects.toThrow(/section "weights" has changed/);
+  expect(device.counts).toMatchObject({ opened: 2, disposed: 2 });
+  // Who cannot wait for an answer is told before anything is opened.
+  const copy = Uint8Array.from(shared);
+  await expect(loadEngine(copy, { devices: [device] })).rejects.toThrow(/section "weights" has changed/);
+});

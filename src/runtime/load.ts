@@ -5,7 +5,7 @@ import { ModelError } from '../core/errors.ts';
 import type { Device, OpenEngine } from '../engine/device.ts';
 import type { Engine, TargetName } from '../engine/engine.ts';
 import { parseEngine } from '../engine/format.ts';
-import { sha256 } from '../host/sha256.ts';
+import { sha256Beside } from '../host/sha256.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
 
 export interface LoadOptions {
@@ -37,7 +37,8 @@ export interface RuntimeEngine {
 }
 
 /**
- * Opens the engine on the one of `devices` that it was built for.
+ * Opens the engine on the one of `devices` that it was built for. Bytes in a SharedArrayBuffer are hashed while the device works, and
+ * device x64 uses weights where they lie in one.
  * Throws ModelError `engine-parse`, `engine-version`, `engine-machine`, `target-unavailable`, `option-invalid` or `out-of-memory`.
  */
 export async function loadEngine(
@@ -47,7 +48,13 @@ export async function loadEngine(
   const { threads = 'auto', strict = false, trusted = false, onWarning = () => {}, devices } = options;
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1))
     throw new ModelError('option-invalid', `threads is ${threads}, expected 'auto' or a whole number from 1`);
-  const engine = ArrayBuffer.isView(source) ? await parseEngine(source, { sha256 }) : source;
+  const checks: Promise<void>[] = [];
+  const later = (check: Promise<void>): void => {
+    // Opening may fail first, and then nobody waits for the check.
+    check.catch(() => {});
+    checks.push(check);
+  };
+  const engine = ArrayBuffer.isView(source) ? await parseEngine(source, { sha256: sha256Beside, later }) : source;
   const device = devices.find((d) => d.target === engine.target);
   if (!device) {
     const here = devices.map((d) => d.target).join(', ');
@@ -57,6 +64,12 @@ export async function loadEngine(
   }
   const warnings: string[] = [];
   const open = await device.open(engine, { threads, trusted, onWarning: (message) => warnings.push(message) });
+  try {
+    await Promise.all(checks);
+  } catch (damage) {
+    open.dispose();
+    throw damage;
+  }
   const lacking = engine.machine.filter((feature) => !open.features.includes(feature));
   if (lacking.length > 0) {
     const message = `engine "${engine.name}" was built for a machine with ${lacking.join(', ')}, which is not here`;

@@ -8,6 +8,7 @@
  */
 import type { Device } from '../engine/device.ts';
 import type { Engine, TargetName } from '../engine/engine.ts';
+import { readSharedFile } from '../host/shared-file.ts';
 import { wasmDevice } from '../targets/wasm/device.ts';
 import { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
 
@@ -29,6 +30,13 @@ const DEVICES: readonly Device[] = [
   lazyDevice('x64', async () => (await import('../targets/x64/device.ts')).x64Device),
   wasmDevice,
 ];
+
+/**
+ * Loads an engine file by its path, in Node: read once, into memory that device x64 then uses as it is. Throws as `load` does, and as
+ * Node does where the file cannot be read.
+ */
+export const loadFile = async (path: string, options: LoadOptions = {}): Promise<RuntimeEngine> =>
+  load(readSharedFile(path), options);
 
 /** Loads an engine file (or an engine) on the devices of this entry: x64 and wasm. Throws as `loadEngine` does. */
 export const load = (source: Uint8Array | Engine, options: LoadOptions = {}): Promise<RuntimeEngine> =>

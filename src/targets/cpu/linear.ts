@@ -32,15 +32,20 @@ export class ExprTable {
   info(x: Expr): ExprInfo {
     const known = this.#infos.get(x);
     if (known) return known;
-    const kids = children(x).map((child) => this.info(child));
-    const text = `${headOf(x)}(${kids.map((k) => k.id).join(',')})`;
-    const id = this.#ids.get(text) ?? this.#ids.size;
-    this.#ids.set(text, id);
-    const free = new Set(kids.flatMap((k) => [...k.free]));
-    if (x.kind === 'axis') free.add(x.name);
-    if (x.kind === 'local') free.add(localKey(x.name));
-    if (x.kind === 'load') free.add(bufferKey(x.buffer));
-    const guarded = x.kind === 'load' || kids.some((k) => k.guarded);
+    let text = headOf(x);
+    let free = ownNames(x);
+    let guarded = x.kind === 'load';
+    for (const child of children(x)) {
+      const kid = this.info(child);
+      text += `,${kid.id}`;
+      free = union(free, kid.free);
+      guarded ||= kid.guarded;
+    }
+    let id = this.#ids.get(text);
+    if (id === undefined) {
+      id = this.#ids.size;
+      this.#ids.set(text, id);
+    }
     const info = { id, free, guarded };
     this.#infos.set(x, info);
     return info;
@@ -97,6 +102,33 @@ export class ExprTable {
     }
     return stride;
   }
+}
+
+const NOTHING: ReadonlySet<string> = new Set();
+
+function ownNames(x: Expr): ReadonlySet<string> {
+  switch (x.kind) {
+    case 'axis':
+      return new Set([x.name]);
+    case 'local':
+      return new Set([localKey(x.name)]);
+    case 'load':
+      return new Set([bufferKey(x.buffer)]);
+    default:
+      return NOTHING;
+  }
+}
+
+/** One of the two where it holds the other. */
+function union(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
+  const [more, less] = a.size >= b.size ? [a, b] : [b, a];
+  let out: Set<string> | undefined;
+  for (const name of less) {
+    if (more.has(name)) continue;
+    out ??= new Set(more);
+    out.add(name);
+  }
+  return out ?? more;
 }
 
 function headOf(x: Expr): string {

@@ -27,15 +27,24 @@ export interface Bound {
 export class Scopes {
   readonly #table: ExprTable;
   readonly #bound = new Map<string, Bound>();
-  readonly #scopes: Map<string, Reg>[] = [new Map()];
+  /** Registers of all scopes that are open, and the keys of each scope. */
+  readonly #registers = new Map<string, Reg>();
+  #keys: string[] = [];
   #versions = 0;
+  #lanesAxis: string | undefined;
 
   constructor(table: ExprTable) {
     this.#table = table;
   }
 
   bind(name: string, binding: Binding): void {
-    this.#bound.set(name, { binding, version: ++this.#versions });
+    this.#set(name, { binding, version: ++this.#versions });
+  }
+
+  #set(name: string, bound: Bound): void {
+    this.#bound.set(name, bound);
+    if (bound.binding.kind === 'lanes') this.#lanesAxis = name;
+    else if (this.#lanesAxis === name) this.#lanesAxis = undefined;
   }
 
   binding(name: string): Binding | undefined {
@@ -46,25 +55,27 @@ export class Scopes {
   shift(name: string, offset: number): void {
     const bound = this.#bound.get(name);
     if (bound?.binding.kind !== 'lanes') throw new Bug('cpu-lanes', `axis ${name} is not in lanes`);
-    this.#bound.set(name, { binding: { ...bound.binding, offset }, version: bound.version });
+    this.#set(name, { binding: { kind: 'lanes', base: bound.binding.base, offset }, version: bound.version });
   }
 
   /** Forgets what is known of these names: they were assigned on a path that may not be taken, or by an iteration before. */
   touch(names: Iterable<string>): void {
     for (const name of names) {
       const bound = this.#bound.get(name);
-      if (bound) this.#bound.set(name, { binding: bound.binding, version: ++this.#versions });
+      if (bound) this.#set(name, { binding: bound.binding, version: ++this.#versions });
       else if (name.startsWith('@')) this.bind(name, { kind: 'constant', value: 0 });
     }
   }
 
   /** Code inside `body` may run never or many times: registers cached there are not seen outside. */
   scope<T>(body: () => T): T {
-    this.#scopes.push(new Map());
+    const outer = this.#keys;
+    this.#keys = [];
     try {
       return body();
     } finally {
-      this.#scopes.pop();
+      for (const key of this.#keys) this.#registers.delete(key);
+      this.#keys = outer;
     }
   }
 
@@ -77,10 +88,9 @@ export class Scopes {
     return false;
   }
 
-  /** The axis in the lanes, if there is one. */
+  /** The axis in the lanes, if there is one: never more. */
   lanesAxis(): string | undefined {
-    for (const [name, { binding }] of this.#bound) if (binding.kind === 'lanes') return name;
-    return undefined;
+    return this.#lanesAxis;
   }
 
   /** The version of a name's binding; 0 where it has none. */
@@ -90,12 +100,11 @@ export class Scopes {
 
   /** The register under a key: one that is known here, or the one that `compute` makes now. */
   cached(key: string, compute: () => Reg): Reg {
-    for (let i = this.#scopes.length - 1; i >= 0; i--) {
-      const known = this.#scopes[i].get(key);
-      if (known) return known;
-    }
+    const known = this.#registers.get(key);
+    if (known) return known;
     const reg = compute();
-    this.#scopes[this.#scopes.length - 1].set(key, reg);
+    this.#registers.set(key, reg);
+    this.#keys.push(key);
     return reg;
   }
 
@@ -121,8 +130,11 @@ export class Scopes {
 
   restore(saved: ReadonlyMap<string, Bound | undefined>): void {
     for (const [name, bound] of saved) {
-      if (bound) this.#bound.set(name, bound);
-      else this.#bound.delete(name);
+      if (bound) this.#set(name, bound);
+      else {
+        this.#bound.delete(name);
+        if (this.#lanesAxis === name) this.#lanesAxis = undefined;
+      }
     }
   }
 }

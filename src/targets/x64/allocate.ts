@@ -34,6 +34,9 @@ const LOW_VECTORS = 16;
 const LOOP_WEIGHT = 64;
 const MAX_DEPTH = 8;
 const ABSENT = -1;
+const FALLING = 2 ** 32 - 1;
+/** 32 bits of priority and these are exact in a double. */
+const MOST_VIRTUALS = 2 ** 21;
 
 interface Lives {
   /** Reading instruction i is position 2i, writing it 2i + 1. */
@@ -69,16 +72,17 @@ function findLives(code: Code): Lives {
     const virtual = n - FIRST_VIRTUAL;
     weights[virtual] += weight;
     let [start, end] = [from, to];
-    const birth = code.birthOf(n);
-    for (let l = loop; l >= 0 && !(l <= birth && birth <= loops[l].last); l = loops[l].parent) {
-      start = Math.min(start, heads[l]);
-      end = Math.max(end, tails[l]);
+    if (loop >= 0) {
+      const birth = code.birthOf(n);
+      for (let l = loop; l >= 0 && !(l <= birth && birth <= loops[l].last); l = loops[l].parent) {
+        if (heads[l] < start) start = heads[l];
+        if (tails[l] > end) end = tails[l];
+      }
     }
     if (starts[virtual] === ABSENT || start < starts[virtual]) starts[virtual] = start;
     if (end > ends[virtual]) ends[virtual] = end;
   };
-  const read = (n: number | undefined, i: number): void => {
-    if (n === undefined) return;
+  const read = (n: number, i: number): void => {
     if (n < FIRST_VIRTUAL) incoming.set(n, 2 * i);
     else mention(n, 2 * i, 2 * i);
   };
@@ -91,13 +95,13 @@ function findLives(code: Code): Lives {
       continue;
     }
     const { row, operands } = item;
-    const zeroes = isZeroing(item);
+    const zeroes = item.name === 'vxorps' && isZeroing(item);
     const isNarrow = row.evex === undefined;
     for (let o = 0; o < operands.length; o++) {
       const operand = operands[o];
       if (operand.kind === 'mem') {
-        read(operand.base, i);
-        read(operand.index, i);
+        if (operand.base !== undefined) read(operand.base, i);
+        if (operand.index !== undefined) read(operand.index, i);
       } else if (isRegister(operand)) {
         const { n } = operand;
         const { reads, writes } = row.operands[o];
@@ -127,66 +131,105 @@ function addPartner(partners: Map<number, number[]>, of: number, partner: number
   else partners.set(of, [partner]);
 }
 
-/** The lives that one machine register already holds, disjoint and sorted. */
-class Occupancy {
-  readonly #starts: number[] = [];
-  readonly #ends: number[] = [];
+const BLOCK_BITS = 6;
+const BLOCK = 1 << BLOCK_BITS;
 
-  /** The number of lives that end before `start`. */
-  #before(start: number): number {
-    let [low, high] = [0, this.#ends.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#ends[middle] < start) low = middle + 1;
-      else high = middle;
+/**
+ * Which registers of a file are taken where: a bit a register for each position, and for each block of positions the registers taken
+ * somewhere in it and those taken all through it, so that long lives cost little.
+ */
+class Occupancy {
+  readonly #at: Int32Array;
+  readonly #somewhere: Int32Array;
+  readonly #throughout: Int32Array;
+
+  constructor(positions: number) {
+    const blocks = (positions >> BLOCK_BITS) + 1;
+    this.#at = new Int32Array(blocks << BLOCK_BITS);
+    this.#somewhere = new Int32Array(blocks);
+    this.#throughout = new Int32Array(blocks);
+  }
+
+  /** Registers taken anywhere in [start, end], as bits. */
+  taken(start: number, end: number): number {
+    let out = 0;
+    for (let i = start; i <= end; ) {
+      const block = i >> BLOCK_BITS;
+      if ((i & (BLOCK - 1)) === 0 && i + BLOCK - 1 <= end) {
+        out |= this.#somewhere[block];
+        i += BLOCK;
+        continue;
+      }
+      out |= this.#throughout[block];
+      const last = Math.min(end, ((block + 1) << BLOCK_BITS) - 1);
+      for (; i <= last; i++) out |= this.#at[i];
     }
-    return low;
+    return out;
   }
-  isFree(start: number, end: number): boolean {
-    const next = this.#before(start);
-    return next === this.#starts.length || this.#starts[next] > end;
+
+  take(register: number, start: number, end: number): void {
+    const bit = 1 << register;
+    for (let i = start; i <= end; ) {
+      const block = i >> BLOCK_BITS;
+      this.#somewhere[block] |= bit;
+      if ((i & (BLOCK - 1)) === 0 && i + BLOCK - 1 <= end) {
+        this.#throughout[block] |= bit;
+        i += BLOCK;
+        continue;
+      }
+      const last = Math.min(end, ((block + 1) << BLOCK_BITS) - 1);
+      for (; i <= last; i++) this.#at[i] |= bit;
+    }
   }
-  take(start: number, end: number): void {
-    const next = this.#before(start);
-    this.#starts.splice(next, 0, start);
-    this.#ends.splice(next, 0, end);
-  }
+}
+
+/** Virtual registers by falling priority, then in the order of their birth. */
+function byPriority(starts: Int32Array, ends: Int32Array, weights: Float64Array): Float64Array {
+  // One number holds both, so that they sort without a comparison function: the bits of a positive float order as it does.
+  const priorities = Float32Array.from(weights, (weight, v) => weight / (ends[v] - starts[v] + 4));
+  const bits = new Uint32Array(priorities.buffer);
+  const keys = new Float64Array(weights.length);
+  let count = 0;
+  for (let v = 0; v < weights.length; v++)
+    if (starts[v] !== ABSENT) keys[count++] = (FALLING - bits[v]) * MOST_VIRTUALS + v;
+  const order = keys.subarray(0, count).sort();
+  for (let i = 0; i < count; i++) order[i] %= MOST_VIRTUALS;
+  return order;
 }
 
 /** `vectors` is how many vector registers the machine has, and `vectorBytes` what a slot of one takes. */
 export function allocate(code: Code, vectors: number, vectorBytes: number): Assignment {
   const { starts, ends, weights, isLow, partners, arguments: incoming } = findLives(code);
+  if (code.virtuals > MOST_VIRTUALS)
+    throw new Bug('x64-registers', `${code.virtuals} virtual registers in one function`);
   const places = new Int32Array(code.virtuals).fill(ABSENT);
   const isPlaced = new Uint8Array(code.virtuals);
-  const occupied: Readonly<Record<RegisterClass, readonly Occupancy[]>> = {
-    general: Array.from({ length: 16 }, () => new Occupancy()),
-    vector: Array.from({ length: 32 }, () => new Occupancy()),
-    mask: Array.from({ length: 8 }, () => new Occupancy()),
+  const positions = 2 * code.items.length + 2;
+  const occupied: Readonly<Record<RegisterClass, Occupancy>> = {
+    general: new Occupancy(positions),
+    vector: new Occupancy(positions),
+    mask: new Occupancy(positions),
   };
-  for (const [n, end] of incoming) occupied.general[n].take(0, end);
-  const priorities = weights.map((weight, v) => weight / (ends[v] - starts[v] + 4));
-  const order = Array.from(weights.keys())
-    .filter((v) => starts[v] !== ABSENT)
-    .sort((a, b) => priorities[b] - priorities[a] || starts[a] - starts[b]);
+  for (const [n, end] of incoming) occupied.general.take(n, 0, end);
   let slotBytes = 0;
-  for (const virtual of order) {
+  for (const virtual of byPriority(starts, ends, weights)) {
     const registerClass = code.classOf(virtual + FIRST_VIRTUAL);
     const [start, end] = [starts[virtual], ends[virtual]];
     const file = FILES[registerClass];
-    const registers = occupied[registerClass];
     const limit = registerClass !== 'vector' ? file.length : isLow[virtual] ? LOW_VECTORS : vectors;
+    const taken = occupied[registerClass].taken(start, end);
     let register = -1;
     for (const partner of partners.get(virtual) ?? []) {
       const place = places[partner];
       if (!isPlaced[partner] || isSlot(place) || (registerClass === 'vector' && place >= limit)) continue;
-      if (!registers[place].isFree(start, end)) continue;
+      if (taken & (1 << place)) continue;
       register = place;
       break;
     }
-    for (let i = 0; i < limit && register < 0; i++) if (registers[file[i]].isFree(start, end)) register = file[i];
+    for (let i = 0; i < limit && register < 0; i++) if (!(taken & (1 << file[i]))) register = file[i];
     isPlaced[virtual] = 1;
     if (register >= 0) {
-      registers[register].take(start, end);
+      occupied[registerClass].take(register, start, end);
       places[virtual] = register;
       continue;
     }
@@ -199,6 +242,6 @@ export function allocate(code: Code, vectors: number, vectorBytes: number): Assi
   return {
     places,
     slotBytes,
-    isVectorFree: (register, item) => occupied.vector[register].isFree(2 * item, 2 * item + 1),
+    isVectorFree: (register, item) => !(occupied.vector.taken(2 * item, 2 * item + 1) & (1 << register)),
   };
 }

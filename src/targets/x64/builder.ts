@@ -130,7 +130,10 @@ export class Builder {
 
   /** A constant of `lanes` equal elements in the pool. */
   pool(type: RegType, value: number | bigint, lanes: number): Memory {
-    return ripMem(this.code.encoder.constant(elementBytes(type, value, lanes)));
+    const isFloat = type === 'f32' || type === 'vf32' || type === 'f64';
+    const kind = isFloat ? (type === 'f64' ? 'double' : 'float') : type === 'vi32' || type === 'i32' ? 'int' : 'long';
+    const key = `${kind} ${Object.is(value, -0) ? '-0' : value} ${lanes}`;
+    return ripMem(this.code.encoder.constant(key, () => elementBytes(type, value, lanes)));
   }
 
   move(into: Reg, from: Reg): void {

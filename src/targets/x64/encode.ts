@@ -132,12 +132,11 @@ export class Encoder {
     return offset;
   }
 
-  /** The address of bytes behind the code, aligned to their number (a power of two, at most 64); equal bytes are kept once. */
-  constant(bytes: Uint8Array): Label {
-    const key = bytes.join();
+  /** The address of bytes behind the code, aligned to their number (a power of two, at most 64), kept once for each key. */
+  constant(key: string, make: () => Uint8Array): Label {
     let entry = this.#pool.get(key);
     if (!entry) {
-      entry = { label: this.newLabel(), bytes };
+      entry = { label: this.newLabel(), bytes: make() };
       this.#pool.set(key, entry);
     }
     return entry.label;

@@ -238,7 +238,7 @@ describe.skipIf(!hasObjdump)('rows against objdump (skipped where binutils is ab
     const encoder = new Encoder();
     const [back, forward] = [encoder.newLabel(), encoder.newLabel()];
     encoder.bind(back);
-    const pool = encoder.constant(new Uint8Array(32).fill(7));
+    const pool = encoder.constant('sevens', () => new Uint8Array(32).fill(7));
     encoder.emit('vaddps', ymm(9), ymm(2), ripMem(pool));
     encoder.emit('vblendps', ymm(9), ymm(2), ripMem(pool), imm(3));
     encoder.emit('mov_mi', ripMem(pool, 8), imm(5));
