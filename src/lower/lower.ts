@@ -6,6 +6,7 @@
  * that its root wishes, inside a concatenated value where one takes it; for views from their source, with a copy where strides
  * cannot say it.
  */
+import { DTYPES } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
 import { elements, rowMajorStrides, type StaticShape } from '../core/shape.ts';
 import type { Tensor, TensorType } from '../core/tensor.ts';
@@ -31,6 +32,9 @@ import {
   type Storage,
   stridesOf,
 } from './storage.ts';
+
+/** What templates ask of buffers that they move as vectors. */
+const VECTOR_BYTES = 16;
 
 export interface LoweredStep {
   /** Steps whose kernels have the same text share one record. */
@@ -292,11 +296,18 @@ class Lowerer {
     const constant = written.operands.flatMap((o, i) =>
       o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : [],
     );
+    const unaligned = written.operands.flatMap(({ storage }, i) =>
+      (storage.offset * DTYPES[storage.block.dtype].bytes) % VECTOR_BYTES === 0 ? [] : [kernel.buffers[i].name],
+    );
     // Nodes that one ONNX node was expanded into carry the same name.
     this.#steps.push({
       kernel,
       operands: written.operands,
-      facts: { ...this.#facts, constant: new Set(constant) },
+      facts: {
+        ...this.#facts,
+        constant: new Set(constant),
+        ...(unaligned.length > 0 && { unaligned: new Set(unaligned) }),
+      },
       loc: [...new Set(loc)],
     });
   }

@@ -16,6 +16,8 @@ export interface KernelFacts {
   readonly constant: ReadonlySet<string>;
   /** Products of f32 operands may round these to tf32 (10 bits of mantissa); sums stay f32. */
   readonly tf32?: boolean;
+  /** Names of the buffers that do not begin at a multiple of 16 bytes, such as parts of a concatenation. */
+  readonly unaligned?: ReadonlySet<string>;
 }
 
 /**

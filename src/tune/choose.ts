@@ -9,7 +9,7 @@ import type { Kernel } from '../loop/ir.ts';
 import type { KernelFacts, Target } from '../targets/target.ts';
 import { measureTactics } from './measure.ts';
 import { printParams } from './params.ts';
-import { type TimingCache, timingKey } from './timing-cache.ts';
+import { factsKey, type TimingCache, timingKey } from './timing-cache.ts';
 
 /** A kernel with what is known of the place where it runs. */
 export interface TuningTask {
@@ -52,7 +52,7 @@ export async function chooseTactics(
   for (const task of tasks) {
     const byFacts = decided.get(task.kernel) ?? new Map<string, Tactic>();
     decided.set(task.kernel, byFacts);
-    const key = [...task.facts.constant].join();
+    const key = factsKey(task.facts);
     const tactic = byFacts.get(key) ?? (await decide(task, target, features, options));
     byFacts.set(key, tactic);
     chosen.push(tactic);

@@ -8,6 +8,7 @@ import { ModelError } from '../core/errors.ts';
 import { sha256 } from '../core/hash.ts';
 import type { Tactic } from '../engine/engine.ts';
 import { kernelKey } from '../loop/print.ts';
+import type { KernelFacts } from '../targets/target.ts';
 import type { TuningTask } from './choose.ts';
 import { printParams } from './params.ts';
 
@@ -66,9 +67,13 @@ export class TimingCache {
   }
 }
 
+/** Tells facts apart. */
+export const factsKey = ({ constant, tf32, unaligned }: KernelFacts): string =>
+  [[...constant].join(), tf32 ? 'tf32' : '', [...(unaligned ?? [])].join()].join(' ').trim();
+
 /** The name of a measurement: machine, kernel by its text, constant buffers, tactic. */
 export function timingKey(machine: string, { kernel, facts }: TuningTask, { template, params }: Tactic): string {
-  const digest = sha256(new TextEncoder().encode(`${kernelKey(kernel)}\n${[...facts.constant].join()}`));
+  const digest = sha256(new TextEncoder().encode(`${kernelKey(kernel)}\n${factsKey(facts)}`));
   const hex = Array.from(digest.subarray(0, 12), (byte) => byte.toString(16).padStart(2, '0')).join('');
   return `${machine} ${kernel.name} ${hex} ${template} ${printParams(params)}`.trimEnd();
 }

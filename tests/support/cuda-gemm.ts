@@ -39,7 +39,7 @@ export interface GemmRun {
 }
 
 export const moduleOf = (entry: string): string =>
-  `.version 8.0\n.target sm_90\n.address_size 64\n.extern .shared .align 1024 .b8 dynamic[];\n${entry}`;
+  `.version 8.0\n.target sm_90\n.address_size 64\n.extern .shared .align 1024 .b8 dynamic_shared[];\n${entry}`;
 
 export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): GemmRun {
   const rnd = random(seed);
@@ -62,8 +62,12 @@ export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParam
       ? memory.alloc(b.name, packed.get(b.name) as TypedArray, true)
       : memory.alloc(b.name, b.elements * DTYPES[b.dtype].bytes),
   );
-  const emitted = emitGemm('k', kernel, shape, tile, { computeCapability: 90 });
-  new PtxProgram(moduleOf(emitted.text)).run(memory, {
+  const emitted = emitGemm(
+    { name: 'k', kernel, alignments: kernel.buffers.map(() => 64), programmatic: true },
+    shape,
+    tile,
+  );
+  new PtxProgram(moduleOf(emitted.code.text())).run(memory, {
     entry: 'k',
     grid: emitted.grid,
     block: emitted.block,

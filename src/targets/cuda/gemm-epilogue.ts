@@ -21,6 +21,8 @@ export interface EpiloguePlace {
   readonly width: number;
   /** Buffer names to the registers that hold their addresses. */
   readonly pointers: ReadonlyMap<string, string>;
+  /** Names of the buffers that begin at a multiple of 16 bytes. */
+  readonly aligned: ReadonlySet<string>;
 }
 
 const FLOATS: ReadonlySet<DType> = new Set<DType>(['f32', 'f16', 'bf16']);
@@ -203,7 +205,7 @@ class Epilogue {
     const stride = terms.filter((t) => t.axis === column?.name).reduce((n, t) => n + t.coef, 0);
     const aligned =
       terms.every((t) => t.axis === column?.name || t.coef % width === 0) && affine.constant % width === 0;
-    return { pointer, stride, vector: width > 1 && stride === 1 && aligned };
+    return { pointer, stride, vector: width > 1 && stride === 1 && aligned && this.#place.aligned.has(buffer) };
   }
 
   #load(buffer: string, index: Expr): readonly string[] {

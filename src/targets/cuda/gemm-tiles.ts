@@ -83,7 +83,7 @@ export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undef
     steps: Math.ceil((k * elementBytes) / STEP_BYTES),
   };
   if (shape.batch > 65535 || kernel.buffers.some((x) => x.elements >= 2 ** 31)) return undefined;
-  if (!aIsChunked(plan, chunk)) return undefined;
+  if (facts.unaligned?.has(plan.a.buffer) || !aIsChunked(plan, chunk)) return undefined;
   const b = bKind(plan, facts, chunk, dtype);
   return b && { ...shape, b };
 }
@@ -99,6 +99,7 @@ function aIsChunked(plan: GemmPlan, chunk: number): boolean {
 
 function bKind(plan: GemmPlan, facts: KernelFacts, chunk: number, dtype: DType): BKind | undefined {
   if (facts.constant.has(plan.b.buffer)) return 'packed';
+  if (facts.unaligned?.has(plan.b.buffer)) return undefined;
   if (plan.k.length !== 1 || plan.b.constant % chunk !== 0) return undefined;
   const n = plan.n[0]?.name ?? '';
   const k = plan.k[0].name;

@@ -8,10 +8,35 @@ export type PtxType = 'b16' | 'b32' | 'b64' | 'f32' | 'pred';
 
 const PREFIX: Readonly<Record<PtxType, string>> = { b16: '%h', b32: '%r', b64: '%rd', f32: '%f', pred: '%p' };
 
+/** The name that moduleText gives the shared memory whose size the launch says. */
+const DYNAMIC = 'dynamic_shared';
+
 export class PtxText {
+  readonly name: string;
+  /** True where only the very architecture has its instructions. */
+  readonly exact = false;
+  readonly #params: readonly string[];
+  readonly #directives: readonly string[];
   readonly #lines: string[] = [];
   readonly #counts = new Map<PtxType, number>();
   #labels = 0;
+  #dynamic = false;
+
+  /** `params` are 64-bit. */
+  constructor(name: string, params: readonly string[], directives: readonly string[]) {
+    this.name = name;
+    this.#params = params;
+    this.#directives = directives;
+  }
+
+  get dynamicShared(): boolean {
+    return this.#dynamic;
+  }
+
+  /** The name of a parameter. */
+  param(index: number): string {
+    return `${this.name}_${this.#params[index]}`;
+  }
 
   reg(type: PtxType): string {
     const n = this.#counts.get(type) ?? 0;
@@ -34,18 +59,33 @@ export class PtxText {
     return d;
   }
 
+  /** The start of the shared memory whose size the launch says. */
+  sharedStart(): string {
+    this.#dynamic = true;
+    return this.op('b32', 'mov.u32', DYNAMIC);
+  }
+
   newLabel(): string {
-    return `L${this.#labels++}`;
+    return `$${this.name}_${this.#labels++}`;
   }
   label(name: string): void {
     this.#lines.push(`${name}:`);
   }
 
-  /** The entry, with a 64-bit parameter for each name. */
-  entry(name: string, params: readonly string[], directives: readonly string[]): string {
-    const list = params.map((p) => `.param .u64 ${p}`).join(', ');
+  /** The entry. */
+  text(): string {
+    const params = this.#params.map((_, i) => `.param .u64 ${this.param(i)}`).join(', ');
     const regs = [...this.#counts].map(([type, n]) => `  .reg .${type} ${PREFIX[type]}<${n}>;`);
-    return [`.visible .entry ${name}(${list})`, ...directives, '{', ...regs, ...this.#lines, '}', ''].join('\n');
+    return [
+      `.visible .entry ${this.name}(${params})`,
+      ...this.#directives,
+      '{',
+      ...regs,
+      ...this.#lines,
+      '  ret;',
+      '}',
+      '',
+    ].join('\n');
   }
 }
 
