@@ -71,6 +71,11 @@ const ROOMS: readonly Room[] = [
       'it runs engines without the compiler; the device that emits its own code it imports when an engine asks for it',
   },
   {
+    room: 'view',
+    may: ['core', 'graph', 'ops', 'engine'],
+    because: 'it turns a graph and an engine into what a page shows, and runs nothing',
+  },
+  {
     room: 'vision',
     may: ['core', 'host', ...PICTURE_PACKAGES],
     because: 'it makes tensors of pictures and answers of logits',

@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, (program: Command) => Promise<void>>> = 
   compare: async (program) => (await import('./compare.ts')).addCompareCommand(program),
   classify: async (program) => (await import('./classify.ts')).addClassifyCommand(program),
   inspect: async (program) => (await import('./inspect.ts')).addInspectCommand(program),
+  view: async (program) => (await import('./view.ts')).addViewCommand(program),
   devices: async (program) => (await import('./devices.ts')).addDevicesCommand(program),
   demo: async (program) => (await import('./demo.ts')).addDemoCommand(program),
 };

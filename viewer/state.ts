@@ -1,0 +1,82 @@
+/** What the user has chosen, in one place; whoever shows it is told of each change. */
+import type { BoxId } from '../src/view/scene.ts';
+import type { Metric, Network, SideName } from './network.ts';
+
+export type ColourBy = 'kind' | 'precision' | Metric;
+export interface Selection {
+  readonly side: SideName;
+  readonly id: BoxId;
+}
+
+/** `layout`: other blocks are open. `selection`, `hover`, `look`: only what is drawn changes. */
+export type Change = 'layout' | 'selection' | 'hover' | 'look';
+
+/** Boxes that a first picture may have. */
+const FIRST_BOXES = 60;
+
+export class State {
+  readonly network: Network;
+  open: ReadonlySet<number>;
+  selection: Selection | undefined;
+  hover: Selection | undefined;
+  colourBy: ColourBy = 'kind';
+  shown: readonly SideName[];
+  readonly #listeners: ((change: Change) => void)[] = [];
+
+  constructor(network: Network) {
+    this.network = network;
+    this.shown = network.sides;
+    this.open = firstOpen(network);
+  }
+
+  onChange(listener: (change: Change) => void): void {
+    this.#listeners.push(listener);
+  }
+  set(change: Change, fields: Partial<Pick<State, 'open' | 'selection' | 'hover' | 'colourBy' | 'shown'>>): void {
+    Object.assign(this, fields);
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  toggle(group: number): void {
+    const open = new Set(this.open);
+    if (!open.delete(group)) open.add(group);
+    this.set('layout', { open });
+  }
+  openAll(): void {
+    this.set('layout', { open: new Set(this.network.model.groups.keys()) });
+  }
+  closeAll(): void {
+    this.set('layout', { open: new Set() });
+  }
+
+  /** Selects, and opens the blocks around so that it can be seen. */
+  select(selection: Selection | undefined): void {
+    if (selection) {
+      const around = this.network.blocksAround(selection.side, selection.id).filter((group) => !this.open.has(group));
+      if (around.length > 0) this.set('layout', { open: new Set([...this.open, ...around]) });
+      if (!this.shown.includes(selection.side)) this.set('look', { shown: [selection.side] });
+    }
+    this.set('selection', { selection });
+  }
+}
+
+/** Level by level all blocks of a level, as long as the picture stays small. A lone block around everything is always opened. */
+function firstOpen({ model, sides }: Network): ReadonlySet<number> {
+  const side = model[sides[0]];
+  if (!side) return new Set();
+  const children = new Map<number, number>();
+  for (const { group } of side.items) children.set(group, (children.get(group) ?? 0) + 1);
+  for (const { parent } of model.groups) children.set(parent, (children.get(parent) ?? 0) + 1);
+  const open = new Set<number>();
+  let level = model.groups.flatMap(({ parent }, g) => (parent < 0 ? [g] : []));
+  let boxes = children.get(-1) ?? 0;
+  while (level.length > 0) {
+    const more = level.reduce((sum, g) => sum + (children.get(g) ?? 0), 0);
+    if (boxes + more > FIRST_BOXES && !(level.length <= 2 && more <= 2 * FIRST_BOXES)) break;
+    boxes += more;
+    for (const g of level) open.add(g);
+    const opened = new Set(level);
+    level = model.groups.flatMap(({ parent }, g) => (opened.has(parent) ? [g] : []));
+  }
+  return open;
+}
