@@ -16,7 +16,7 @@ import type { NestPlan } from './nest-plan.ts';
 import { scalarBinary, scalarType } from './scalar-ops.ts';
 import type { Scopes } from './scopes.ts';
 import { isVector, vectorBinary, vectorType } from './vector-ops.ts';
-import { boundNames, localKey } from './walk.ts';
+import { boundNames, localKey, reassignedLocals } from './walk.ts';
 
 const MAX_UNROLLED_TAPS = 9;
 
@@ -435,22 +435,6 @@ function copiesFor(body: readonly Stmt[], extent: number, lanes: number): number
   const size = bodySize(body);
   const wanted = size <= 16 ? 4 : size <= 40 ? 2 : 1;
   return Math.max(1, Math.min(wanted, Math.floor(extent / lanes)));
-}
-
-function reassignedLocals(body: readonly Stmt[]): Set<string> {
-  const once = new Set<string>();
-  const twice = new Set<string>();
-  const visit = (stmts: readonly Stmt[], carried: boolean): void => {
-    for (const s of stmts) {
-      if (s.kind === 'let' || s.kind === 'reduce') {
-        if (once.has(s.local) || carried) twice.add(s.local);
-        once.add(s.local);
-      } else if (s.kind === 'if' || s.kind === 'scan') visit(s.body, true);
-      else if (s.kind === 'for') visit(s.body, carried);
-    }
-  };
-  visit(body, false);
-  return twice;
 }
 
 /** What a reduction of nothing gives. */

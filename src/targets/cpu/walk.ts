@@ -99,3 +99,19 @@ export function boundNames(stmts: readonly Stmt[]): Set<string> {
   });
   return names;
 }
+
+export function reassignedLocals(body: readonly Stmt[]): Set<string> {
+  const once = new Set<string>();
+  const twice = new Set<string>();
+  const visit = (stmts: readonly Stmt[], carried: boolean): void => {
+    for (const s of stmts) {
+      if (s.kind === 'let' || s.kind === 'reduce') {
+        if (once.has(s.local) || carried) twice.add(s.local);
+        once.add(s.local);
+      } else if (s.kind === 'if' || s.kind === 'scan') visit(s.body, true);
+      else if (s.kind === 'for') visit(s.body, carried);
+    }
+  };
+  visit(body, false);
+  return twice;
+}

@@ -1,7 +1,16 @@
 /**
  * A whole network for a GPU: modules of PTX, and the launches that run them in order over arena, weights and scratch.
+ *
+ * Each kernel, tactic and alignment of buffers is one piece of code, however many steps use it. Entries are named by the kernel and a
+ * hash of all that decides their text. Modules hold about as much text each, so that they compile in parallel in like times.
  */
-import type { BufferRef } from '../../engine/engine.ts';
+import { sha256 } from '../../core/hash.ts';
+import type { BufferRef, Step } from '../../engine/engine.ts';
+import { printKernel } from '../../loop/print.ts';
+import type { Program } from '../target.ts';
+import { moduleText, type PtxKernel } from './ptx.ts';
+import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
+import { templateOf } from './templates.ts';
 
 /** What code depends on of a GPU. */
 export interface Chip {
@@ -35,7 +44,99 @@ export interface CudaLaunch {
 export interface CudaProgram {
   /** PTX texts. */
   readonly modules: readonly string[];
+  /** In order; steps without points have none. */
   readonly launches: readonly CudaLaunch[];
-  /** Device memory beside arena and weights, zero when an engine is opened; each launch leaves its part zero again. */
+  /** Device memory beside arena and weights, zero when an engine is opened; each step leaves it zero again. */
   readonly scratchBytes: number;
+  /** Every kernel waits for the launch before it (griddepcontrol.wait), so launches may be told to overlap. */
+  readonly programmatic: boolean;
+}
+
+export interface EmitOptions {
+  /** False: without griddepcontrol, which chips from sm_90 on have. */
+  readonly programmatic?: boolean;
+}
+
+const MODULE_CHARACTERS = 48 * 1024;
+/** Alignment that code may make use of, in bytes. */
+const MOST_ALIGNED = 64;
+
+/** Pure: the same input gives the same bytes. */
+export function emitProgram(program: Program, chip: Chip, options: EmitOptions = {}): CudaProgram {
+  const programmatic = chip.computeCapability >= 90 && options.programmatic !== false;
+  const emitted = new Map<string, EmittedKernel>();
+  const pieces = program.steps.map((step) => {
+    const key = `${step.kernel} ${tacticKey(step)}`;
+    const known = emitted.get(key) ?? emitStep(program, step, chip, programmatic);
+    emitted.set(key, known);
+    return known;
+  });
+  const modules = packModules([...emitted.values()].flatMap((e) => e.launches.map((l) => l.code)));
+  return {
+    modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
+    launches: pieces.flatMap((piece, step) =>
+      piece.launches.map((launch) => bindLaunch(launch, program.steps[step], step, modules)),
+    ),
+    scratchBytes: pieces.reduce((n, piece) => Math.max(n, piece.scratchBytes), 0),
+    programmatic,
+  };
+}
+
+function emitStep(program: Program, step: Step, chip: Chip, programmatic: boolean): EmittedKernel {
+  const kernel = program.kernels[step.kernel];
+  const { template, params } = step.tactic;
+  const text = printKernel({ ...kernel, name: '' });
+  const identity = `${text} ${tacticKey(step)} ${JSON.stringify(chip)} ${programmatic}`;
+  const name = `${kernel.name.replaceAll(/[^A-Za-z0-9_]/g, '_').slice(0, 48)}_${hashText(identity)}`;
+  const alignments = alignmentsOf(step);
+  return templateOf(template).emit({ kernel, params, chip, alignments, programmatic, name });
+}
+
+const hashText = (text: string): string =>
+  [...sha256(new TextEncoder().encode(text)).subarray(0, 6)].map((b) => b.toString(16).padStart(2, '0')).join('');
+
+function tacticKey(step: Step): string {
+  const { template, params } = step.tactic;
+  const row = Object.keys(params).sort();
+  return `${template} ${row.map((p) => `${p}=${params[p]}`).join()} ${alignmentsOf(step).join()}`;
+}
+
+/** The largest power of two that divides an offset: spaces begin at multiples of more. */
+const alignmentsOf = (step: Step): readonly number[] =>
+  step.buffers.map(({ byteOffset }) => {
+    let alignment = MOST_ALIGNED;
+    while (byteOffset % alignment !== 0) alignment /= 2;
+    return alignment;
+  });
+
+/** Neighbours together until a module is full. */
+function packModules(kernels: readonly PtxKernel[]): PtxKernel[][] {
+  const modules: PtxKernel[][] = [];
+  let room = 0;
+  for (const kernel of kernels) {
+    const size = kernel.text().length;
+    if (room < size) {
+      modules.push([]);
+      room = MODULE_CHARACTERS;
+    }
+    modules[modules.length - 1].push(kernel);
+    room -= size;
+  }
+  return modules;
+}
+
+function bindLaunch(launch: KernelLaunch, step: Step, index: number, modules: readonly PtxKernel[][]): CudaLaunch {
+  const { code, grid, block, cluster } = launch;
+  const bind = (arg: KernelArg): CudaArg =>
+    arg.kind === 'buffer' ? { kind: 'buffer', ref: step.buffers[arg.index] } : arg;
+  return {
+    step: index,
+    module: modules.findIndex((kernels) => kernels.includes(code)),
+    entry: code.name,
+    grid,
+    block,
+    sharedBytes: launch.sharedBytes ?? 0,
+    ...(cluster && { cluster }),
+    args: launch.args.map(bind),
+  };
 }

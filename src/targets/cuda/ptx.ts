@@ -254,6 +254,14 @@ export class PtxKernel {
     this.#line(`ld.${kind}${vectorOf(regs)}.${type} ${listOf(regs)}, ${addressText(address)};`);
   }
 
+  /** As load where `pred` holds, `fill` (as an integer, or a number for f32 and f64) elsewhere. */
+  loadOr(pred: Reg, fill: number | bigint, kind: string, type: MemType, address: Address, count = 1): Reg[] {
+    const regs = Array.from({ length: count }, () => this.#fresh(MEMORY_REGISTER[type]));
+    for (const reg of regs) this.#line(`mov.${reg.type} ${reg.name}, ${immediate(reg.type, fill)};`);
+    this.when(pred, () => this.loadTo(regs, kind, type, address));
+    return regs;
+  }
+
   store(kind: string, type: MemType, address: Address, values: readonly Reg[]): void {
     for (const { type: got } of values) {
       if (got !== MEMORY_REGISTER[type]) throw new Bug('ptx-store', `st.${type} of a ${got} register`);
@@ -406,7 +414,7 @@ const keyOf = (operand: Operand): string => {
 };
 
 const addressText = ({ base, byteOffset }: Address): string =>
-  `[${base.name}${byteOffset === 0 ? '' : `${byteOffset > 0 ? '+' : ''}${byteOffset}`}]`;
+  `[${base.name}${byteOffset === 0 ? '' : `+${byteOffset}`}]`;
 const listOf = (regs: readonly Reg[]): string =>
   regs.length === 1 ? regs[0].name : `{${regs.map((r) => r.name).join(', ')}}`;
 const vectorOf = (regs: readonly Reg[]): string => (regs.length === 1 ? '' : `.v${regs.length}`);

@@ -1,0 +1,285 @@
+/**
+ * Statements as PTX for one point, or several in lanes, computed by one thread or by a team of threads.
+ *
+ * All threads of a team run the same statements on the same point and agree on every local. A reduce and a for loop of the body share
+ * out their iterations: neighbouring threads take neighbouring elements, in vectors where memory allows; partial results meet by
+ * shuffles within a warp and through shared memory beyond. Stores outside such loops are the first thread's.
+ */
+import type { DType } from '../../core/dtype.ts';
+import { identity } from '../../loop/arithmetic.ts';
+import { constant } from '../../loop/expr.ts';
+import type { Axis, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
+import { boundNames, reassignedLocals } from '../cpu/walk.ts';
+import { divideBy, remainderBy } from './divide.ts';
+import { choose, type ExprEmitter, type Value } from './emit-expr.ts';
+import { exprSize } from './nest-plan.ts';
+import type { PtxKernel, Reg } from './ptx.ts';
+import { registerOf } from './registers.ts';
+import { scalarBinary } from './scalar-ops.ts';
+import type { Team } from './team.ts';
+
+/** Expression nodes that an unrolled loop may have in all. */
+const MOST_UNROLLED = 700;
+const MOST_TAPS = 49;
+/** Iterations of a long loop that run as one. */
+const UNROLL = 4;
+/** Turns of a shared-out loop up to which they are written one by one: what they load may stay in registers. */
+const MOST_TURNS = 8;
+
+export class BodyEmitter {
+  readonly exprs: ExprEmitter;
+  readonly #k: PtxKernel;
+  readonly #reassigned: ReadonlySet<string>;
+  /** Registers of locals that are assigned more than once. */
+  readonly #fixed = new Map<string, Reg[]>();
+  #team: Team | undefined;
+
+  constructor(k: PtxKernel, kernel: Kernel, exprs: ExprEmitter, team?: Team) {
+    this.#k = k;
+    this.exprs = exprs;
+    this.#team = team;
+    this.#reassigned = reassignedLocals(kernel.body);
+  }
+
+  body(stmts: readonly Stmt[]): void {
+    for (const s of stmts) this.#stmt(s);
+  }
+
+  #stmt(s: Stmt): void {
+    const team = this.#team;
+    switch (s.kind) {
+      case 'store':
+        if (team) this.#k.if(team.first, () => this.exprs.scope(() => this.exprs.store(s.buffer, s.index, s.value)));
+        else this.exprs.store(s.buffer, s.index, s.value);
+        return;
+      case 'let':
+        this.#assign(s.local, this.exprs.value(s.value));
+        return;
+      case 'reduce':
+        if (team) this.#assign(s.local, [this.#teamReduce(team, s)]);
+        else this.#assign(s.local, this.#reduce(s));
+        return;
+      case 'if':
+        this.#branch(s);
+        return;
+      case 'for':
+        if (team) this.#teamFor(team, s.axis, s.body);
+        else this.#loop(s.axis, s.body);
+        return;
+      case 'scan':
+        this.#loop(s.axis, s.body);
+        return;
+      default:
+        s satisfies never;
+    }
+  }
+
+  #assign(name: string, value: Value): void {
+    if (!this.#reassigned.has(name)) {
+      this.exprs.bindLocal(name, value);
+      return;
+    }
+    const { lanes } = this.exprs;
+    const key = `${name}/${lanes}`;
+    const regs = this.#fixed.get(key) ?? Array.from({ length: lanes }, () => this.#k.reg(value[0].type));
+    this.#fixed.set(key, regs);
+    // Read before written: the value may be the local itself.
+    const from = regs.map((_, i) => value[value.length === 1 ? 0 : i]);
+    regs.forEach((reg, i) => {
+      this.#k.move(reg, from[i]);
+    });
+    this.exprs.bindLocal(name, regs);
+  }
+
+  #branch(s: Extract<Stmt, { kind: 'if' }>): void {
+    const changing = boundNames(s.body);
+    const pred = this.exprs.scalar(s.cond);
+    this.#k.if(pred, () => this.exprs.scope(() => this.body(s.body)));
+    this.exprs.touch(changing);
+  }
+
+  /** Iterations one after the other in each thread. */
+  #loop(axis: Axis, body: readonly Stmt[]): void {
+    if (axis.extent === 0) return;
+    if (axis.extent === 1) {
+      this.exprs.bindAxis(axis, { offset: 0 });
+      this.body(body);
+      return;
+    }
+    const changing = boundNames(body);
+    this.exprs.touch(changing);
+    this.exprs.prepare(body, [axis.name]);
+    this.#k.loop(0, axis.extent, 1, (i) =>
+      this.exprs.scope(() => {
+        this.exprs.bindAxis(axis, { reg: this.#k.op('mov.b32', i), offset: 0 });
+        this.body(body);
+      }),
+    );
+    this.exprs.touch(changing);
+  }
+
+  // Reductions by one thread.
+
+  #reduce(s: Extract<Stmt, { kind: 'reduce' }>): Value {
+    const axes = s.axes.filter((a) => a.extent !== 1);
+    for (const a of s.axes) if (a.extent === 1) this.exprs.bindAxis(a, { offset: 0 });
+    const width = this.#widthOf(s);
+    const acc = Array.from({ length: width }, () => this.#start(s.op, s.dtype));
+    if (axes.every((a) => a.extent > 0)) {
+      this.#taps(s, axes, () => this.#fold(s, acc, this.exprs.value(s.value)));
+    }
+    return this.#settle(acc);
+  }
+
+  /** Lanes of a reduction's result: whether its value varies is known once its axes are bound. */
+  #widthOf(s: Extract<Stmt, { kind: 'reduce' }>): number {
+    return this.exprs.varies(s.value) ? this.exprs.lanes : 1;
+  }
+
+  #start(op: ReduceOp, dtype: DType): Reg {
+    const acc = this.#k.reg(registerOf(dtype));
+    this.#k.move(acc, this.exprs.scalar(constant(dtype, identity(op, dtype))));
+    return acc;
+  }
+
+  #fold(s: Extract<Stmt, { kind: 'reduce' }>, acc: readonly Reg[], value: Value): void {
+    acc.forEach((reg, i) => {
+      this.#foldInto(reg, s, value[value.length === 1 ? 0 : i]);
+    });
+  }
+
+  #foldInto(acc: Reg, { op, dtype }: { op: ReduceOp; dtype: DType }, value: Reg): void {
+    this.#k.move(acc, scalarBinary(this.#k, op, dtype, acc, value));
+  }
+
+  /** Registers that do not change any more, so that what is computed from them can be shared. */
+  #settle(acc: readonly Reg[]): Reg[] {
+    return acc.map((reg) => this.#k.op(`mov.${reg.type}`, reg));
+  }
+
+  /** `tap` for every point of the axes: all written out where they are few, else loops, the innermost by several at a time. */
+  #taps(s: Extract<Stmt, { kind: 'reduce' }>, axes: readonly Axis[], tap: () => void): void {
+    if (axes.length === 0) {
+      tap();
+      return;
+    }
+    const size = exprSize(s.value) * this.exprs.lanes;
+    const taps = axes.reduce((n, a) => n * a.extent, 1);
+    const [axis, ...rest] = axes;
+    if (taps <= MOST_TAPS && taps * size <= MOST_UNROLLED) {
+      for (let i = 0; i < axis.extent; i++) {
+        this.exprs.bindAxis(axis, { offset: i });
+        this.#taps(s, rest, tap);
+      }
+      return;
+    }
+    const step = rest.length === 0 && size * UNROLL <= MOST_UNROLLED ? UNROLL : 1;
+    this.#steps(s, axis, step, () => this.#taps(s, rest, tap));
+  }
+
+  /** A loop over an axis by `step` iterations at a time, then the rest. */
+  #steps(s: Extract<Stmt, { kind: 'reduce' }>, axis: Axis, step: number, body: () => void): void {
+    const whole = axis.extent - (axis.extent % step);
+    this.exprs.prepare([s], [axis.name]);
+    this.#k.loop(0, whole, step, (i) =>
+      this.exprs.scope(() => {
+        const reg = this.#k.op('mov.b32', i);
+        for (let offset = 0; offset < step; offset++) {
+          this.exprs.bindAxis(axis, { reg, offset });
+          body();
+        }
+      }),
+    );
+    for (let offset = whole; offset < axis.extent; offset++) {
+      this.exprs.bindAxis(axis, { offset });
+      body();
+    }
+  }
+
+  // Loops that a team shares out.
+
+  #teamReduce(team: Team, s: Extract<Stmt, { kind: 'reduce' }>): Reg {
+    for (const a of s.axes) if (a.extent === 1) this.exprs.bindAxis(a, { offset: 0 });
+    const axes = s.axes.filter((a) => a.extent !== 1);
+    if (s.axes.some((a) => a.extent === 0)) return this.exprs.scalar(constant(s.dtype, identity(s.op, s.dtype)));
+    const lanes = team.lanes;
+    const acc = Array.from({ length: lanes }, () => this.#start(s.op, s.dtype));
+    this.#shareOut(team, axes, [s], (valid) => {
+      const value = valid ? this.exprs.masked(valid, () => this.exprs.value(s.value)) : this.exprs.value(s.value);
+      acc.forEach((reg, i) => {
+        const folded = scalarBinary(this.#k, s.op, s.dtype, reg, value[value.length === 1 ? 0 : i]);
+        this.#k.move(reg, valid ? choose(this.#k, valid, folded, reg) : folded);
+      });
+    });
+    const [first, ...others] = acc;
+    for (const other of others) this.#foldInto(first, s, other);
+    return team.combine(this.#settle([first])[0], s.op, s.dtype);
+  }
+
+  #teamFor(team: Team, axis: Axis, body: readonly Stmt[]): void {
+    if (axis.extent === 0) return;
+    const changing = boundNames(body);
+    this.exprs.touch(changing);
+    this.#team = undefined;
+    this.#shareOut(team, [axis], body, (valid) => {
+      const active = valid && team.valid ? this.#k.op('and.pred', valid, team.valid) : (valid ?? team.valid);
+      if (active) this.#k.if(active, () => this.exprs.scope(() => this.body(body)));
+      else this.body(body);
+    });
+    this.#team = team;
+    this.exprs.touch(changing);
+  }
+
+  /**
+   * Every point of the axes once, by one thread of the team each, in units of `lanes` neighbours: unit = turn·threads + rank. `each` is
+   * told under which predicate its points exist; nothing where they certainly do.
+   */
+  #shareOut(team: Team, axes: readonly Axis[], body: readonly Stmt[], each: (valid: Reg | undefined) => void): void {
+    const k = this.#k;
+    const { threads, lanes, rank } = team;
+    const units = axes.reduce((n, a) => n * a.extent, 1) / lanes;
+    const run = (from: Reg, offset: number, certain: boolean): void => {
+      const valid = certain ? undefined : k.op('setp.lt.s32', k.op('add.s32', from, offset), units);
+      this.exprs.withLanes(lanes, () => {
+        this.#bindUnits(axes, lanes, from, offset);
+        each(valid);
+      });
+    };
+    const turns = Math.ceil(units / threads);
+    const isCertain = (turn: number): boolean => (turn + 1) * threads <= units;
+    if (turns <= MOST_TURNS) {
+      for (let turn = 0; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));
+      return;
+    }
+    const whole = Math.floor(units / (threads * UNROLL)) * threads * UNROLL;
+    this.exprs.prepare(
+      body,
+      axes.map((a) => a.name),
+    );
+    k.loop(0, whole, threads * UNROLL, (i) =>
+      this.exprs.scope(() => {
+        const from = k.op('add.s32', rank, i);
+        for (let u = 0; u < UNROLL; u++) run(from, u * threads, true);
+      }),
+    );
+    for (let turn = whole / threads; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));
+  }
+
+  /** Axes at unit from + offset of their common row-major order; a unit is `lanes` neighbours along the last. */
+  #bindUnits(axes: readonly Axis[], lanes: number, from: Reg, offset: number): void {
+    const k = this.#k;
+    const last = axes.length - 1;
+    const inLanes = lanes > 1 ? { scale: lanes, lanes: true } : {};
+    if (axes.length === 1) {
+      this.exprs.bindAxis(axes[last], { reg: from, offset: offset * lanes, ...inLanes });
+      return;
+    }
+    let rest = k.op('add.s32', from, offset);
+    for (let i = last; i >= 0; i--) {
+      const extent = i === last ? axes[i].extent / lanes : axes[i].extent;
+      const at = i === 0 ? rest : remainderBy(k, rest, extent);
+      this.exprs.bindAxis(axes[i], { reg: at, offset: 0, ...(i === last && inLanes) });
+      if (i > 0) rest = divideBy(k, rest, extent);
+    }
+  }
+}

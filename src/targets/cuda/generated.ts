@@ -1,0 +1,115 @@
+/**
+ * The generated kernel: any body, by threads or teams of threads as nest-plan.ts says. Applies to every kernel.
+ */
+import type { Axis, Stmt } from '../../loop/ir.ts';
+import { divideBy, remainderBy } from './divide.ts';
+import { BodyEmitter } from './emit-body.ts';
+import { ExprEmitter } from './emit-expr.ts';
+import { exprSize, type NestPlan, planNest } from './nest-plan.ts';
+import type { PtxKernel, Reg } from './ptx.ts';
+import { columnTeam, rowTeam, type Team } from './team.ts';
+import { beginKernel, bufferArgs, type CudaTemplate, type EmittedKernel, type KernelSite } from './template.ts';
+
+const LAUNCH_NS = 2000;
+const BYTES_PER_NS = 2500;
+/** Simple operations of all multiprocessors together. */
+const OPS_PER_NS = 6000;
+/** An iteration of one thread that waits for memory, several of them overlapping. */
+const ITERATION_NS = 40;
+
+export const generated: CudaTemplate = {
+  name: 'generated',
+  form: 'any',
+  candidates: () => [{}],
+  predictNs: (kernel) => {
+    const { points, lanes, threads, shape, kernel: merged } = planNest(kernel);
+    const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
+    const { operations, iterations } = workOf(merged.body);
+    const shared = shape === 'points' ? 1 : threads * lanes;
+    return (
+      LAUNCH_NS +
+      Math.max(bytes / BYTES_PER_NS, (points * operations) / OPS_PER_NS, (iterations / shared) * ITERATION_NS)
+    );
+  },
+  tiles: (kernel) => planNest(kernel).points,
+  emit: emitGenerated,
+};
+
+/** Operations and loop iterations of one point: loops multiply what is inside. */
+function workOf(body: readonly Stmt[]): { readonly operations: number; readonly iterations: number } {
+  let operations = 0;
+  let iterations = 1;
+  const add = (times: number, inside: { readonly operations: number; readonly iterations: number }): void => {
+    operations += times * inside.operations;
+    iterations += times * inside.iterations;
+  };
+  for (const s of body) {
+    if (s.kind === 'for' || s.kind === 'scan') add(s.axis.extent, workOf(s.body));
+    else if (s.kind === 'if') add(1, workOf(s.body));
+    else if (s.kind === 'reduce') {
+      add(
+        s.axes.reduce((n, a) => n * a.extent, 1),
+        { operations: exprSize(s.value), iterations: 1 },
+      );
+    } else operations += exprSize(s.value);
+  }
+  return { operations, iterations };
+}
+
+function emitGenerated(site: KernelSite): EmittedKernel {
+  const plan = planNest(site.kernel);
+  if (plan.points === 0) return { launches: [], scratchBytes: 0 };
+  const { code, buffers } = beginKernel(site, plan.block);
+  const exprs = new ExprEmitter(code, plan.kernel, buffers, site.alignments);
+  const pointsPerBlock = plan.shape === 'points' ? plan.block * plan.lanes : plan.block / plan.threads;
+  if (plan.shape === 'points') emitPoints(code, plan, exprs);
+  else emitTeam(code, plan, exprs);
+  const grid = [Math.ceil(plan.points / pointsPerBlock), 1, 1] as const;
+  const args = bufferArgs(site.kernel);
+  return { launches: [{ code, grid, block: [plan.block, 1, 1], args }], scratchBytes: 0 };
+}
+
+function emitPoints(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
+  const { axes, lanes, block, points } = plan;
+  const threads = points / lanes;
+  const flat = k.op('mad.lo.u32', k.special('ctaid.x'), block, k.special('tid.x'));
+  const run = (): void =>
+    exprs.withLanes(lanes, () => {
+      bindPoint(k, exprs, axes, flat, lanes);
+      new BodyEmitter(k, plan.kernel, exprs).body(plan.kernel.body);
+    });
+  if (threads % block === 0) run();
+  else k.if(k.op('setp.lt.u32', flat, threads), run);
+}
+
+function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
+  const { axes, points, threads, block, lanes } = plan;
+  const perBlock = block / threads;
+  const tid = k.special('tid.x');
+  const isRow = plan.shape === 'row';
+  const [rank, column] = isRow
+    ? [remainderBy(k, tid, threads), divideBy(k, tid, threads)]
+    : [divideBy(k, tid, perBlock), remainderBy(k, tid, perBlock)];
+  const flat = k.op('mad.lo.u32', k.special('ctaid.x'), perBlock, column);
+  const valid = points % perBlock === 0 ? undefined : k.op('setp.lt.u32', flat, points);
+  bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, points - 1) : flat, 1);
+  const place = { threads, lanes, rank, valid };
+  const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
+  new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
+}
+
+/** Axes from a flat position in units of `lanes` points, the last axis fastest. */
+export function bindPoint(k: PtxKernel, exprs: ExprEmitter, axes: readonly Axis[], flat: Reg, lanes: number): void {
+  let rest = flat;
+  const coords = axes.map(() => flat);
+  for (let i = axes.length - 1; i > 0; i--) {
+    const extent = i === axes.length - 1 ? axes[i].extent / lanes : axes[i].extent;
+    coords[i] = remainderBy(k, rest, extent);
+    rest = divideBy(k, rest, extent);
+  }
+  coords[0] = rest;
+  axes.forEach((axis, i) => {
+    const inLanes = lanes > 1 && i === axes.length - 1;
+    exprs.bindAxis(axis, { reg: coords[i], offset: 0, ...(inLanes && { scale: lanes, lanes: true }) });
+  });
+}

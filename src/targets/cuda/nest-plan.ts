@@ -1,0 +1,216 @@
+/**
+ * Who computes what of a generated kernel: a thread a point (or a few neighbouring points in lanes), or a team of threads a point.
+ *
+ *     points: thread = flat point / lanes, the axis that stores move along innermost, so that neighbours touch neighbours
+ *     row:    a team takes a point whose reductions run along memory (softmax and norms of rows)
+ *     column: points lie next to each other in memory and there are too few of them (pooling of channels-last tensors)
+ *
+ * Depends on the kernel alone, so that the same choice is made when times are predicted and when code is written.
+ */
+import { DTYPES } from '../../core/dtype.ts';
+import { children } from '../../loop/expr.ts';
+import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import { legalizeKernel } from '../../loop/legalize.ts';
+import { ExprTable } from '../cpu/linear.ts';
+import { mergeAxes } from '../cpu/merge-axes.ts';
+import { eachExpr, eachStmt } from '../cpu/walk.ts';
+import { mostElements } from './registers.ts';
+import { CUDA_OPS } from './scalar-ops.ts';
+
+export interface NestPlan {
+  /** Legalized, with its axes merged. */
+  readonly kernel: Kernel;
+  readonly shape: 'points' | 'row' | 'column';
+  /** Outermost first; the last varies fastest from thread to thread. */
+  readonly axes: readonly Axis[];
+  readonly points: number;
+  /** Points of a thread, or iterations that a team's thread takes at once. */
+  readonly lanes: number;
+  /** Threads that compute one point. */
+  readonly threads: number;
+  /** Threads of a block. */
+  readonly block: number;
+}
+
+/** About what fills the larger GPUs: threads beyond bring little. */
+const ENOUGH_THREADS = 65_536;
+const FEW_THREADS = 16_384;
+const POINTS_BLOCK = 128;
+/** Threads of a block of teams that meet within a warp; larger teams have blocks of their own. */
+const ROW_BLOCK = 128;
+const COLUMN_WIDTH = 32;
+/** Buffers that stay in the caches: how they are read matters little. */
+const SMALL_BYTES = 65_536;
+
+const plans = new WeakMap<Kernel, NestPlan>();
+
+export function planNest(kernel: Kernel): NestPlan {
+  const known = plans.get(kernel);
+  if (known) return known;
+  const plan = makePlan(mergeAxes(legalizeKernel(kernel, CUDA_OPS)), kernel.form.kind === 'routine');
+  plans.set(kernel, plan);
+  return plan;
+}
+
+type Loop = Extract<Stmt, { kind: 'reduce' | 'for' }>;
+interface Access {
+  readonly index: Expr;
+  readonly bytes: number;
+  readonly most: number;
+  readonly small: boolean;
+}
+
+class Facts {
+  readonly table = new ExprTable();
+  readonly #kernel: Kernel;
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+  }
+
+  #access(buffer: string, index: Expr): Access {
+    const b = this.#kernel.buffers.find(({ name }) => name === buffer)!;
+    const { bytes } = DTYPES[b.dtype];
+    return { index, bytes, most: mostElements(b.dtype), small: b.elements * bytes <= SMALL_BYTES };
+  }
+
+  stores(stmts: readonly Stmt[]): Access[] {
+    const found: Access[] = [];
+    eachStmt(stmts, (s) => {
+      if (s.kind === 'store') found.push(this.#access(s.buffer, s.index));
+    });
+    return found;
+  }
+
+  loads(stmts: readonly Stmt[]): Access[] {
+    const found: Access[] = [];
+    eachExpr(stmts, (x) => {
+      if (x.kind === 'load') found.push(this.#access(x.buffer, x.index));
+    });
+    return found;
+  }
+
+  strides(accesses: readonly Access[], axis: Axis): (number | undefined)[] {
+    return accesses.map(({ index }) => this.table.strideAlong(index, axis.name));
+  }
+
+  /** Neighbouring elements along an axis that all accesses of the statements can take at once. */
+  lanesAlong(stmts: readonly Stmt[], axis: Axis): number {
+    if (hasBranch(stmts)) return 1;
+    let lanes = 8;
+    let moves = false;
+    for (const access of [...this.loads(stmts), ...this.stores(stmts)]) {
+      const stride = this.table.strideAlong(access.index, axis.name);
+      if (stride === undefined || (stride !== 0 && stride !== 1 && !access.small)) return 1;
+      if (stride === 1) {
+        lanes = Math.min(lanes, access.most);
+        moves = true;
+      }
+    }
+    while (lanes > 1 && axis.extent % lanes !== 0) lanes /= 2;
+    return moves ? lanes : 1;
+  }
+}
+
+const hasBranch = (stmts: readonly Stmt[]): boolean => {
+  let found = false;
+  eachStmt(stmts, (s) => {
+    if (s.kind === 'if') found = true;
+  });
+  return found;
+};
+
+const axesOf = (s: Loop): readonly Axis[] => (s.kind === 'for' ? [s.axis] : s.axes);
+const sizeOf = (axes: readonly Axis[]): number => axes.reduce((n, a) => n * a.extent, 1);
+const powerOfTwo = (x: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, x)));
+
+function makePlan(kernel: Kernel, isRoutine: boolean): NestPlan {
+  const facts = new Facts(kernel);
+  const points = sizeOf(kernel.axes);
+  const axes = orderAxes(facts, kernel);
+  const loops = teamLoops(kernel.body);
+  const plan = { kernel, axes, points };
+  const longest = loops.reduce((n, s) => Math.max(n, sizeOf(axesOf(s))), 0);
+  if (!isRoutine && longest >= 32) {
+    const team = rowPlan(facts, plan, loops, longest) ?? columnPlan(facts, plan, longest);
+    if (team) return team;
+  }
+  const last = axes.at(-1);
+  let lanes = last ? facts.lanesAlong(kernel.body, last) : 1;
+  while (lanes > 1 && points / lanes < FEW_THREADS) lanes /= 2;
+  return { ...plan, shape: 'points', lanes, threads: 1, block: POINTS_BLOCK };
+}
+
+/** Axes by how far a step moves the stores, the nearest last; of equals those go last along which more loads are neighbours. */
+function orderAxes(facts: Facts, kernel: Kernel): readonly Axis[] {
+  const stores = facts.stores(kernel.body);
+  const loads = facts.loads(kernel.body);
+  const rank = kernel.axes.map((axis) => {
+    const strides = facts
+      .strides(stores, axis)
+      .map((s) => (s === undefined || s === 0 ? Number.MAX_SAFE_INTEGER : Math.abs(s)));
+    const neighbours = facts.strides(loads, axis).filter((s) => s === 1).length;
+    return { axis, stride: Math.min(...strides, Number.MAX_SAFE_INTEGER), neighbours };
+  });
+  // The sort is stable: axes that nothing tells apart stay in their order.
+  return rank.sort((x, y) => y.stride - x.stride || x.neighbours - y.neighbours).map((r) => r.axis);
+}
+
+/** The loops that a team would share out; none where some stand inside a branch or a scan, which a team runs as one. */
+function teamLoops(body: readonly Stmt[]): readonly Loop[] {
+  const inner = body.filter((s) => s.kind === 'if' || s.kind === 'scan');
+  let nested = false;
+  eachStmt(inner, (s) => {
+    if (s.kind === 'reduce' || s.kind === 'for') nested = true;
+  });
+  return nested ? [] : body.filter((s): s is Loop => s.kind === 'reduce' || s.kind === 'for');
+}
+
+type Partial = Pick<NestPlan, 'kernel' | 'axes' | 'points'>;
+
+function rowPlan(facts: Facts, plan: Partial, loops: readonly Loop[], longest: number): NestPlan | undefined {
+  let along = 0;
+  let across = 0;
+  let lanes = 8;
+  for (const loop of loops) {
+    const axis = axesOf(loop)
+      .filter((a) => a.extent !== 1)
+      .at(-1);
+    if (!axis) continue;
+    const inside = loop.kind === 'for' ? loop.body : [loop];
+    for (const access of facts.loads(inside)) {
+      const stride = facts.table.strideAlong(access.index, axis.name);
+      if (stride === 1) along++;
+      else if (stride !== 0) across++;
+    }
+    lanes = Math.min(lanes, facts.lanesAlong(inside, axis));
+  }
+  if (along === 0 || across > along) return undefined;
+  const units = Math.ceil(longest / lanes);
+  // A few turns a thread while there are points enough, one where there are not.
+  let threads = Math.min(powerOfTwo(units), Math.max(powerOfTwo(units / 8), Math.min(32, powerOfTwo(units))));
+  while (threads < Math.min(512, powerOfTwo(units)) && plan.points * threads < ENOUGH_THREADS) threads *= 2;
+  threads = Math.min(threads, 1024);
+  return { ...plan, shape: 'row', lanes, threads, block: threads > 32 ? threads : ROW_BLOCK };
+}
+
+function columnPlan(facts: Facts, plan: Partial, longest: number): NestPlan | undefined {
+  const last = plan.axes.at(-1);
+  if (!last || plan.points >= ENOUGH_THREADS) return undefined;
+  if (!facts.strides(facts.loads(plan.kernel.body), last).includes(1)) return undefined;
+  let threads = 2;
+  while (threads < 16 && threads * 4 <= longest && plan.points * threads < ENOUGH_THREADS) threads *= 2;
+  return { ...plan, shape: 'column', lanes: 1, threads, block: threads * COLUMN_WIDTH };
+}
+
+/** Nodes of an expression, shared ones once. */
+export function exprSize(x: Expr): number {
+  const seen = new Set<Expr>();
+  const visit = (e: Expr): void => {
+    if (seen.has(e)) return;
+    seen.add(e);
+    children(e).forEach(visit);
+  };
+  visit(x);
+  return seen.size;
+}

@@ -1,0 +1,13 @@
+/** The table of templates of target cuda. `generated` applies to every kernel; the others to what their file says. */
+import { Bug } from '../../core/errors.ts';
+import { generated } from './generated.ts';
+import type { CudaTemplate } from './template.ts';
+
+export const CUDA_TEMPLATES: readonly CudaTemplate[] = [generated];
+
+/** Throws Bug where no template has the name. */
+export function templateOf(name: string): CudaTemplate {
+  const template = CUDA_TEMPLATES.find((t) => t.name === name);
+  if (!template) throw new Bug('cuda-template', `no CUDA template is named "${name}"`);
+  return template;
+}
