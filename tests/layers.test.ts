@@ -66,9 +66,9 @@ const ROOMS: readonly Room[] = [
   },
   {
     room: 'runtime',
-    may: ['core', 'engine', 'host', 'targets/wasm/device.ts', 'targets/x64/device.ts'],
+    may: ['core', 'engine', 'host', 'targets/wasm/device.ts', 'targets/x64/device.ts', 'targets/cuda/device.ts'],
     because:
-      'it runs engines without the compiler; the device that emits its own code it imports when an engine asks for it',
+      'it runs engines without the compiler; devices that emit their own code it imports when an engine asks for them',
   },
   {
     room: 'view',

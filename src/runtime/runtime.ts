@@ -1,6 +1,6 @@
 /**
  * The runtime entry (`hotrod/runtime`): loads an engine and runs it, in Node and in browsers. Imports core, engine, host and devices;
- * never the compiler. The device that makes machine code is loaded when an engine asks for it.
+ * never the compiler. Devices that make machine code are loaded when an engine asks for them.
  *
  *     const engine = await load(bytes);
  *     const context = engine.createContext();
@@ -27,6 +27,7 @@ const lazyDevice = (target: TargetName, device: () => Promise<Device>): Device =
 });
 
 const DEVICES: readonly Device[] = [
+  lazyDevice('cuda', async () => (await import('../targets/cuda/device.ts')).cudaDevice),
   lazyDevice('x64', async () => (await import('../targets/x64/device.ts')).x64Device),
   wasmDevice,
 ];
@@ -38,6 +39,6 @@ const DEVICES: readonly Device[] = [
 export const loadFile = async (path: string, options: LoadOptions = {}): Promise<RuntimeEngine> =>
   load(readSharedFile(path), options);
 
-/** Loads an engine file (or an engine) on the devices of this entry: x64 and wasm. Throws as `loadEngine` does. */
+/** Loads an engine file (or an engine) on the devices of this entry: cuda, x64 and wasm. Throws as `loadEngine` does. */
 export const load = (source: Uint8Array | Engine, options: LoadOptions = {}): Promise<RuntimeEngine> =>
   loadEngine(source, { ...options, devices: DEVICES });

@@ -58,4 +58,6 @@ export interface Target {
   emit?(program: Program): readonly CodeSection[];
   /** CPU features or GPU architecture that tactics may use on this machine. */
   features(): readonly string[];
+  /** The target as it would be on a machine of that architecture: engines can be built for it here. Throws ModelError `option-invalid`. */
+  forArchitecture?(name: string): Target;
 }

@@ -41,6 +41,7 @@ const program: CudaProgram = {
     ],
   })),
   scratchBytes: 64,
+  programmatic: true,
 };
 
 const words = (launch: FakeLaunch, i: number): Int32Array => {

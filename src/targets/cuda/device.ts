@@ -7,14 +7,36 @@
  */
 import { ModelError } from '../../core/errors.ts';
 import { Context } from '../../cuda/context.ts';
-import type { OpenEngine, OpenOptions } from '../../engine/device.ts';
+import type { Device, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { CacheFolder } from '../../host/cache-folder.ts';
+import { admitEngine } from '../admit.ts';
 import { CudaContext } from './context.ts';
-import { obtainCubins } from './cubins.ts';
+import { obtainCubins, userCubins } from './cubins.ts';
 import { LoadedProgram } from './loaded-program.ts';
-import type { CudaMachine } from './machine.ts';
-import type { CudaProgram } from './program.ts';
+import { type CudaMachine, cudaMachine } from './machine.ts';
+import { type CudaProgram, emitProgram } from './program.ts';
+import { CUDA_TEMPLATES } from './templates.ts';
+
+export const cudaDevice: Device = {
+  target: 'cuda',
+  probe: async () => {
+    const machine = await cudaMachine();
+    if (typeof machine === 'string') {
+      return { target: 'cuda', name: 'NVIDIA GPU', available: false, reason: machine, features: [] };
+    }
+    return { target: 'cuda', name: machine.device.name, available: true, features: machine.features };
+  },
+  open: async (engine, options) => {
+    if (engine.target !== 'cuda') {
+      throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}, not for cuda`);
+    }
+    const machine = await cudaMachine();
+    if (typeof machine === 'string') throw new ModelError('target-unavailable', machine);
+    const program = emitProgram(admitEngine(engine, CUDA_TEMPLATES, machine.features), machine.chip);
+    return openProgram(engine, program, options, machine, userCubins());
+  },
+};
 
 /** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
 export async function openProgram(

@@ -55,7 +55,7 @@ export class LoadedProgram {
       step,
       launch: new Launch(
         this.#functions[i],
-        { grid, block, sharedBytes, programmatic: overlap, ...(cluster && { cluster }) },
+        { grid, block, sharedBytes, programmatic: overlap && this.program.programmatic, ...(cluster && { cluster }) },
         args.map((arg) => this.#argument(arg, memory)),
       ),
     }));

@@ -8,7 +8,7 @@ import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
-import { moduleText, type PtxKernel } from './ptx.ts';
+import { moduleText, type PtxEntry } from './ptx.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
 import { templateOf } from './templates.ts';
 
@@ -110,8 +110,8 @@ const alignmentsOf = (step: Step): readonly number[] =>
   });
 
 /** Neighbours together until a module is full. */
-function packModules(kernels: readonly PtxKernel[]): PtxKernel[][] {
-  const modules: PtxKernel[][] = [];
+function packModules(kernels: readonly PtxEntry[]): PtxEntry[][] {
+  const modules: PtxEntry[][] = [];
   let room = 0;
   for (const kernel of kernels) {
     const size = kernel.text().length;
@@ -125,7 +125,7 @@ function packModules(kernels: readonly PtxKernel[]): PtxKernel[][] {
   return modules;
 }
 
-function bindLaunch(launch: KernelLaunch, step: Step, index: number, modules: readonly PtxKernel[][]): CudaLaunch {
+function bindLaunch(launch: KernelLaunch, step: Step, index: number, modules: readonly PtxEntry[][]): CudaLaunch {
   const { code, grid, block, cluster } = launch;
   const bind = (arg: KernelArg): CudaArg =>
     arg.kind === 'buffer' ? { kind: 'buffer', ref: step.buffers[arg.index] } : arg;

@@ -441,10 +441,21 @@ function operandText(name: string, { type, count }: OperandType, operand: Operan
   return one.name;
 }
 
-const DYNAMIC = 'dynamic_shared';
+/** The symbol of the shared memory whose size the launch gives. */
+const DYNAMIC = 'dynamic';
+
+/** An entry as a module takes it: a PtxKernel, or text that was written otherwise. */
+export interface PtxEntry {
+  readonly name: string;
+  /** Whether it runs on its very architecture only (sm_90a). */
+  readonly exact: boolean;
+  /** Whether it names `dynamic`, the shared memory whose size the launch gives. */
+  readonly dynamicShared: boolean;
+  text(): string;
+}
 
 /** One module of several kernels for a chip. Kernels that use instructions of sm_90a alone make the module one of sm_90a. */
-export function moduleText(capability: number, kernels: readonly PtxKernel[]): string {
+export function moduleText(capability: number, kernels: readonly PtxEntry[]): string {
   const { version, target } = architecture(capability);
   const suffix = kernels.some((k) => k.exact) ? 'a' : '';
   return [

@@ -4,7 +4,7 @@
 import type { Kernel } from '../../loop/ir.ts';
 import type { Params, Template } from '../target.ts';
 import type { Chip } from './program.ts';
-import { PtxKernel } from './ptx.ts';
+import { type PtxEntry, PtxKernel } from './ptx.ts';
 
 /** One kernel to be written: what is computed, by which tactic, where. */
 export interface KernelSite {
@@ -28,7 +28,7 @@ export type KernelArg =
 
 /** Launches run in order, each after all before it. */
 export interface KernelLaunch {
-  readonly code: PtxKernel;
+  readonly code: PtxEntry;
   readonly grid: readonly [number, number, number];
   readonly block: readonly [number, number, number];
   /** Dynamic shared memory. */
