@@ -128,8 +128,7 @@ export function handmadeEngine({ n, rounds, maxThreads = 1024, trapAt }: Handmad
   let from = X;
   for (let r = 0; r < rounds; r++) {
     steps.push(step(MIX, [ref(from), ref(P)], { barrier: r > 0 }));
-    // The same tiles by the same threads as the step before: no barrier.
-    steps.push(step(SCALE, [ref(P), weight, ref(Q + (r % 2) * 3)], { barrier: false }));
+    steps.push(step(SCALE, [ref(P), weight, ref(Q + (r % 2) * 3)]));
     from = Q + (r % 2) * 3;
   }
   steps.push(step(TOTAL, [ref(from), ref(T, 4)], { tiles: 1, maxThreads: 1 }));

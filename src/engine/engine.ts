@@ -100,7 +100,7 @@ export interface Step {
   readonly tiles: number;
   /** Threads that share the step: 1 where the work is small. Never more than `tiles`. */
   readonly maxThreads: number;
-  /** True where some earlier step of another thread must have finished first. */
+  /** True where some earlier step must have finished on all threads first: which tiles of it a thread did is not known. */
   readonly barrier: boolean;
   readonly flops: number;
   /** Bytes read and written at least once. */

@@ -28,7 +28,7 @@ export interface Blocking {
 const rowStep = ({ lanes }: Params): number => (lanes === 16 ? 24 : 12);
 const DIVISORS = [24, 12, 8, 6, 4, 3, 2];
 const BLOCK_BYTES = 192 * 1024;
-const ENOUGH_TILES = 16;
+const ENOUGH_TILES = 32;
 /** Longest stretch of zeros that padded rows may read. */
 export const MAX_ZEROS = 8192;
 

@@ -3,7 +3,7 @@
  *
  * A word that threads wait for stands at the start of a cache line of its own, the number of threads asleep on it right behind:
  *
- *     0 epoch | 64 generation | 128 finished | 192 arrivals | 256 stop, weights, arena
+ *     0 epoch | 64 generation | 128 finished | 192 arrivals | 256 stop, weights, arena | 320 counters of shared steps (share.ts)
  */
 
 /** Byte offsets in the control block. */
@@ -21,8 +21,8 @@ export const CONTROL = {
   /** Addresses for this inference. */
   weights: 264,
   arena: 272,
+  counters: 320,
 } as const;
 
 /** From a word to the number of threads that sleep on it. */
 export const SLEEPERS = 4;
-export const CONTROL_BYTES = 4096;

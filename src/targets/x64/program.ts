@@ -2,8 +2,8 @@
  * A whole network as machine code: a function a kernel and tactic, and for each thread the straight line of its calls.
  *
  * In come kernels, steps, the number of threads and whoever writes the code of one kernel; out go bytes that run at any address, the
- * same for the same input. How many threads there are is known here, so a thread's tiles of a step are immediates, and a step
- * that a thread has no part in is not in its line. Entries follow the System V convention:
+ * same for the same input. How many threads there are is known here, so a step that a thread has no part in is not in its line. Tiles
+ * are shared out as share.ts says, or by fixed ranges where they are few. Entries follow the System V convention:
  *
  *     run(weights, arena, control)           thread 0: wakes the workers, does its share, returns when all have finished
  *     worker(control)                        one entry a worker: waits for the epoch to change, runs, waits again, until told to stop
@@ -18,6 +18,7 @@ import type { Program } from '../target.ts';
 import { X64Asm } from './asm.ts';
 import { CONTROL } from './control.ts';
 import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RDI, RDX, RSI, RSP, r32, r64 } from './encode.ts';
+import { callShare, chunkOf, counterBytes, emitClear, emitShare, shareRow, sharersOf } from './share.ts';
 import { addTo, emitSync, R_CONTROL, type Sync } from './sync.ts';
 
 export interface ProgramOptions {
@@ -29,6 +30,8 @@ export interface ProgramOptions {
 /** Code, and byte offsets of its entries. */
 export interface ProgramCode {
   readonly bytes: Uint8Array;
+  /** What the control block takes. */
+  readonly controlBytes: number;
   readonly run: number;
   readonly stop: number;
   readonly step: number;
@@ -67,6 +70,9 @@ class ControlEmitter {
   readonly #calls: readonly Call[];
   readonly #threads: number;
   readonly #sync: Sync | undefined;
+  /** Shares out tiles; undefined on one thread. */
+  readonly #share: Label | undefined;
+  readonly #counterBytes: number;
   /** Bytes below the return address of a line: a kernel's buffer addresses, and what keeps the stack aligned to 16 at calls. */
   readonly #frameBytes: number;
 
@@ -77,6 +83,8 @@ class ControlEmitter {
     const most = calls.reduce((n, { step }) => Math.max(n, step.buffers.length), 0);
     this.#frameBytes = 8 * (most % 2 === 0 ? most + 1 : most);
     this.#sync = threads > 1 ? emitSync(code, threads, spins) : undefined;
+    this.#share = threads > 1 ? emitShare(code, calls.length) : undefined;
+    this.#counterBytes = threads > 1 ? counterBytes(calls.length, threads) : 0;
   }
 
   emit(): ProgramCode {
@@ -88,16 +96,31 @@ class ControlEmitter {
     const steps = this.#calls.map((call) => this.#subroutine(() => this.#call(call, 0, call.step.tiles)));
     const bytes = this.#code.finish();
     const at = (label: Label): number => this.#code.offsetOf(label);
-    return { bytes, run: at(run), stop: at(stop), step: at(step), steps: steps.map(at), workers: workers.map(at) };
+    const controlBytes = CONTROL.counters + this.#counterBytes;
+    return {
+      bytes,
+      controlBytes,
+      run: at(run),
+      stop: at(stop),
+      step: at(step),
+      steps: steps.map(at),
+      workers: workers.map(at),
+    };
   }
 
   /** All that one thread does in one inference. */
   #line(thread: number): Label {
     return this.#subroutine(() => {
-      for (const call of this.#calls) {
+      for (const [i, call] of this.#calls.entries()) {
         if (call.step.barrier && this.#sync) this.#code.emit('call', this.#sync.barrier);
+        const sharers = sharersOf(call.step, this.#threads);
+        const chunk = chunkOf(call.step, sharers);
         const [begin, end] = tileRange(call.step, thread, this.#threads);
-        if (begin < end) this.#call(call, begin, end);
+        if (chunk !== undefined && this.#share && thread < sharers) {
+          this.#pointers(call);
+          const row = shareRow(this.#code, i, call.step.tiles, sharers, chunk);
+          callShare(this.#code, this.#share, row, call.kernel, thread);
+        } else if (begin < end) this.#call(call, begin, end);
       }
     });
   }
@@ -120,16 +143,21 @@ class ControlEmitter {
   }
 
   /** kernel(edi: begin, esi: end, rdx: the addresses of its buffers) */
-  #call({ step, kernel }: Call, begin: number, end: number): void {
+  #call(call: Call, begin: number, end: number): void {
     const code = this.#code;
-    step.buffers.forEach((buffer, i) => {
-      this.#address(RAX, buffer);
-      code.emit('mov_mr', mem(RSP, 8 * i), r64(RAX));
-    });
+    this.#pointers(call);
     code.emit('mov_oi', r32(RDI), imm(begin));
     code.emit('mov_oi', r32(RSI), imm(end));
     code.emit('mov', r64(RDX), r64(RSP));
-    code.emit('call', kernel);
+    code.emit('call', call.kernel);
+  }
+
+  /** The addresses of a kernel's buffers, from rsp on. */
+  #pointers({ step }: Call): void {
+    step.buffers.forEach((buffer, i) => {
+      this.#address(RAX, buffer);
+      this.#code.emit('mov_mr', mem(RSP, 8 * i), r64(RAX));
+    });
   }
 
   #address(register: number, { space, byteOffset }: BufferRef): void {
@@ -153,6 +181,7 @@ class ControlEmitter {
         code.emit('mov_mr', mem(R_CONTROL, CONTROL.weights), r64(R_WEIGHTS));
         code.emit('mov_mr', mem(R_CONTROL, CONTROL.arena), r64(R_ARENA));
         code.emit('mov_mi', mem(R_CONTROL, CONTROL.finished), imm(0));
+        emitClear(code, this.#counterBytes);
         this.#change(sync, CONTROL.epoch);
       }
       code.emit('call', line);

@@ -6,7 +6,6 @@
  */
 import { ModelError } from '../../core/errors.ts';
 import type { NativeSystem } from '../../host/native-system.ts';
-import { CONTROL_BYTES } from './control.ts';
 import type { NativeBlock } from './memory.ts';
 import type { ProgramCode } from './program.ts';
 
@@ -24,7 +23,7 @@ export interface Team {
 /** Throws ModelError `out-of-memory` or `target-unavailable`. */
 export function startTeam(system: NativeSystem, program: ProgramCode): Team {
   const code = mapCode(system, program.bytes);
-  const control = mapOrRefuse(system, CONTROL_BYTES);
+  const control = mapOrRefuse(system, program.controlBytes);
   const entry = (offset: number, addresses: number) =>
     system.ffi.functionAt(code + offset, 'void', new Array<'intptr'>(addresses).fill('intptr'));
   const run = entry(program.run, 3);
@@ -35,7 +34,7 @@ export function startTeam(system: NativeSystem, program: ProgramCode): Team {
     stop(control);
     for (const thread of threads) system.joinThread(thread);
     system.unmapPages(code, program.bytes.length);
-    system.unmapPages(control, CONTROL_BYTES);
+    system.unmapPages(control, program.controlBytes);
   };
   try {
     for (const worker of program.workers) threads.push(system.startThread(code + worker, control));
@@ -47,7 +46,7 @@ export function startTeam(system: NativeSystem, program: ProgramCode): Team {
     });
   }
   return {
-    bytes: program.bytes.length + CONTROL_BYTES,
+    bytes: program.bytes.length + program.controlBytes,
     run: (weights, arena) => void run(weights.address, arena.address, control),
     step: (index, weights, arena) => void step(code + program.steps[index], weights.address, arena.address),
     end,
