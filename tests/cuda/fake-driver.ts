@@ -2,13 +2,15 @@
  * A CUDA driver without a GPU, behind the same table of functions: what it is called with is checked, memory and handles are real enough
  * to run on, and whatever was made and not destroyed is listed.
  *
- * Work runs at once (or when its graph is launched), so order within a stream holds. A kernel is a TypeScript function by its name.
- * "PTX" is any text with `.entry NAME`; with the word `broken` in it the compiler refuses it.
+ * Work runs at once (or when its graph is launched), so order within a stream holds. A kernel is a TypeScript function by its name, or
+ * with `runsPtx` its PTX, interpreted. "PTX" is any text with `.entry NAME`; with the word `broken` in it the compiler refuses it.
  */
 
 import type { CudaLibrary } from '../../src/cuda/driver.ts';
 import { CUDA_FUNCTIONS, type CudaFunctionName } from '../../src/cuda/functions.ts';
 import type { NativeArgument, NativeType } from '../../src/host/ffi.ts';
+import { PtxProgram } from '../ptx/machine.ts';
+import { GlobalMemory } from '../ptx/memory.ts';
 
 export const STATUS = {
   ok: 0,
@@ -25,7 +27,7 @@ export const STATUS = {
   captureInvalid: 901,
 } as const;
 
-const ATTRIBUTE_VALUES: Readonly<Record<number, number>> = { 1: 1024, 10: 32, 16: 132, 75: 9, 76: 0, 97: 232448 };
+const ATTRIBUTE_VALUES: Readonly<Record<number, number>> = { 1: 1024, 10: 32, 16: 132, 97: 232448 };
 
 /** Arguments of a launch: slots of 8 bytes, and the memory that addresses in them mean. */
 export interface FakeLaunch {
@@ -50,6 +52,10 @@ interface Options {
   /** Device memory; more cannot be had. */
   readonly totalBytes?: number;
   readonly kernels?: Readonly<Record<string, FakeKernel>>;
+  /** Runs the text of kernels that are not among `kernels`. */
+  readonly runsPtx?: boolean;
+  /** Of the device: 90 if not given. */
+  readonly computeCapability?: number;
   readonly without?: readonly CudaFunctionName[];
   readonly version?: number;
   /** The compiler refuses to run on a thread without a context. */
@@ -65,9 +71,12 @@ export class FakeDriver {
   compiled = 0;
   readonly #options: Options;
   readonly #live = new Map<number, { readonly kind: Kind; readonly data: unknown }>();
-  readonly #blocks: { readonly base: number; readonly bytes: Uint8Array; readonly host: boolean }[] = [];
+  readonly #blocks: { readonly base: number; readonly length: number; readonly host?: Uint8Array }[] = [];
+  /** Of the device. */
+  readonly #memory = new GlobalMemory();
+  readonly #programs = new Map<string, PtxProgram>();
   readonly #hostBases = new Map<ArrayBufferLike, number>();
-  readonly #functions = new Map<number, string>();
+  readonly #functions = new Map<number, { readonly entry: string; readonly text: string }>();
   readonly #events = new Map<number, number>();
   #next = 0x1000;
   #nextAddress = 2 ** 40;
@@ -119,24 +128,25 @@ export class FakeDriver {
     return counts;
   }
 
-  /** The bytes from the address to the end of its block. Throws where nothing lies. */
+  /** The bytes from the address to the end of its block, as they lie now. Throws where nothing lies. */
   bytesAt(address: number): Uint8Array {
-    const block = this.#blocks.find(({ base, bytes }) => address >= base && address < base + bytes.length);
+    const block = this.#blocks.find(({ base, length }) => address >= base && address < base + length);
     if (!block) throw new FakeFault(`nothing lies at ${address}`);
-    return block.bytes.subarray(address - block.base);
+    const bytes = block.host ?? this.#memory.bytesAt(block.base, block.length);
+    return bytes.subarray(address - block.base);
   }
 
-  #place(bytes: Uint8Array, host: boolean): number {
+  #place(host: Uint8Array): number {
     const base = this.#nextAddress;
-    this.#nextAddress += Math.ceil((bytes.length + 1) / 4096) * 4096;
-    this.#blocks.push({ base, bytes, host });
+    this.#nextAddress += Math.ceil((host.length + 1) / 4096) * 4096;
+    this.#blocks.push({ base, length: host.length, host });
     return base;
   }
 
   #addressOf(array: ArrayBufferView): number {
     let base = this.#hostBases.get(array.buffer);
     if (base === undefined) {
-      base = this.#place(new Uint8Array(array.buffer), true);
+      base = this.#place(new Uint8Array(array.buffer));
       this.#hostBases.set(array.buffer, base);
     }
     return base + array.byteOffset;
@@ -195,12 +205,14 @@ export class FakeDriver {
     attributes: number[],
     pointers: bigint[],
   ): Work {
-    const name = this.#functions.get(fn) as string;
+    const { entry, text } = this.#functions.get(fn) as { entry: string; text: string };
     // The driver copies arguments when a launch is made.
     const slots = pointers.map((p) => new DataView(this.bytesAt(Number(p)).slice(0, 8).buffer));
     return () => {
       this.#clock += 1000;
-      this.#options.kernels?.[name]?.({
+      const kernel = this.#options.kernels?.[entry];
+      if (!kernel && this.#options.runsPtx) return this.#runPtx(text, entry, grid, block, sharedBytes, slots);
+      kernel?.({
         grid,
         block,
         sharedBytes,
@@ -211,8 +223,15 @@ export class FakeDriver {
     };
   }
 
+  #runPtx(text: string, entry: string, grid: number[], block: number[], sharedBytes: number, slots: DataView[]): void {
+    const program = this.#programs.get(text) ?? new PtxProgram(text);
+    this.#programs.set(text, program);
+    const args = slots.map((slot) => slot.getBigUint64(0, true));
+    program.run(this.#memory, { entry, grid: dim3(grid), block: dim3(block), sharedBytes, args });
+  }
+
   #table(): Record<CudaFunctionName, (...args: never[]) => number> {
-    const { devices = 1, totalBytes = 2 ** 36, version = 13000 } = this.#options;
+    const { devices = 1, totalBytes = 2 ** 36, version = 13000, computeCapability = 90 } = this.#options;
     const out = (target: ArrayBufferView, value: number): number => {
       if (target instanceof BigUint64Array) target[0] = BigInt(value);
       else (target as Int32Array | Float32Array)[0] = value;
@@ -221,7 +240,7 @@ export class FakeDriver {
     const make = (target: ArrayBufferView, kind: Kind, data?: unknown): number =>
       this.#current === 0 ? STATUS.invalidContext : out(target, this.#make(kind, data));
     const text = (prefix: string) => (status: number, target: BigUint64Array) =>
-      out(target, this.#place(new TextEncoder().encode(`${prefix}${status}\0`), true));
+      out(target, this.#place(new TextEncoder().encode(`${prefix}${status}\0`)));
     const valid = (ordinal: number): number => (ordinal < devices ? STATUS.ok : STATUS.invalidValue);
     const copy = (to: Uint8Array, from: Uint8Array, bytes: number): void => to.set(from.subarray(0, bytes));
     const hostBytes = (a: ArrayBufferView, bytes: number): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, bytes);
@@ -241,7 +260,11 @@ export class FakeDriver {
         target.set(Array.from({ length: 16 }, (_, i) => i));
         return STATUS.ok;
       },
-      cuDeviceGetAttribute: (target: Int32Array, attribute: number) => out(target, ATTRIBUTE_VALUES[attribute] ?? 0),
+      cuDeviceGetAttribute: (target: Int32Array, attribute: number) => {
+        if (attribute === 75) return out(target, Math.floor(computeCapability / 10));
+        if (attribute === 76) return out(target, computeCapability % 10);
+        return out(target, ATTRIBUTE_VALUES[attribute] ?? 0);
+      },
       cuDeviceTotalMem_v2: (target: BigUint64Array) => out(target, totalBytes),
       cuDevicePrimaryCtxRetain: (target: BigUint64Array, device: number) => {
         if (device >= devices) return STATUS.invalidValue;
@@ -274,12 +297,13 @@ export class FakeDriver {
         if (this.#current === 0) return STATUS.invalidContext;
         if (this.#used + bytes > totalBytes) return STATUS.outOfMemory;
         this.#used += bytes;
-        // What fresh memory holds is not known.
-        const block = new Uint8Array(bytes).fill(0xcd);
-        return out(target, this.#make('memory', block, this.#place(block, false)));
+        // What fresh memory holds is not known: NaN in every float type.
+        const base = this.#memory.alloc(`allocation ${this.#next}`, bytes);
+        this.#blocks.push({ base, length: bytes });
+        return out(target, this.#make('memory', bytes, base));
       },
       cuMemFree_v2: (address: number) => {
-        this.#used -= (this.#live.get(address)?.data as Uint8Array | undefined)?.length ?? 0;
+        this.#used -= (this.#live.get(address)?.data as number | undefined) ?? 0;
         const at = this.#blocks.findIndex(({ base }) => base === address);
         if (at >= 0) this.#blocks.splice(at, 1);
         return this.#destroy('memory', address);
@@ -346,7 +370,7 @@ export class FakeDriver {
         const code = this.#live.get(module)?.data as string | undefined;
         if (!code?.split(/\s+|\(/).includes(entry)) return STATUS.notFound;
         const handle = this.#next++;
-        this.#functions.set(handle, entry);
+        this.#functions.set(handle, { entry, text: code });
         return out(target, handle);
       },
       cuModuleGetGlobal_v2: () => STATUS.notFound,
@@ -398,7 +422,7 @@ export class FakeDriver {
       cuLinkComplete: (link: number, address: BigUint64Array, size: BigUint64Array) => {
         this.compiled++;
         const cubin = fakeCubin((this.#live.get(link) as { data: { text: string } }).data.text);
-        out(address, this.#place(cubin, true));
+        out(address, this.#place(cubin));
         return out(size, cubin.length);
       },
       cuLinkDestroy: (handle: number) => this.#destroy('link', handle),
@@ -412,6 +436,8 @@ function fakeCubin(text: string): Uint8Array {
   cubin.set([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
   return cubin;
 }
+
+const dim3 = ([x, y, z]: readonly number[]): [number, number, number] => [x, y, z];
 
 function checkArguments(name: string, types: readonly NativeType[], args: readonly NativeArgument[]): void {
   if (args.length !== types.length) throw new Error(`${name} takes ${types.length} arguments, got ${args.length}`);

@@ -52,7 +52,7 @@ const words = (launch: FakeLaunch, i: number): Int32Array => {
 const KERNELS: Readonly<Record<string, FakeKernel>> = {
   mix: (l) => {
     const [x, y, n] = [words(l, 0), words(l, 1), l.u32(3)];
-    expect(l.pointer(2).subarray(0, 4)).toEqual(new Uint8Array(4));
+    expect([...l.pointer(2).subarray(0, 4)]).toEqual([0, 0, 0, 0]);
     y.set(x.map((v, i) => (Math.imul(v, 3) - x[(i + 1) % n] + x[(i + n - 1) % n]) | 0));
   },
   scale: (l) => void words(l, 2).set(words(l, 0).map((v, i) => Math.imul(v, words(l, 1)[i]))),
