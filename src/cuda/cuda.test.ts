@@ -272,9 +272,9 @@ describe('code', () => {
     expect(new Module(context, cubin).function('saxpy').occupancy(256)).toBe(8);
   });
 
-  for (const asyncNeedsContext of [false, true]) {
-    test(`many texts are compiled beside each other${asyncNeedsContext ? ', here if it must be' : ''}`, async () => {
-      const { fake, context } = open({ asyncNeedsContext });
+  for (const compilers of [true, false]) {
+    test(`many texts are compiled ${compilers ? 'beside each other' : 'here if it must be'}`, async () => {
+      const { fake, context } = open({ compilers });
       const texts = Array.from({ length: 20 }, (_, i) => `.entry k${i}()`);
       const all = await compileAll(context, texts);
       for (const [i, { cubin }] of all.entries())

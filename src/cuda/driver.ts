@@ -4,16 +4,17 @@
  * A call gives its status as an error that says what was being done. The driver keeps a current context a thread; whoever makes a
  * call that needs one sets it just before (`Context.enter`), since other code of the process may set another.
  */
-import { type AsyncNativeFunction, type Ffi, loadFfi, type NativeArgument, type NativeFunction } from '../host/ffi.ts';
+import { type Ffi, loadFfi, type NativeArgument, type NativeFunction } from '../host/ffi.ts';
 import { platformName } from '../host/processor.ts';
+import { type Compiler, startCompiler } from './compiler-worker.ts';
 import { CUDA_FUNCTIONS, type CudaFunctionName, isOptional } from './functions.ts';
 import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS, cudaError, isSticky } from './status.ts';
 
 /** The driver as native functions; a test puts others in their place. An optional function may be absent. */
 export interface CudaLibrary {
   readonly functions: Readonly<Partial<Record<CudaFunctionName, NativeFunction>>>;
-  /** cuLinkAddData_v2, which is where PTX is compiled, off the calling thread. */
-  readonly linkAddDataAsync: AsyncNativeFunction;
+  /** A compiler that works beside this thread; undefined where there can be none. */
+  startCompiler(): Compiler | undefined;
   /** Where it was found. */
   readonly file: string;
   readonly memory: Pick<Ffi, 'addressOf' | 'readBytes' | 'readString'>;
@@ -122,11 +123,5 @@ function loadLibrary(ffi: Ffi, file: string): CudaLibrary | string {
         return `the NVIDIA driver is too old: it has no ${name}; CUDA 11.4 (driver 470) is the oldest`;
     }
   }
-  const link = 'cuLinkAddData_v2';
-  return {
-    functions,
-    linkAddDataAsync: ffi.asyncSymbol(file, link, 'int', CUDA_FUNCTIONS[link].args),
-    file,
-    memory: ffi,
-  };
+  return { functions, file, memory: ffi, startCompiler: () => startCompiler(file) };
 }

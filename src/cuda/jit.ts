@@ -27,6 +27,17 @@ export interface CompileOptions {
 
 const LOG_BYTES = 16384;
 
+/** The options that are numbers, as the driver takes them. */
+export function optionNumbers(options: CompileOptions): readonly (readonly [key: number, value: number])[] {
+  const { optimizationLevel, computeCapability, verbose, threads } = options;
+  const rows: (readonly [number, number])[] = [];
+  if (optimizationLevel !== undefined) rows.push([OPTIONS.optimizationLevel, optimizationLevel]);
+  if (computeCapability !== undefined) rows.push([OPTIONS.target, computeCapability]);
+  if (verbose) rows.push([OPTIONS.logVerbose, 1]);
+  if (threads !== undefined) rows.push([OPTIONS.splitCompile, threads]);
+  return rows;
+}
+
 export interface JitOptions {
   readonly count: number;
   readonly keys: Int32Array;
@@ -36,33 +47,33 @@ export interface JitOptions {
 }
 
 export function jitOptions(memory: Pick<Ffi, 'addressOf'>, options: CompileOptions): JitOptions {
-  const { optimizationLevel, computeCapability, verbose, threads } = options;
   const info = new Uint8Array(new ArrayBuffer(LOG_BYTES));
   const errors = new Uint8Array(new ArrayBuffer(LOG_BYTES));
-  const rows: (readonly [keyof typeof OPTIONS, number])[] = [
-    ['infoLogBuffer', memory.addressOf(info)],
-    ['infoLogBytes', LOG_BYTES],
-    ['errorLogBuffer', memory.addressOf(errors)],
-    ['errorLogBytes', LOG_BYTES],
+  const rows: (readonly [number, number])[] = [
+    [OPTIONS.infoLogBuffer, memory.addressOf(info)],
+    [OPTIONS.infoLogBytes, LOG_BYTES],
+    [OPTIONS.errorLogBuffer, memory.addressOf(errors)],
+    [OPTIONS.errorLogBytes, LOG_BYTES],
+    ...optionNumbers(options),
   ];
-  if (optimizationLevel !== undefined) rows.push(['optimizationLevel', optimizationLevel]);
-  if (computeCapability !== undefined) rows.push(['target', computeCapability]);
-  if (verbose) rows.push(['logVerbose', 1]);
-  if (threads !== undefined) rows.push(['splitCompile', threads]);
   const keys = new Int32Array(new ArrayBuffer(4 * rows.length));
   const values = new BigUint64Array(new ArrayBuffer(8 * rows.length));
   for (const [i, [key, value]] of rows.entries()) {
-    keys[i] = OPTIONS[key];
+    keys[i] = key;
     values[i] = BigInt(value);
   }
-  return { count: rows.length, keys, values, log: () => ({ info: lines(info), errors: lines(errors) }) };
+  return {
+    count: rows.length,
+    keys,
+    values,
+    log: () => ({ info: logLines(textOf(info)), errors: logLines(textOf(errors)) }),
+  };
 }
 
-const lines = (log: Uint8Array): string[] =>
-  new TextDecoder()
-    .decode(log.subarray(0, Math.max(0, log.indexOf(0))))
-    .split('\n')
-    .filter((line) => line.trim() !== '');
+/** Of a text that ends with a zero. */
+const textOf = (log: Uint8Array): string => new TextDecoder().decode(log.subarray(0, Math.max(0, log.indexOf(0))));
+/** Those that say something. */
+export const logLines = (log: string): string[] => log.split('\n').filter((line) => line.trim() !== '');
 
 /** Zero-terminated, as the driver takes names and PTX. */
 export const cString = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(`${text}\0`);

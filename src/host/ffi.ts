@@ -3,6 +3,7 @@
  *
  * Addresses are numbers: user space ends at 2^47. Nothing here owns memory; whoever passes an address keeps what lies there alive.
  */
+import { nodeModule } from './node-module.ts';
 
 export type NativeType = 'void' | 'int' | 'uint' | 'intptr' | 'uintptr' | 'void *';
 /**
@@ -43,7 +44,7 @@ interface KoffiSettings {
 }
 
 /** Native code runs on a stack of koffi's. A compiler needs as much as threads have, and by default it would have 128 KiB. */
-const STACK_BYTES = 8 * 2 ** 20;
+export const STACK_BYTES = 8 * 2 ** 20;
 
 /** The part of koffi that is used, typed by hand so that this package's own types do not need it. */
 interface Koffi {
@@ -111,4 +112,17 @@ function widenStacks(koffi: Koffi): boolean {
     // Settings cannot change any more once a library was loaded.
     return koffi.config().async_stack_size >= STACK_BYTES;
   }
+}
+
+/** Where the package is, for threads that load it themselves; undefined where it is not. */
+export function koffiPath(): string | undefined {
+  const module = nodeModule<NodeModules>('node:module');
+  try {
+    return module?.createRequire(import.meta.url).resolve('koffi');
+  } catch {
+    return undefined;
+  }
+}
+interface NodeModules {
+  createRequire(from: string): { resolve(name: string): string };
 }

@@ -1,13 +1,13 @@
 /**
  * Threads: Node's worker_threads or a browser's Worker behind one interface.
  *
- * A worker's source is a plain script without imports that talks through three names given to it: `receive(f)` hands the one
+ * A worker's source is a plain script without imports that talks through three names given to it: `receive(f)` hands the next
  * message it gets to f, `send(message)` answers, `finish()` ends the worker. An idle worker never keeps the process alive.
  */
 import { nodeModule } from './node-module.ts';
 
 export interface HostWorker {
-  /** Gives the worker its one message. */
+  /** Gives the worker a message. */
   start(message: unknown): void;
   /** Resolves with the next thing the worker sends; rejects when it fails or ends before. */
   next(): Promise<unknown>;

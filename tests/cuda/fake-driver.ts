@@ -6,6 +6,7 @@
  * with `runsPtx` its PTX, interpreted. "PTX" is any text with `.entry NAME`; with the word `broken` in it the compiler refuses it.
  */
 
+import type { CompileAnswer, CompileJob } from '../../src/cuda/compiler-worker.ts';
 import type { CudaLibrary } from '../../src/cuda/driver.ts';
 import { CUDA_FUNCTIONS, type CudaFunctionName } from '../../src/cuda/functions.ts';
 import type { NativeArgument, NativeType } from '../../src/host/ffi.ts';
@@ -58,8 +59,8 @@ interface Options {
   readonly computeCapability?: number;
   readonly without?: readonly CudaFunctionName[];
   readonly version?: number;
-  /** The compiler refuses to run on a thread without a context. */
-  readonly asyncNeedsContext?: boolean;
+  /** False: nothing can be compiled beside this thread. */
+  readonly compilers?: boolean;
 }
 
 export class FakeDriver {
@@ -107,11 +108,7 @@ export class FakeDriver {
     }
     this.library = {
       functions,
-      linkAddDataAsync: async (...args) => {
-        await undefined;
-        const status = functions.cuLinkAddData_v2?.(...args) ?? STATUS.notFound;
-        return options.asyncNeedsContext ? STATUS.invalidContext : status;
-      },
+      startCompiler: () => (options.compilers === false ? undefined : { compile: (job) => this.#compileAside(job) }),
       file: 'fake',
       memory: {
         addressOf: (array) => this.#addressOf(array),
@@ -187,6 +184,21 @@ export class FakeDriver {
       this.#lost = true;
       return STATUS.ok; // launches are asynchronous: whoever waits is told
     }
+  }
+
+  async #compileAside({ context, ptx }: CompileJob): Promise<CompileAnswer> {
+    await undefined;
+    const answer = (status: number, cubin = new Uint8Array(0)): CompileAnswer => ({
+      status,
+      cubin,
+      info: '',
+      errors: status === 0 ? '' : 'line 1: no PTX\n',
+    });
+    if (!this.#is('context', context)) return answer(STATUS.invalidContext);
+    const text = this.#load(new TextEncoder().encode(`${ptx}\0`));
+    if (typeof text === 'number') return answer(text);
+    this.compiled++;
+    return answer(STATUS.ok, fakeCubin(text));
   }
 
   #load(image: Uint8Array): string | number {
@@ -431,7 +443,7 @@ export class FakeDriver {
 }
 
 /** An ELF header without sections, and the text. */
-function fakeCubin(text: string): Uint8Array {
+function fakeCubin(text: string): Uint8Array<ArrayBuffer> {
   const cubin = new Uint8Array([...new Uint8Array(64), ...new TextEncoder().encode(`${text}\0`)]);
   cubin.set([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
   return cubin;

@@ -234,7 +234,6 @@ describe('lifetimes', () => {
   const FAILURES: readonly (readonly [CudaFunctionName, number, string])[] = [
     ['cuMemAlloc_v2', STATUS.outOfMemory, 'out-of-memory'],
     ['cuModuleLoadDataEx', STATUS.noBinary, 'device-code'],
-    ['cuLinkComplete', STATUS.invalidPtx, 'device-code'],
     ['cuModuleGetFunction', STATUS.notFound, 'driver-error'],
     ['cuFuncSetAttribute', STATUS.invalidValue, 'driver-error'],
     ['cuMemcpyHtoDAsync_v2', STATUS.illegalAddress, 'device-lost'],
