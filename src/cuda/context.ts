@@ -36,7 +36,6 @@ export class Context {
       `use GPU ${device.ordinal} (${device.name})`,
       device.handle,
     );
-    driver.isLost = false;
     const owned = this.#owned;
     const token = {};
     this.#release = () => {

@@ -20,6 +20,8 @@ const ATTRIBUTES = {
   computeMinor: 76,
   sharedBytesPerMultiprocessor: 81,
   registersPerMultiprocessor: 82,
+  /** 1 where kernels reach pinned memory of the host by its own address. */
+  hostAddresses: 91,
   cooperativeLaunch: 95,
   /** The most that a kernel may ask for with `setSharedBytes`. */
   sharedBytesPerBlockOptIn: 97,

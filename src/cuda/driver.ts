@@ -26,7 +26,7 @@ export class Driver {
   readonly library: CudaLibrary;
   /** E.g. 13000: CUDA 13.0 is the newest that the driver knows. */
   readonly version: number;
-  /** True after an error from which no context of this process recovers; a new one may. */
+  /** True after an error from which this process's use of the GPU does not recover. */
   isLost = false;
 
   /** Throws ModelError where the driver has no GPU or is too old. */

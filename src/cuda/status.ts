@@ -7,7 +7,7 @@ import { type ErrorCode, ModelError } from '../core/errors.ts';
 export const CUDA_SUCCESS = 0;
 export const CUDA_ERROR_NOT_READY = 600;
 
-/** After one of these nothing works any more in the process's context: the device was lost, or a kernel faulted. */
+/** After one of these the process can do nothing more on the GPU: the device was lost, or a kernel faulted. Other processes go on. */
 const STICKY: ReadonlySet<number> = new Set([
   46, // DEVICE_UNAVAILABLE
   214, // ECC_UNCORRECTABLE
@@ -30,7 +30,7 @@ interface Answer {
 }
 const LOST: Answer = {
   code: 'device-lost',
-  hint: 'dispose of everything on this device and open it again, or restart the process; compute-sanitizer finds the kernel at fault',
+  hint: 'restart the process: this one cannot use the GPU any more. compute-sanitizer finds the kernel at fault',
 };
 const NO_CODE: Answer = { code: 'device-code', hint: 'the text or binary is not code for this GPU and driver' };
 

@@ -36,6 +36,18 @@ const BINARY_FLOPS: { readonly [op in BinaryOp]?: number } = { pow: 40 };
 
 /** Counts over the whole index space. Elements that a guard or a repeated index leaves out make the bytes an upper bound. */
 export function kernelCost(kernel: Kernel): KernelCost {
+  const { flops, touched } = count(kernel);
+  const bytes = (role: 'in' | 'out'): number =>
+    kernel.buffers
+      .filter((b) => b.role === role)
+      .reduce((n, b) => n + Math.min(b.elements, touched.get(b.name) ?? 0) * DTYPES[b.dtype].bytes, 0);
+  return { flops, bytesRead: bytes('in'), bytesWritten: bytes('out') };
+}
+
+/** How often elements of each buffer are loaded or stored, over the whole index space; an upper bound. Buffers never used are not in it. */
+export const accesses = (kernel: Kernel): ReadonlyMap<string, number> => count(kernel).touched;
+
+function count(kernel: Kernel): { readonly flops: number; readonly touched: ReadonlyMap<string, number> } {
   let flops = 0;
   const touched = new Map<string, number>();
   const touch = (buffer: string, times: number): void => {
@@ -86,9 +98,5 @@ export function kernelCost(kernel: Kernel): KernelCost {
     kernel.body,
     kernel.axes.reduce((n, a) => n * a.extent, 1),
   );
-  const bytes = (role: 'in' | 'out'): number =>
-    kernel.buffers
-      .filter((b) => b.role === role)
-      .reduce((n, b) => n + Math.min(b.elements, touched.get(b.name) ?? 0) * DTYPES[b.dtype].bytes, 0);
-  return { flops, bytesRead: bytes('in'), bytesWritten: bytes('out') };
+  return { flops, touched };
 }

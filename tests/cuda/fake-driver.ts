@@ -55,6 +55,8 @@ interface Options {
   readonly kernels?: Readonly<Record<string, FakeKernel>>;
   /** Runs the text of kernels that are not among `kernels`. */
   readonly runsPtx?: boolean;
+  /** Kernels reach pinned memory of the host. */
+  readonly hostAddresses?: boolean;
   /** Of the device: 90 if not given. */
   readonly computeCapability?: number;
   readonly without?: readonly CudaFunctionName[];
@@ -102,7 +104,7 @@ export class FakeDriver {
         const failure = this.failNext.get(name);
         this.failNext.delete(name);
         if (failure !== undefined) return failure;
-        if (this.#lost && !/^cu(Get|Driver|Device|CtxSetCurrent)/.test(name)) return STATUS.illegalAddress;
+        if (this.#lost && !/^cu(Get|Driver|DeviceGet|CtxSetCurrent|.*Release)/.test(name)) return STATUS.illegalAddress;
         return table[name](...(args as never[]));
       };
     }
@@ -275,6 +277,7 @@ export class FakeDriver {
       cuDeviceGetAttribute: (target: Int32Array, attribute: number) => {
         if (attribute === 75) return out(target, Math.floor(computeCapability / 10));
         if (attribute === 76) return out(target, computeCapability % 10);
+        if (attribute === 91) return out(target, this.#options.hostAddresses ? 1 : 0);
         return out(target, ATTRIBUTE_VALUES[attribute] ?? 0);
       },
       cuDeviceTotalMem_v2: (target: BigUint64Array) => out(target, totalBytes),
@@ -290,7 +293,6 @@ export class FakeDriver {
         // What a fault has left goes with the context; what was forgotten stays, to be seen.
         if (this.#lost) this.#live.clear();
         else this.#live.delete(this.#primary as number);
-        this.#lost = false;
         this.#current = 0;
         this.#primary = undefined;
         return STATUS.ok;

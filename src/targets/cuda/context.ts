@@ -1,7 +1,8 @@
 /**
  * One use of an engine on a GPU: an arena of its own, pinned arrays for inputs and outputs, a stream, and the whole network as a graph.
  *
- * A run is one launch of the graph (copies in, kernels, copies out) and one wait. For callers with streams of their own there is a graph of
+ * A run is one launch of the graph (copies in, kernels, copies out) and one wait; where a kernel can read or write the host's arrays as
+ * well as a copy, there is no copy. For callers with streams of their own there is a graph of
  * the kernels alone. The arena serves one inference at a time, so work put into another stream waits for what is in the one before.
  */
 import { alignUp } from '../../core/bytes.ts';
@@ -14,7 +15,8 @@ import { Event, Stream } from '../../cuda/stream.ts';
 import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../../engine/device.ts';
 import type { Binding } from '../../engine/engine.ts';
 import { now } from '../../host/clock.ts';
-import type { LoadedProgram, Memory, StepLaunch } from './loaded-program.ts';
+import { type DirectIo, NO_DIRECT_IO } from './direct-io.ts';
+import type { Elsewhere, LoadedProgram, Memory, StepLaunch } from './loaded-program.ts';
 import { profileSteps } from './profile.ts';
 
 const ALIGNMENT = 256;
@@ -60,11 +62,13 @@ export class CudaContext implements DeviceContext {
       this.outputs = views.slice(engine.inputs.length);
       this.#launches = loaded.launches(this.#memory, true);
       this.#stream.fill(this.#device.address, 0, this.#device.byteLength);
+      const direct = this.#host.isPinned ? loaded.direct : NO_DIRECT_IO;
+      const launches = loaded.launches(this.#memory, true, this.#elsewhere(direct));
       this.#whole = keep(
         new Graph(this.#stream, () => {
-          this.#copyIn();
-          this.#runKernels(this.#stream);
-          this.#copyOut();
+          this.#copyIn(direct);
+          for (const { launch } of launches) launch.enqueue(this.#stream);
+          this.#copyOut(direct);
         }),
       );
       this.#whole.upload(this.#stream);
@@ -93,7 +97,7 @@ export class CudaContext implements DeviceContext {
         hint: 'make it by new Stream(context) of hotrod/cuda, with a context of that GPU',
       });
     const { engine } = this.#loaded;
-    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels(this.#stream));
+    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels());
     this.#follow(stream);
     for (const [i, { buffer }] of engine.inputs.entries())
       stream.copy(this.#address(buffer), inputs[i].address, buffer.bytes);
@@ -118,7 +122,7 @@ export class CudaContext implements DeviceContext {
     this.#checkOpen();
     this.#follow(this.#stream);
     const { gpu } = this.#loaded;
-    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels(this.#stream));
+    this.#kernels ??= new Graph(this.#stream, () => this.#runKernels());
     const kernels = this.#kernels;
     const zeros = (): Float64Array => new Float64Array(count);
     const times = { enqueueNs: zeros(), h2dNs: zeros(), gpuNs: zeros(), d2hNs: zeros() };
@@ -173,18 +177,26 @@ export class CudaContext implements DeviceContext {
     return this.#loaded.addressOf(buffer, this.#memory);
   }
 
-  #copyIn(): void {
+  #elsewhere({ inputs, outputs }: DirectIo): readonly Elsewhere[] {
+    const { address, bytes } = this.#host;
+    const at = (array: TypedArray): number => address + array.byteOffset - bytes.byteOffset;
+    const from = (uses: DirectIo['inputs'], arrays: readonly TypedArray[]): Elsewhere[] =>
+      uses.flatMap((use, i) => (use ? [{ use, address: at(arrays[i]) }] : []));
+    return [...from(inputs, this.inputs), ...from(outputs, this.outputs)];
+  }
+
+  #copyIn(direct: DirectIo = NO_DIRECT_IO): void {
     for (const [i, { buffer }] of this.#loaded.engine.inputs.entries())
-      this.#stream.copyToDevice(this.#address(buffer), this.inputs[i]);
+      if (!direct.inputs[i]) this.#stream.copyToDevice(this.#address(buffer), this.inputs[i]);
   }
 
-  #copyOut(): void {
+  #copyOut(direct: DirectIo = NO_DIRECT_IO): void {
     for (const [i, { buffer }] of this.#loaded.engine.outputs.entries())
-      this.#stream.copyToHost(this.outputs[i], this.#address(buffer));
+      if (!direct.outputs[i]) this.#stream.copyToHost(this.outputs[i], this.#address(buffer));
   }
 
-  #runKernels(stream: Stream): void {
-    for (const { launch } of this.#launches) launch.enqueue(stream);
+  #runKernels(): void {
+    for (const { launch } of this.#launches) launch.enqueue(this.#stream);
   }
 }
 

@@ -263,7 +263,7 @@ describe('lifetimes', () => {
     check(open.createContext(), 1);
   });
 
-  test('a kernel that faults is an error of this engine, and another can be opened', async () => {
+  test('a kernel that faults is an error with nothing left behind', async () => {
     const { fake, open } = await openHandmade(undefined, {
       kernels: {
         ...KERNELS,

@@ -7,6 +7,7 @@ import { DeviceBuffer } from '../../cuda/memory.ts';
 import { type CudaFunction, Module } from '../../cuda/module.ts';
 import { Stream } from '../../cuda/stream.ts';
 import type { BufferRef, Engine } from '../../engine/engine.ts';
+import { type DirectIo, type DirectUse, directIo, NO_DIRECT_IO } from './direct-io.ts';
 import type { CudaArg, CudaProgram } from './program.ts';
 
 /** What a kernel may use without asking. */
@@ -16,6 +17,12 @@ const SHARED_BYTES = 48 * 1024;
 export interface Memory {
   readonly arena: number;
   readonly scratch: number;
+}
+
+/** A buffer of a step that does not lie where the engine has it. */
+export interface Elsewhere {
+  readonly use: DirectUse;
+  readonly address: number;
 }
 
 /** One launch of a step, with addresses. */
@@ -29,6 +36,8 @@ export class LoadedProgram {
   readonly engine: Engine;
   readonly program: CudaProgram;
   readonly weights: DeviceBuffer;
+  /** Inputs and outputs that kernels may use where they lie on the host, if it is pinned there. */
+  readonly direct: DirectIo;
   readonly #functions: readonly CudaFunction[];
 
   /** Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
@@ -38,6 +47,7 @@ export class LoadedProgram {
     this.program = program;
     const modules = cubins.map((image) => new Module(gpu, image));
     this.#functions = loadFunctions(program, modules);
+    this.direct = gpu.device.attributes.hostAddresses === 1 ? simpleIo(engine, program) : NO_DIRECT_IO;
     this.weights = new DeviceBuffer(gpu, engine.weightBytes.byteLength);
     const stream = new Stream(gpu);
     stream.upload(this.weights, engine.weightBytes);
@@ -49,6 +59,7 @@ export class LoadedProgram {
     return (space === 'weights' ? this.weights.address : arena) + byteOffset;
   }
 
+<<<<<<< HEAD
   /** `overlap` lets a kernel be readied while the one before it ends. */
   launches(memory: Memory, overlap: boolean): readonly StepLaunch[] {
     return this.program.launches.map(({ step, grid, block, sharedBytes, cluster, args }, i) => ({
@@ -59,12 +70,34 @@ export class LoadedProgram {
         args.map((arg) => this.#argument(arg, memory)),
       ),
     }));
+=======
+  /**
+   * `overlap` lets a kernel be readied while the one before it ends, where the program allows it. `elsewhere` are buffers of steps that
+   * lie at an address of their own.
+   */
+  launches(memory: Memory, overlap: boolean, elsewhere: readonly Elsewhere[] = []): readonly StepLaunch[] {
+    return this.program.launches.map(({ step, grid, block, sharedBytes, cluster, args }, i) => {
+      const moved = elsewhere.filter(({ use }) => use.step === step);
+      const options = { grid, block, sharedBytes, programmatic: overlap && this.program.programmatic };
+      return {
+        step,
+        launch: new Launch(
+          this.#functions[i],
+          { ...options, ...(cluster && { cluster }) },
+          args.map((arg) => this.#argument(arg, memory, moved)),
+        ),
+      };
+    });
+>>>>>>> d30650f (Inputs and outputs that kernels touch once are used where they lie on the host; what launches, copies and compilation cost)
   }
 
-  #argument(arg: CudaArg, memory: Memory): KernelArgument {
+  #argument(arg: CudaArg, memory: Memory, moved: readonly Elsewhere[]): KernelArgument {
     switch (arg.kind) {
-      case 'buffer':
-        return { address: this.addressOf(arg.ref, memory) };
+      case 'buffer': {
+        const { space, byteOffset } = arg.ref;
+        const other = moved.find(({ use }) => use.ref.space === space && use.ref.byteOffset === byteOffset);
+        return { address: other?.address ?? this.addressOf(arg.ref, memory) };
+      }
       case 'scratch':
         return { address: memory.scratch + arg.byteOffset };
       case 'u32':
@@ -73,6 +106,16 @@ export class LoadedProgram {
         return arg satisfies never;
     }
   }
+}
+
+/** An output only where its step is one launch that keeps nothing aside: others may come back to what they wrote. */
+function simpleIo(engine: Engine, { launches }: CudaProgram): DirectIo {
+  const { inputs, outputs } = directIo(engine);
+  const isSimple = (use: DirectUse): boolean => {
+    const own = launches.filter(({ step }) => step === use.step);
+    return own.length === 1 && own[0].args.every(({ kind }) => kind !== 'scratch');
+  };
+  return { inputs, outputs: outputs.map((use) => (use && isSimple(use) ? use : undefined)) };
 }
 
 /** One a launch; each kernel is allowed the most shared memory that any of its launches takes. */
