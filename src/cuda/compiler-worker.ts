@@ -58,7 +58,7 @@ export function startCompiler(file: string, koffi = koffiPath()): Compiler | und
 const SOURCE = `
 const LOG_BYTES = 16384;
 receive(({ koffi: path, file, stackBytes, signatures }) => {
-  const koffi = process.getBuiltinModule('node:module').createRequire(path)(path);
+  const koffi = load(path);
   koffi.config({ ...koffi.config(), sync_stack_size: stackBytes });
   const library = koffi.load(file);
   const cuda = Object.fromEntries(signatures.map(([name, args]) => [name, library.func(name, 'int', args)]));

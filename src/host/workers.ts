@@ -1,8 +1,8 @@
 /**
  * Threads: Node's worker_threads or a browser's Worker behind one interface.
  *
- * A worker's source is a plain script without imports that talks through three names given to it: `receive(f)` hands the next
- * message it gets to f, `send(message)` answers, `finish()` ends the worker. An idle worker never keeps the process alive.
+ * A worker's source is a plain script without imports that talks through names given to it: `receive(f)` hands the next
+ * message it gets to f, `send(message)` answers, `finish()` ends the worker; in Node `load(file)` gives a package. An idle worker never keeps the process alive.
  */
 import { nodeModule } from './node-module.ts';
 
@@ -31,6 +31,7 @@ const { parentPort } = process.getBuiltinModule('node:worker_threads');
 const send = (message) => parentPort.postMessage(message);
 const receive = (f) => parentPort.once('message', f);
 const finish = () => parentPort.close();
+const load = (file) => process.getBuiltinModule('node:module').createRequire(file)(file);
 `;
 const WEB_PRELUDE = `'use strict';
 const send = (message) => postMessage(message);
