@@ -59,18 +59,6 @@ export class LoadedProgram {
     return (space === 'weights' ? this.weights.address : arena) + byteOffset;
   }
 
-<<<<<<< HEAD
-  /** `overlap` lets a kernel be readied while the one before it ends. */
-  launches(memory: Memory, overlap: boolean): readonly StepLaunch[] {
-    return this.program.launches.map(({ step, grid, block, sharedBytes, cluster, args }, i) => ({
-      step,
-      launch: new Launch(
-        this.#functions[i],
-        { grid, block, sharedBytes, programmatic: overlap && this.program.programmatic, ...(cluster && { cluster }) },
-        args.map((arg) => this.#argument(arg, memory)),
-      ),
-    }));
-=======
   /**
    * `overlap` lets a kernel be readied while the one before it ends, where the program allows it. `elsewhere` are buffers of steps that
    * lie at an address of their own.
@@ -88,7 +76,6 @@ export class LoadedProgram {
         ),
       };
     });
->>>>>>> d30650f (Inputs and outputs that kernels touch once are used where they lie on the host; what launches, copies and compilation cost)
   }
 
   #argument(arg: CudaArg, memory: Memory, moved: readonly Elsewhere[]): KernelArgument {

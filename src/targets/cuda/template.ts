@@ -55,7 +55,8 @@ export const bufferArgs = (kernel: Kernel): readonly KernelArg[] =>
 
 /**
  * A kernel whose parameters are the buffers, in order. Every kernel must begin with this, before it reads what another wrote:
- * where launches may overlap it lets the next one start and waits for the one before.
+ * where launches may overlap it waits for the one before. The next one is not let go early (griddepcontrol.launch_dependents): its
+ * blocks would take the place of this one's own where those do not all fit at once.
  */
 export function beginKernel(
   site: KernelSite,
@@ -67,9 +68,6 @@ export function beginKernel(
     ...(minBlocks !== undefined && { minBlocks }),
   });
   const buffers = site.kernel.buffers.map(() => code.pointer());
-  if (site.programmatic) {
-    code.do('griddepcontrol.launch_dependents');
-    code.do('griddepcontrol.wait');
-  }
+  if (site.programmatic) code.do('griddepcontrol.wait');
   return { code, buffers };
 }
