@@ -17,9 +17,12 @@ export { evalGraph } from './graph/eval.ts';
 export type { Attrs, AttrValue, Graph, Node } from './graph/ir.ts';
 export { parseGraph } from './graph/parse.ts';
 export { printGraph } from './graph/print.ts';
+export * as expr from './loop/expr.ts';
+export type { Expr, Kernel, Stmt } from './loop/ir.ts';
 export { readOnnx } from './onnx/read.ts';
 export { writeOnnx } from './onnx/write.ts';
 export { OPS } from './ops/all.ts';
+export { defineElementwise } from './ops/elementwise.ts';
 export {
   bool,
   defineOp,
@@ -29,6 +32,8 @@ export {
   graphAttr,
   int,
   ints,
+  type KernelContext,
+  type KernelSpec,
   type Op,
   type OpDef,
   oneOf,
