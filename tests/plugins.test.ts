@@ -6,7 +6,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
 import { build } from '../src/build.ts';
 import { fromNumbers, toNumbers } from '../src/core/tensor.ts';
-import { evalGraph, type Graph, type Op, OPS } from '../src/index.ts';
+import { evalGraph, type Graph, OPS, type Op } from '../src/index.ts';
 import { runModelOn } from './engine-runner.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'plugins-'));
