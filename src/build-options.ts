@@ -3,6 +3,7 @@
  */
 import type { Tensor } from './core/tensor.ts';
 import type { Engine, Precision, TargetName } from './engine/engine.ts';
+import type { OpenExternal } from './onnx/external-data.ts';
 import type { Op } from './ops/op.ts';
 import type { TimingCache } from './tune/timing-cache.ts';
 
@@ -35,7 +36,7 @@ export interface BuildOptions {
   /** Runs the IR verifiers between all stages. */
   readonly verify?: boolean;
   /** Opens a file of external data by the location that the model names, relative to the model; without it such a model is refused. */
-  readonly openExternal?: (location: string) => Uint8Array;
+  readonly openExternal?: OpenExternal;
   readonly signal?: AbortSignal;
   readonly onProgress?: (event: BuildProgress) => void;
   readonly onWarning?: (message: string) => void;

@@ -19,6 +19,7 @@ export { parseGraph } from './graph/parse.ts';
 export { printGraph } from './graph/print.ts';
 export * as expr from './loop/expr.ts';
 export type { Expr, Kernel, Stmt } from './loop/ir.ts';
+export type { ExternalFile, OpenExternal } from './onnx/external-data.ts';
 export { readOnnx } from './onnx/read.ts';
 export { writeOnnx } from './onnx/write.ts';
 export { OPS } from './ops/all.ts';

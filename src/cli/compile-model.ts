@@ -2,11 +2,12 @@
  * The compiler as commands use it: an ONNX file to its graph or to an engine, with progress on the terminal and the file named in
  * errors. Commands import this file only when there is something to compile: running an engine loads none of it.
  */
-import { readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { build } from '../build.ts';
 import type { BuildOptions, BuildReport } from '../build-options.ts';
 import type { Graph } from '../graph/ir.ts';
+import { fileInPieces } from '../host/file-pieces.ts';
+import type { ExternalFile } from '../onnx/external-data.ts';
 import { readOnnx } from '../onnx/read.ts';
 import { OPS } from '../ops/all.ts';
 import { withFile } from './files.ts';
@@ -19,8 +20,8 @@ import { readTimingCache, writeTimingCache } from './timing-cache-file.ts';
 /** How an ONNX model's external data are found: beside it. Errors are plain: the reader of the model says which tensor misses them. */
 const besideModel =
   (file: string) =>
-  (location: string): Uint8Array =>
-    readFileSync(join(dirname(file), location));
+  (location: string): ExternalFile =>
+    fileInPieces(join(dirname(file), location));
 
 /** The graph of an ONNX model. Throws what readOnnx throws, with the file named. */
 export function readModelGraph(model: OnnxInput, terminal: Terminal): Graph {

@@ -35,5 +35,11 @@ export function writeU64(view: DataView, byteOffset: number, value: number): voi
 }
 
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
+  if (a.length !== b.length) return false;
+  // Weights are compared too: in words where both lie at multiples of four.
+  const words = (a.byteOffset | b.byteOffset) % 4 === 0 ? a.length >> 2 : 0;
+  const [x, y] = [a, b].map((bytes) => new Uint32Array(bytes.buffer, words > 0 ? bytes.byteOffset : 0, words));
+  for (let i = 0; i < words; i++) if (x[i] !== y[i]) return false;
+  for (let i = 4 * words; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }

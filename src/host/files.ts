@@ -57,10 +57,14 @@ function replaceFile(file: string, bytes: Uint8Array): void {
   }
 }
 
+/** What one call to the system may write: the limit of Linux is just under 2 GiB. */
+const MOST_BYTES_A_WRITE = 2 ** 30;
+
 function writeAll(file: string, flags: string, bytes: Uint8Array): void {
   const descriptor = openSync(file, flags);
   try {
-    for (let at = 0; at < bytes.length; ) at += writeSync(descriptor, bytes, at);
+    for (let at = 0; at < bytes.length; )
+      at += writeSync(descriptor, bytes, at, Math.min(bytes.length - at, MOST_BYTES_A_WRITE));
     // Before the rename: a crash must not leave the new name on bytes that never reached the disk.
     if (flags === 'wx') fsyncSync(descriptor);
   } finally {

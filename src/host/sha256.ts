@@ -5,16 +5,27 @@ import { sha256 as portableSha256 } from '../core/hash.ts';
 import { type AsyncNativeFunction, loadFfi } from './ffi.ts';
 import { nodeModule } from './node-module.ts';
 
-interface NodeCrypto {
-  createHash(algorithm: 'sha256'): { update(bytes: Uint8Array): { digest(): Uint8Array } };
+interface NodeHash {
+  update(bytes: Uint8Array): NodeHash;
+  digest(): Uint8Array;
 }
+interface NodeCrypto {
+  createHash(algorithm: 'sha256'): NodeHash;
+}
+
+/** Node hashes less than 2 GiB at once. */
+const MOST_AT_ONCE = 2 ** 30;
 
 const DIGEST_BYTES = 32;
 
 /** The 32 bytes of the digest. */
 export async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
   const crypto = nodeModule<NodeCrypto>('node:crypto');
-  if (crypto) return new Uint8Array(crypto.createHash('sha256').update(bytes).digest());
+  if (crypto) {
+    const hash = crypto.createHash('sha256');
+    for (let at = 0; at < bytes.length; at += MOST_AT_ONCE) hash.update(bytes.subarray(at, at + MOST_AT_ONCE));
+    return new Uint8Array(hash.digest());
+  }
   const subtle = globalThis.crypto?.subtle;
   // Web Crypto refuses views of shared memory.
   if (!subtle || !(bytes.buffer instanceof ArrayBuffer)) return portableSha256(bytes);
