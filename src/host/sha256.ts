@@ -20,16 +20,19 @@ const DIGEST_BYTES = 32;
 
 /** The 32 bytes of the digest. */
 export async function sha256(bytes: Uint8Array): Promise<Uint8Array> {
-  const crypto = nodeModule<NodeCrypto>('node:crypto');
-  if (crypto) {
-    const hash = crypto.createHash('sha256');
-    for (let at = 0; at < bytes.length; at += MOST_AT_ONCE) hash.update(bytes.subarray(at, at + MOST_AT_ONCE));
-    return new Uint8Array(hash.digest());
-  }
+  if (nodeModule('node:crypto')) return sha256Now(bytes);
   const subtle = globalThis.crypto?.subtle;
   // Web Crypto refuses views of shared memory.
   if (!subtle || !(bytes.buffer instanceof ArrayBuffer)) return portableSha256(bytes);
   return new Uint8Array(await subtle.digest('SHA-256', bytes as Uint8Array<ArrayBuffer>));
+}
+
+/** The same at once: by Node's crypto, or core/hash.ts where there is none. */
+export function sha256Now(bytes: Uint8Array): Uint8Array {
+  const hash = nodeModule<NodeCrypto>('node:crypto')?.createHash('sha256');
+  if (!hash) return portableSha256(bytes);
+  for (let at = 0; at < bytes.length; at += MOST_AT_ONCE) hash.update(bytes.subarray(at, at + MOST_AT_ONCE));
+  return new Uint8Array(hash.digest());
 }
 
 let finding: Promise<AsyncNativeFunction | undefined> | undefined;
