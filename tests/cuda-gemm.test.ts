@@ -85,6 +85,31 @@ describe('convolutions', () => {
     for (const split of [2, 4, 8]) check(withDType(conv, 'f16'), only({ bm: 16, bn: 64, split }));
     check(withDType(conv, 'f16'), only({ bm: 64, bn: 32, split: 2, stages: 4 }));
   });
+  test('a picture: few channels, as planes or side by side', () => {
+    for (const layout of ['nchw', 'nhwc'] as const) {
+      const conv = {
+        size: [15, 13],
+        ic: 3,
+        oc: 24,
+        kernel: [7, 7],
+        stride: 2,
+        pad: 3,
+        layout,
+        outLayout: 'nhwc',
+      } as const;
+      for (const bm of [32, 128])
+        check(withDType(convKernel({ ...conv, epilogue: 'bias-relu' }), 'f16'), only({ bm, bn: 64 }));
+    }
+    check(
+      withDType(convKernel({ size: [6, 6], ic: 12, oc: 8, kernel: [3, 3], batch: 2 }), 'bf16'),
+      only({ bm: 64, split: 1 }),
+    );
+    check(convKernel({ size: [6, 6], ic: 3, oc: 8, kernel: [3, 3], layout: 'nchw' }), only({ bm: 32, bn: 32 }));
+  });
+  test('gathered k shared by a cluster, without padding, one row of k', () => {
+    check(withDType(gemmKernel({ m: 50, n: 40, k: 515 }), 'f16'), only({ bm: 32, bn: 64, split: 4, stages: 3 }));
+    check(withDType(gemmKernel({ m: 33, n: 8, k: 1 }), 'f16'), only({ bm: 32, bn: 32 }));
+  });
   test('tf32', () => {
     check(
       convKernel({ size: [6, 7], ic: 20, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' }),
@@ -118,11 +143,9 @@ describe('products', () => {
 describe('what tensor cores cannot take', () => {
   const refused = (kernel: Kernel, facts: { constant: Set<string>; tf32?: boolean } = FACTS) =>
     expect(gemmShape(kernel, facts)).toBeUndefined();
-  test('channels that are no multiple of 16 bytes, or not contiguous', () => {
-    refused(withDType(convKernel({ size: [6, 6], ic: 3, oc: 8, kernel: [3, 3] }), 'f16'));
-    refused(withDType(convKernel({ size: [6, 6], ic: 12, oc: 8, kernel: [3, 3] }), 'f16'));
-    refused(withDType(convKernel({ size: [6, 6], ic: 16, oc: 8, kernel: [3, 3], layout: 'nchw' }), 'f16'));
+  test('a b that cannot be copied 16 bytes at a time, k too long to gather', () => {
     refused(withDType(gemmKernel({ m: 8, n: 12, k: 16 }), 'f16'), { constant: new Set() });
+    refused(withDType(gemmKernel({ m: 8, n: 12, k: 2052 }), 'f16'));
   });
   test('f32 that may not be rounded', () => {
     refused(convKernel({ size: [6, 6], ic: 8, oc: 8, kernel: [3, 3] }), { constant: new Set(['w']) });

@@ -49,6 +49,8 @@ export interface Layout {
   /** Addresses of shared and local variables, constants. */
   readonly symbols: ReadonlyMap<string, number>;
   readonly params: ReadonlyMap<string, number>;
+  /** Numbers of the module's variables, whose addresses the block knows. */
+  readonly variables: ReadonlyMap<string, number>;
 }
 
 export class Codegen {
@@ -103,6 +105,8 @@ export class Codegen {
     if (o.kind === 'name') {
       const special = this.#special(o.name);
       if (special) return want === 'q' ? `(${special}>>>0)` : special;
+      const variable = this.layout.variables.get(o.name);
+      if (variable !== undefined) return `w.block.variables[${variable}]`;
       const address = this.layout.symbols.get(o.name) ?? this.layout.params.get(o.name);
       if (address !== undefined) return `${address}`;
     }

@@ -74,6 +74,9 @@ export class PtxProgram {
     if (launch.args.length !== entry.params.length)
       throw new PtxError(`${entry.name} takes ${entry.params.length} parameters, not ${launch.args.length}`);
     const params = packParams(entry, launch.args);
+    const variables = this.module.constants.map((v) =>
+      memory.alloc(v.name, v.data ?? new Uint8Array(v.bytes), v.data !== undefined),
+    );
     const [gx, gy, gz] = launch.grid;
     const cluster = launch.cluster ?? [1, 1, 1];
     const [cx, cy, cz] = launch.concurrent ? launch.grid : cluster;
@@ -84,7 +87,7 @@ export class PtxProgram {
           for (let k = 0; k < cz; k++)
             for (let j = 0; j < cy; j++)
               for (let i = 0; i < cx; i++)
-                group.push(makeBlock(compiled, memory, params, launch, [x + i, y + j, z + k]));
+                group.push(makeBlock(compiled, memory, params, variables, launch, [x + i, y + j, z + k]));
           for (const block of group) {
             const first = (b: Block): string =>
               [b.ctaid.x - b.cluster_ctaid.x, b.ctaid.y - b.cluster_ctaid.y, b.ctaid.z - b.cluster_ctaid.z].join();
@@ -99,7 +102,7 @@ export class PtxProgram {
     if (known) return known;
     const entry = this.module.entries.get(name);
     if (!entry) throw new PtxError(`no entry ${name}; there are ${[...this.module.entries.keys()].join(', ')}`);
-    const compiled = compileEntry(entry);
+    const compiled = compileEntry(entry, new Map(this.module.constants.map((v, i) => [v.name, i])));
     this.#compiled.set(name, compiled);
     return compiled;
   }
@@ -138,6 +141,7 @@ function makeBlock(
   compiled: Compiled,
   memory: GlobalMemory,
   params: LocalMemory,
+  variables: readonly number[],
   launch: PtxLaunch,
   at: readonly number[],
 ): Block {
@@ -152,6 +156,7 @@ function makeBlock(
     ntid: dim(launch.block),
     cluster_ctaid: dim(inCluster),
     cluster_nctaid: dim(cluster),
+    variables,
     rank: inCluster[0] + cluster[0] * (inCluster[1] + cluster[1] * inCluster[2]),
     threads,
     shared: new SharedMemory(compiled.staticShared + launch.sharedBytes, warps),
@@ -312,8 +317,8 @@ const isEnd = (ins: Instruction): boolean =>
   !(ins.op === 'bar' && ins.mods[0] === 'warp') &&
   !(isClusterBarrier(ins) && ins.mods[1] === 'arrive');
 
-function compileEntry(entry: Entry): Compiled {
-  const { layout, staticShared, localBytes } = layoutOf(entry);
+function compileEntry(entry: Entry, variables: ReadonlyMap<string, number>): Compiled {
+  const { layout, staticShared, localBytes } = layoutOf(entry, variables);
   const starts = new Set([0, ...entry.labels.values()]);
   const users = countSegments(entry, starts);
   const nodes: Node[] = [];
@@ -362,7 +367,10 @@ function compileEntry(entry: Entry): Compiled {
   return { entry, layout, nodes, staticShared, localBytes };
 }
 
-function layoutOf(entry: Entry): { layout: Layout; staticShared: number; localBytes: number } {
+function layoutOf(
+  entry: Entry,
+  variables: ReadonlyMap<string, number>,
+): { layout: Layout; staticShared: number; localBytes: number } {
   const sizes: Record<RegClass, number> = { p: 0, h: 0, i: 0, f: 0, q: 0, d: 0 };
   const offset = new Map<string, number>();
   for (const [name, type] of entry.regs) {
@@ -383,7 +391,11 @@ function layoutOf(entry: Entry): { layout: Layout; staticShared: number; localBy
   const localBytes = Math.ceil(place(entry.local) / 16) * 16;
   const staticShared = Math.ceil(place(entry.shared) / 1024) * 1024;
   if (entry.dynamicShared) symbols.set(entry.dynamicShared, staticShared);
-  return { layout: { offset, sizes, symbols, params: paramOffsets(entry).offsets }, staticShared, localBytes };
+  return {
+    layout: { offset, sizes, symbols, variables, params: paramOffsets(entry).offsets },
+    staticShared,
+    localBytes,
+  };
 }
 
 function registersOf(o: Operand, entry: Entry, found: (name: string) => void): void {

@@ -20,6 +20,8 @@ export interface Block {
   readonly cluster_ctaid: Dim3;
   readonly cluster_nctaid: Dim3;
   readonly rank: number;
+  /** Addresses of the module's variables. */
+  readonly variables: readonly number[];
   readonly threads: number;
   readonly shared: SharedMemory;
   readonly warps: Warp[];

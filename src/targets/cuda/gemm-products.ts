@@ -4,6 +4,7 @@
 
 import type { GemmContext } from './gemm-context.ts';
 import { copiesOfA, copiesOfB } from './gemm-copies.ts';
+import { gatherA, withoutStores } from './gemm-gather.ts';
 import { CHUNK_BYTES, STEP_BYTES, stageBytes } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
@@ -35,12 +36,12 @@ export function multiply(g: GemmContext): Sums {
   const stageAt = (i: number): string => w.op('b32', 'mov.b32', i * bytes);
   if (g.programmatic) w.line('griddepcontrol.launch_dependents');
   if (bFirst) for (let i = 0; i < stages - 1; i++) guarded(i, () => copyB(stageAt(i)));
-  const copyA = copiesOfA(g);
+  const copyA = g.shape.a === 'chunks' ? withoutStores(copiesOfA(g)) : gatherA(g);
   if (g.programmatic) w.line('griddepcontrol.wait');
   for (let i = 0; i < stages - 1; i++) {
     guarded(i, () => {
       const at = stageAt(i);
-      copyA(at);
+      copyA(at)();
       if (!bFirst) copyB(at);
     });
     w.line('cp.async.commit_group');
@@ -61,12 +62,19 @@ export function multiply(g: GemmContext): Sums {
   w.label(loop);
   w.line(`cp.async.wait_group ${stages - 2}`);
   w.line('bar.sync 0');
-  w.line(`@${w.op('pred', 'setp.ge.s32', loading, g.end)} bra ${skip}`);
-  copyA(to);
+  const beyond = w.op('pred', 'setp.ge.s32', loading, g.end);
+  w.line(`@${beyond} bra ${skip}`);
+  const store = copyA(to);
   copyB(to);
   w.label(skip);
   w.line('cp.async.commit_group');
   products(from, sums);
+  if (g.shape.a === 'gathered') {
+    const stored = w.newLabel();
+    w.line(`@${beyond} bra ${stored}`);
+    store();
+    w.label(stored);
+  }
   turn(to);
   turn(from);
   w.line(`add.s32 ${loading}, ${loading}, 1`);

@@ -36,6 +36,11 @@ const SPLITS = [1, 2, 4, 8] as const;
 export const STEP_BYTES = 128;
 export const CHUNK_BYTES = 16;
 
+/** Longest k that is gathered: the table in the module grows with it. */
+const MOST_GATHERED = 1024;
+/** Guards that an entry of the table has room for. */
+export const MOST_GATHER_GUARDS = 3;
+
 export type BKind =
   /** Constant, arranged by us: rows of k for each column, padded to whole steps. */
   | 'packed'
@@ -43,6 +48,12 @@ export type BKind =
   | 'rows'
   /** Where it lies: columns contiguous. */
   | 'columns';
+
+export type AKind =
+  /** 16 bytes of k lie side by side, aligned. */
+  | 'chunks'
+  /** Element by element. */
+  | 'gathered';
 
 /** What the emitter needs to know beside the plan and the tile. */
 export interface GemmShape {
@@ -55,6 +66,7 @@ export interface GemmShape {
   readonly k: number;
   /** Steps of k, the last perhaps partly beyond k. */
   readonly steps: number;
+  readonly a: AKind;
   readonly b: BKind;
 }
 
@@ -83,9 +95,10 @@ export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undef
     steps: Math.ceil((k * elementBytes) / STEP_BYTES),
   };
   if (shape.batch > 65535 || kernel.buffers.some((x) => x.elements >= 2 ** 31)) return undefined;
-  if (facts.unaligned?.has(plan.a.buffer) || !aIsChunked(plan, chunk)) return undefined;
+  const a = !facts.unaligned?.has(plan.a.buffer) && aIsChunked(plan, chunk) ? 'chunks' : 'gathered';
+  if (a === 'gathered' && (k > MOST_GATHERED || plan.a.guards.length > MOST_GATHER_GUARDS)) return undefined;
   const b = bKind(plan, facts, chunk, dtype);
-  return b && { ...shape, b };
+  return b && { ...shape, a, b };
 }
 
 /** Every chunk of a's innermost k is 16 bytes in a row, aligned, and wholly inside or outside a guard. */
@@ -136,6 +149,8 @@ export function tileRows(
   const rows: TileParams[] = [];
   for (const tile of TILES) {
     if (shape.b === 'columns' && tile.bn < 64) continue;
+    // A gathering warp has 32 rows.
+    if (shape.a === 'gathered' && tile.bm < 32) continue;
     for (const split of SPLITS) {
       if (split > 1 && (!chip.clusters || shape.steps < 2 * split || tile.bm % split !== 0)) continue;
       const steps = Math.ceil(shape.steps / split);

@@ -19,6 +19,7 @@ export class PtxText {
   readonly #directives: readonly string[];
   readonly #lines: string[] = [];
   readonly #counts = new Map<PtxType, number>();
+  readonly #tables: string[] = [];
   #labels = 0;
   #dynamic = false;
 
@@ -65,6 +66,13 @@ export class PtxText {
     return this.op('b32', 'mov.u32', DYNAMIC);
   }
 
+  /** The address of a table of 32-bit integers that comes with the entry. */
+  globalTable(name: string, values: readonly number[]): string {
+    const symbol = `${this.name}_${name}`;
+    this.#tables.push(`.global .align 16 .b32 ${symbol}[${values.length}] = {${values.join(', ')}};\n`);
+    return this.op('b64', 'mov.u64', symbol);
+  }
+
   newLabel(): string {
     return `$${this.name}_${this.#labels++}`;
   }
@@ -77,6 +85,7 @@ export class PtxText {
     const params = this.#params.map((_, i) => `.param .u64 ${this.param(i)}`).join(', ');
     const regs = [...this.#counts].map(([type, n]) => `  .reg .${type} ${PREFIX[type]}<${n}>;`);
     return [
+      ...this.#tables,
       `.visible .entry ${this.name}(${params})`,
       ...this.#directives,
       '{',

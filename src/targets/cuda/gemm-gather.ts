@@ -1,0 +1,147 @@
+/**
+ * Operand a of a matrix product, gathered element by element: for channels that are few or do not lie side by side (the first layer of
+ * a network on a picture, planes of channels), and elements that are not aligned.
+ *
+ * A lane has rows, a warp chunks of k, so that k is the same for all lanes and neighbouring rows are neighbours in memory. A table in
+ * the module says for each k its offset and its part of each guard; behind k's end stand rows whose guard fails. Elements are loaded
+ * before the products of the stage before and stored to shared memory after them.
+ */
+import { type GemmContext, termsOf } from './gemm-context.ts';
+import type { CopyStep } from './gemm-copies.ts';
+import { coefOf, type GemmPlan, type Guard } from './gemm-plan.ts';
+import { CHUNK_BYTES, type GemmShape, MOST_GATHER_GUARDS, STEP_BYTES } from './gemm-tiles.ts';
+import { digitsOf, linearSum } from './ptx-text.ts';
+
+/** What no coordinate inside an operand reaches. */
+const OUTSIDE = 0x40000000;
+const ROW_BYTES = 16;
+
+/** Loads the elements of one step; what it returns stores them into the stage. */
+export type GatherStep = (stage: string) => () => void;
+
+/** Rows and k beyond their ends must fail some guard: where there is none, one that nothing else fails. */
+const guardsOf = ({ a }: GemmPlan): readonly Guard[] =>
+  a.guards.length > 0 ? a.guards : [{ coefs: new Map(), constant: 0, extent: 1 }];
+
+/** [k][offset, parts of guards]. */
+function gatherTable({ plan, steps, elementBytes, k }: GemmShape): number[] {
+  const guards = guardsOf(plan);
+  const table: number[] = [];
+  for (let at = 0; at < (steps * STEP_BYTES) / elementBytes; at++) {
+    let rest = at;
+    const digits = new Map<string, number>();
+    for (const axis of plan.k.toReversed()) {
+      digits.set(axis.name, rest % axis.extent);
+      rest = Math.floor(rest / axis.extent);
+    }
+    const sum = (form: GemmPlan['a'] | Guard): number =>
+      at < k ? [...digits].reduce((n, [axis, digit]) => n + digit * coefOf(form, axis), 0) : 0;
+    const parts = guards.map((guard, i) => (at >= k && i === 0 ? OUTSIDE : sum(guard)));
+    table.push(sum(plan.a), ...parts, ...new Array<number>(MOST_GATHER_GUARDS - parts.length).fill(0));
+  }
+  return table;
+}
+
+export function gatherA(g: GemmContext): GatherStep {
+  const { w } = g;
+  const { plan, m, elementBytes } = g.shape;
+  const { bm, wm, wn } = g.tile;
+  const warps = wm * wn;
+  const guards = guardsOf(plan);
+  const perChunk = CHUNK_BYTES / elementBytes;
+  const pointer = g.pointers.get(plan.a.buffer) as string;
+  const rows = Array.from({ length: bm / 32 }, (_, i) => {
+    const index = linearSum(w, [[g.rowTile, bm] as const, [g.lane, 1] as const], 32 * i);
+    const digits = digitsOf(
+      w,
+      index,
+      plan.m.map((x) => x.extent),
+    ).map((reg, j) => [plan.m[j].name, reg] as const);
+    const all = [...g.batch, ...digits];
+    const inside = m % bm === 0 ? undefined : w.op('pred', 'setp.lt.u32', index, m);
+    const parts = guards.map((guard, j) => {
+      const part = linearSum(w, termsOf(guard, all), guard.constant);
+      return inside && j === 0 ? w.op('b32', 'selp.b32', part, OUTSIDE, inside) : part;
+    });
+    return { offset: linearSum(w, termsOf(plan.a, all), plan.a.constant), parts };
+  });
+  // Chunk `warp`, and every `warps` further; row r of it lies at place chunk xor (r mod 8).
+  const chunks = Array.from({ length: Math.ceil(8 / warps) }, (_, i) =>
+    linearSum(w, [[g.warp, 1] as const], i * warps),
+  );
+  const low = w.op('b32', 'and.b32', g.lane, 7);
+  const places = chunks.map((chunk) => {
+    const place = w.op('b32', 'xor.b32', chunk, low);
+    return linearSum(w, [[g.shared, 1] as const, [g.lane, STEP_BYTES] as const, [place, CHUNK_BYTES] as const], 0);
+  });
+  const table = w.reg('b64');
+  const first = linearSum(
+    w,
+    [
+      [g.warp, perChunk * ROW_BYTES] as const,
+      ...(g.first === 0 ? [] : [[`${g.first}`, 8 * perChunk * ROW_BYTES] as const]),
+    ],
+    0,
+  );
+  w.line(`mad.wide.u32 ${table}, ${first}, 1, ${w.globalTable('k', gatherTable(g.shape))}`);
+  return (stage) => {
+    const loaded = chunks.map((_, c) => {
+      const values = rows.map((): string[] => []);
+      for (let e = 0; e < perChunk; e++) {
+        const row = w.regs('b32', 4);
+        w.line(`ld.global.nc.v4.b32 {${row.join(', ')}}, [${table}+${(c * warps * perChunk + e) * ROW_BYTES}]`);
+        for (const [i, r] of rows.entries()) values[i].push(loadElement(g, pointer, r, row, guards));
+      }
+      return values;
+    });
+    w.line(`add.s64 ${table}, ${table}, ${8 * perChunk * ROW_BYTES}`);
+    return () => {
+      loaded.forEach((values, c) => {
+        const to = w.op('b32', 'add.s32', places[c], stage);
+        for (const [i, elements] of values.entries()) {
+          const words = elementBytes === 4 ? elements : pairsOf(g, elements);
+          w.line(`st.shared.v4.b32 [${to}+${i * 32 * STEP_BYTES}], {${words.join(', ')}}`);
+        }
+      });
+    };
+  };
+}
+
+function loadElement(
+  g: GemmContext,
+  pointer: string,
+  row: { readonly offset: string; readonly parts: readonly string[] },
+  entry: readonly string[],
+  guards: readonly Guard[],
+): string {
+  const { w } = g;
+  const { elementBytes } = g.shape;
+  const inside = guards.reduce<string | undefined>((p, guard, j) => {
+    const at = w.op('b32', 'add.s32', row.parts[j], entry[1 + j]);
+    return p === undefined
+      ? w.op('pred', 'setp.lt.u32', at, guard.extent)
+      : w.op('pred', 'setp.lt.and.u32', at, guard.extent, p);
+  }, undefined);
+  const offset = w.op('b32', 'add.s32', row.offset, entry[0]);
+  const from = w.op('b64', 'mad.wide.s32', offset, elementBytes, pointer);
+  const type = elementBytes === 4 ? 'b32' : 'b16';
+  const value = w.reg(type);
+  w.line(`mov.${type} ${value}, 0`);
+  w.line(`@${inside} ld.global.${type} ${value}, [${from}]`);
+  return value;
+}
+
+const pairsOf = ({ w }: GemmContext, halves: readonly string[]): string[] =>
+  [0, 2, 4, 6].map((j) => {
+    const pair = w.reg('b32');
+    w.line(`mov.b32 ${pair}, {${halves[j]}, ${halves[j + 1]}}`);
+    return pair;
+  });
+
+/** A source of a that needs nothing after the products. */
+export const withoutStores =
+  (copy: CopyStep): GatherStep =>
+  (stage) => {
+    copy(stage);
+    return () => undefined;
+  };
