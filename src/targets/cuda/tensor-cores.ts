@@ -1,0 +1,76 @@
+/**
+ * The template of tensor-core products: which contracts it takes, its rows of parameters and their cost, packing, launch.
+ */
+import { Bug } from '../../core/errors.ts';
+import type { Kernel } from '../../loop/ir.ts';
+import type { KernelFacts, Params } from '../target.ts';
+import { emitGemm } from './gemm-emit.ts';
+import { rowsPacking } from './gemm-packing.ts';
+import { type GemmShape, gemmShape, sharedBytes, stageBytes, type TileParams, tileRows } from './gemm-tiles.ts';
+import { bufferArgs, type CudaTemplate } from './template.ts';
+
+/** cp.async, mma.sync of 16 rows and bf16 came with sm_80, clusters with sm_90. */
+const LEAST = 'sm_80';
+const CLUSTERS = 'sm_90';
+/** Shared memory of a block by architecture, the newest that the chip has. */
+const SHARED_BYTES: readonly (readonly [feature: string, bytes: number])[] = [
+  ['sm_120', 101_376],
+  ['sm_90', 232_448],
+  ['sm_89', 101_376],
+  ['sm_87', 166_912],
+  ['sm_86', 101_376],
+  ['sm_80', 166_912],
+];
+
+interface GemmParams extends TileParams {
+  /** 1: b is packed. */
+  readonly packed: number;
+  /** 1: a is gathered element by element. */
+  readonly gathered: number;
+}
+
+export const tensorCores: CudaTemplate = {
+  name: 'tensor-cores',
+  form: 'contract',
+  candidates: (kernel, facts, features) => {
+    const sharedBytesPerBlock = SHARED_BYTES.find(([feature]) => features.includes(feature))?.[1];
+    const shape = features.includes(LEAST) ? gemmShape(kernel, facts) : undefined;
+    if (!shape || sharedBytesPerBlock === undefined) return [];
+    const kinds = { packed: shape.b === 'packed' ? 1 : 0, gathered: shape.a === 'gathered' ? 1 : 0 };
+    const rows = tileRows(shape, { sharedBytesPerBlock, clusters: features.includes(CLUSTERS) });
+    return rows.map((row) => ({ ...row, ...kinds }));
+  },
+  predictNs: (kernel, params) => predictNs(shapeOf(kernel, params), rowOf(params)),
+  tiles: (kernel, params) => blocksOf(shapeOf(kernel, params), rowOf(params)),
+  packing: (kernel, params) => {
+    const shape = shapeOf(kernel, params);
+    return shape.b === 'packed' ? new Map([[shape.plan.b.buffer, rowsPacking(shape)]]) : new Map();
+  },
+  emit: (site) => {
+    const row = rowOf(site.params);
+    const { code, grid, block, cluster } = emitGemm(site, shapeOf(site.kernel, site.params), row);
+    const launch = { code, grid, block, sharedBytes: sharedBytes(row), args: bufferArgs(site.kernel) };
+    return { launches: [cluster ? { ...launch, cluster } : launch], scratchBytes: 0 };
+  },
+};
+
+const rowOf = (params: Params): GemmParams => params as unknown as GemmParams;
+
+/** The shape that the parameters were made for. */
+function shapeOf(kernel: Kernel, params: Params): GemmShape {
+  const { form } = kernel;
+  if (form.kind !== 'contract') throw new Bug('cuda-gemm', `kernel ${kernel.name} is no contract`);
+  const { packed, gathered } = rowOf(params);
+  const facts: KernelFacts = {
+    constant: new Set(packed ? [form.b.buffer] : []),
+    tf32: true,
+    unaligned: new Set(gathered ? [form.a.buffer] : []),
+  };
+  const shape = gemmShape(kernel, facts);
+  if (!shape) throw new Bug('cuda-gemm', `kernel ${kernel.name} has no shape for tensor cores`);
+  return shape;
+}
+
+const blocksOf = ({ m, n, batch }: GemmShape, { bm, bn, split }: TileParams): number =>
+  Math.ceil(m / bm) * Math.ceil(n / bn) * split * batch;
+
