@@ -12,6 +12,7 @@ import { exprMapper, mapStmts } from '../../src/targets/cpu/walk.ts';
 import { emitGemm } from '../../src/targets/cuda/gemm-emit.ts';
 import { packRows, rowsPacking } from '../../src/targets/cuda/gemm-packing.ts';
 import { type GemmShape, sharedBytes, type TileParams } from '../../src/targets/cuda/gemm-tiles.ts';
+import { moduleText } from '../../src/targets/cuda/ptx.ts';
 import { PtxProgram } from '../ptx/machine.ts';
 import { GlobalMemory } from '../ptx/memory.ts';
 import { random } from '../random-kernel.ts';
@@ -37,9 +38,6 @@ export interface GemmRun {
   readonly want: readonly number[];
   readonly dtype: DType;
 }
-
-export const moduleOf = (entry: string): string =>
-  `.version 8.0\n.target sm_90\n.address_size 64\n.extern .shared .align 1024 .b8 dynamic_shared[];\n${entry}`;
 
 export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): GemmRun {
   const rnd = random(seed);
@@ -67,7 +65,7 @@ export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParam
     shape,
     tile,
   );
-  new PtxProgram(moduleOf(emitted.code.text())).run(memory, {
+  new PtxProgram(moduleText(90, [emitted.code])).run(memory, {
     entry: 'k',
     grid: emitted.grid,
     block: emitted.block,

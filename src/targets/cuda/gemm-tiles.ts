@@ -155,8 +155,8 @@ export function tileRows(
       if (split > 1 && (!chip.clusters || shape.steps < 2 * split || tile.bm % split !== 0)) continue;
       const steps = Math.ceil(shape.steps / split);
       for (const stages of STAGES) {
-        // More buffers than steps are never filled; two are needed to load and compute at once.
-        if (stages > 2 && stages > steps + 1) continue;
+        // More buffers than steps are never filled; with two, every step waits for its copies.
+        if (stages > 2 ? stages > steps + 1 : steps > 2) continue;
         const row = { ...tile, stages, split };
         if (sharedBytes(row) <= chip.sharedBytesPerBlock) rows.push(row);
       }

@@ -4,12 +4,11 @@
  * Registers are numbered by type as they are asked for; an instruction's result is a fresh register. Operands are text: registers,
  * numbers, labels. Nothing is checked here; ptxas and the interpreter of the tests do.
  */
+import { DYNAMIC } from './ptx.ts';
+
 export type PtxType = 'b16' | 'b32' | 'b64' | 'f32' | 'pred';
 
 const PREFIX: Readonly<Record<PtxType, string>> = { b16: '%h', b32: '%r', b64: '%rd', f32: '%f', pred: '%p' };
-
-/** The name that moduleText gives the shared memory whose size the launch says. */
-const DYNAMIC = 'dynamic_shared';
 
 export class PtxText {
   readonly name: string;

@@ -442,7 +442,8 @@ function operandText(name: string, { type, count }: OperandType, operand: Operan
 }
 
 /** The symbol of the shared memory whose size the launch gives. */
-const DYNAMIC = 'dynamic';
+/** The symbol of the shared memory whose size the launch gives. */
+export const DYNAMIC = 'dynamic';
 
 /** An entry as a module takes it: a PtxKernel, or text that was written otherwise. */
 export interface PtxEntry {
@@ -450,6 +451,15 @@ export interface PtxEntry {
   /** Whether it runs on its very architecture only (sm_90a). */
   readonly exact: boolean;
   /** Whether it names `dynamic`, the shared memory whose size the launch gives. */
+  readonly dynamicShared: boolean;
+  text(): string;
+}
+
+/** What a module needs to know of an entry, however it was written. */
+export interface PtxEntry {
+  readonly name: string;
+  /** True where it uses instructions that only the very architecture has. */
+  readonly exact: boolean;
   readonly dynamicShared: boolean;
   text(): string;
 }

@@ -5,6 +5,7 @@ import type { DType } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
 import type { Target } from '../target.ts';
 import { cudaDevice } from './device.ts';
+import { packRows } from './gemm-packing.ts';
 import { chipFeatures, cudaChip } from './machine.ts';
 import type { Chip } from './program.ts';
 import { CUDA_TEMPLATES } from './templates.ts';
@@ -30,6 +31,7 @@ const target = (features: () => readonly string[]): Target => ({
   computes: COMPUTES,
   precisions: new Set(['fp32', 'tf32', 'fp16', 'bf16']),
   templates: CUDA_TEMPLATES,
+  pack: (data, _kernel, _buffer, packing) => packRows(data, packing),
   features,
   forArchitecture: (name) => {
     const chip = CHIPS.find(({ computeCapability }) => `sm_${computeCapability}` === name);

@@ -2,8 +2,9 @@
 import { Bug } from '../../core/errors.ts';
 import { generated } from './generated.ts';
 import type { CudaTemplate } from './template.ts';
+import { tensorCores } from './tensor-cores.ts';
 
-export const CUDA_TEMPLATES: readonly CudaTemplate[] = [generated];
+export const CUDA_TEMPLATES: readonly CudaTemplate[] = [tensorCores, generated];
 
 /** Throws Bug where no template has the name. */
 export function templateOf(name: string): CudaTemplate {

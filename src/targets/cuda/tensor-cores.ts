@@ -4,9 +4,10 @@
 import { Bug } from '../../core/errors.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { KernelFacts, Params } from '../target.ts';
+import { blocksOf, predictGemmNs } from './gemm-cost.ts';
 import { emitGemm } from './gemm-emit.ts';
 import { rowsPacking } from './gemm-packing.ts';
-import { type GemmShape, gemmShape, sharedBytes, stageBytes, type TileParams, tileRows } from './gemm-tiles.ts';
+import { type GemmShape, gemmShape, sharedBytes, type TileParams, tileRows } from './gemm-tiles.ts';
 import { bufferArgs, type CudaTemplate } from './template.ts';
 
 /** cp.async, mma.sync of 16 rows and bf16 came with sm_80, clusters with sm_90. */
@@ -40,7 +41,7 @@ export const tensorCores: CudaTemplate = {
     const rows = tileRows(shape, { sharedBytesPerBlock, clusters: features.includes(CLUSTERS) });
     return rows.map((row) => ({ ...row, ...kinds }));
   },
-  predictNs: (kernel, params) => predictNs(shapeOf(kernel, params), rowOf(params)),
+  predictNs: (kernel, params) => predictGemmNs(kernel, shapeOf(kernel, params), rowOf(params)),
   tiles: (kernel, params) => blocksOf(shapeOf(kernel, params), rowOf(params)),
   packing: (kernel, params) => {
     const shape = shapeOf(kernel, params);
@@ -70,7 +71,3 @@ function shapeOf(kernel: Kernel, params: Params): GemmShape {
   if (!shape) throw new Bug('cuda-gemm', `kernel ${kernel.name} has no shape for tensor cores`);
   return shape;
 }
-
-const blocksOf = ({ m, n, batch }: GemmShape, { bm, bn, split }: TileParams): number =>
-  Math.ceil(m / bm) * Math.ceil(n / bn) * split * batch;
-
