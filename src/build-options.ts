@@ -27,6 +27,8 @@ export interface BuildOptions {
   readonly effort?: 0 | 1 | 2 | 3 | 4 | 5;
   /** Times measured by earlier builds; takes those that this build measures. The same times give the same engine. */
   readonly timingCache?: TimingCache;
+  /** Architecture of a PyTorch checkpoint; recognised from its keys and shapes where not given. */
+  readonly arch?: string;
   /** Bytes the arena may take at most. */
   readonly workspaceBytes?: number;
   /** Threads that the program is planned for; 'auto' is the number of cores. An engine runs with any number. */

@@ -34,11 +34,14 @@ import type { GraphRunner } from './precision/keep-wide.ts';
 import { chooseProcessor, chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
 import type { Target } from './targets/target.ts';
+import { isTorchFile } from './torch/is-torch-file.ts';
+import { readTorch } from './torch/read.ts';
 import { chooseTactics } from './tune/choose.ts';
 import { TimingCache } from './tune/timing-cache.ts';
 
 /**
- * Builds an engine from ONNX bytes, or from a graph made with `graphBuilder`.
+ * Builds an engine from ONNX bytes, from the bytes of a PyTorch file (a checkpoint, safetensors, an exported program), or from a graph
+ * made with `graphBuilder`.
  * Throws ModelError where the model, the options or the machine do not allow it, `aborted` if the signal fires; Bug if Hotrod is wrong.
  */
 export async function build(model: Uint8Array | Graph, options: BuildOptions = {}): Promise<BuildReport> {
@@ -136,7 +139,11 @@ function readModel(
   ops: ReadonlyMap<string, Op>,
   onWarning: (message: string) => void,
 ): Graph {
-  const { openExternal, constants } = options;
+  const { openExternal, constants, arch, shapes } = options;
+  if (isTorchFile(bytes)) {
+    const { graph } = readTorch(bytes, { ops, ...(arch !== undefined && { arch }), ...(shapes && { shapes }) });
+    return fixInputs(graph, ops, constants ?? {});
+  }
   return readOnnx(bytes, { ops, onWarning, ...(openExternal && { openExternal }), ...(constants && { constants }) });
 }
 

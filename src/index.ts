@@ -43,4 +43,5 @@ export {
   tensorAttr,
 } from './ops/op.ts';
 export { probeTargets } from './targets/all.ts';
+export { readTorch, type TorchModel, type TorchOptions } from './torch/read.ts';
 export { TimingCache } from './tune/timing-cache.ts';

@@ -41,7 +41,7 @@ const MOST_PHASES = 500;
 export function addBenchCommand(program: Command): void {
   const command = program
     .command('bench')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('measure latency and throughput')
     .option('--warmup <ms>', 'time to run before measuring', parseAmount, 200)
     .option('--duration <s>', 'time to measure', parseAmount, 3)
@@ -74,7 +74,7 @@ export interface PeerRow {
 
 async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const model = await openModel(file);
+  const model = await openModel(file, flags);
   const given = readInputFiles(flags.input);
   const engine = await prepareEngine(model, flags, terminal, shapesOf(given), flags.batch);
   const runner = await openEngineRunner(engine, flags, terminal);

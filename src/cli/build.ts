@@ -13,7 +13,10 @@ import { processTerminal } from './terminal.ts';
 export function addBuildCommand(program: Command): void {
   const command = program
     .command('build')
-    .argument('<model>', 'an ONNX file, with its external data beside it')
+    .argument(
+      '<model>',
+      'an ONNX file with its external data beside it, or a PyTorch file (.pth, .pt, .safetensors, .pt2)',
+    )
     .requiredOption('-o, --output <file>', 'the engine file to write')
     .description('turn a model into an engine file');
   addModelOptions(command)
@@ -26,7 +29,7 @@ export function addBuildCommand(program: Command): void {
 
 async function buildCommand(file: string, flags: ModelFlags & { readonly output: string }): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const model = await openModel(file);
+  const model = await openModel(file, flags);
   if (model.kind === 'engine') {
     throw new ModelError('option-invalid', `${file} is an engine already, built by Hotrod ${model.engine.builtBy}`, {
       hint: 'Give the model it was built from.',

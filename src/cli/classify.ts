@@ -54,7 +54,7 @@ export function addClassifyCommand(program: Command): void {
   const presets = Object.entries(PRESETS).map(([name, { summary }]) => `  ${name.padEnd(11)} ${summary}`);
   const command = program
     .command('classify')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .argument('<image...>', 'JPEG, PNG or WebP files')
     .description('say what a picture shows')
     .addOption(
@@ -84,7 +84,7 @@ export function addClassifyCommand(program: Command): void {
 
 async function classifyCommand(file: string, images: readonly string[], flags: ClassifyFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const model = await openModel(file);
+  const model = await openModel(file, flags);
   const labels = flags.labels === undefined ? [] : readLabels(flags.labels);
   const input = await pictureInput(model, terminal);
   const steps = preprocessSteps(flags, input.dtype);

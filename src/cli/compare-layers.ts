@@ -15,7 +15,7 @@ import { compareTensors, type OutputRow, type PassRule } from './compare-tensors
 import { readModelGraph } from './compile-model.ts';
 import { openEngineRunner } from './engine-runner.ts';
 import { timedRun } from './measure.ts';
-import type { OnnxInput } from './model-input.ts';
+import type { SourceInput } from './model-input.ts';
 import { buildOptionsOf, type ModelFlags } from './model-options.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -26,14 +26,14 @@ export interface LayerRow extends OutputRow {
 
 /** A row for each stored value that the model names, in the order of the engine's steps. */
 export async function compareLayers(
-  model: OnnxInput,
+  model: SourceInput,
   engine: Engine,
   inputs: ReadonlyMap<string, Tensor>,
   flags: ModelFlags & PassRule,
   terminal: Terminal,
 ): Promise<readonly LayerRow[]> {
   const shapes = Object.fromEntries(engine.inputs.map(({ name, shape }) => [name, shape]));
-  const graph = bindShapes(readModelGraph(model, terminal), OPS, shapes, terminal.warn);
+  const graph = bindShapes(readModelGraph(model, terminal, shapes), OPS, shapes, terminal.warn);
   const stored = storedValues(engine, graph);
   const exposed: Graph = { ...graph, outputs: [...new Set([...graph.outputs, ...stored.keys()])] };
   const want = evalGraph(exposed, OPS, inputs);

@@ -14,7 +14,7 @@ import { readInputFile } from './files.ts';
 import { completeInputs, readInputFiles, shapesOf } from './input-tensors.ts';
 import { timedRun } from './measure.ts';
 import { METRIC_NAMES } from './metrics.ts';
-import { type ModelInput, type OnnxInput, openModel } from './model-input.ts';
+import { type ModelInput, openModel, type SourceInput } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { npyFileName, readNpy } from './npy.ts';
 import { parseAmount, parseInputFile, parseWhole } from './options.ts';
@@ -35,7 +35,7 @@ interface CompareFlags extends ModelFlags, PassRule {
 export function addCompareCommand(program: Command): void {
   const command = program
     .command('compare')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('compare the outputs of an engine with a baseline on the same inputs')
     .option('--against <baseline>', 'reference, onnxruntime, or a folder of NAME.npy files', 'reference')
     .option('--onnx <file>', 'the model behind an engine, for the baseline to run')
@@ -59,7 +59,7 @@ async function compareCommand(file: string, flags: CompareFlags): Promise<void> 
   if ((flags.metric === undefined) !== (flags.threshold === undefined)) {
     throw new ModelError('option-invalid', '--metric and --threshold are given together or not at all');
   }
-  const model = await openModel(file);
+  const model = await openModel(file, flags);
   const given = readInputFiles(flags.input);
   const engine = await prepareEngine(model, flags, terminal, shapesOf(given));
   const runner = await openEngineRunner(engine, flags, terminal);
@@ -114,7 +114,7 @@ function readBaseline(folder: string, names: readonly string[]): ReadonlyMap<str
   );
 }
 
-async function layerModel(model: ModelInput, { onnx }: CompareFlags): Promise<OnnxInput> {
+async function layerModel(model: ModelInput, { onnx }: CompareFlags): Promise<SourceInput> {
   const behind = await modelBehind(model, onnx);
   if (behind !== undefined) return behind;
   throw new ModelError('option-invalid', '--layers needs the model that the engine was built from', {

@@ -6,36 +6,54 @@ import { isStatic } from '../core/shape.ts';
 import { byteLength, type ValueType } from '../core/tensor.ts';
 import { inspectEngine, inspectionText } from '../engine/inspect.ts';
 import type { Graph } from '../graph/ir.ts';
-import { describeOnnx, type OnnxDescription } from '../onnx/describe.ts';
-import { readModelGraph } from './compile-model.ts';
-import { openModel } from './model-input.ts';
+import { describeOnnx } from '../onnx/describe.ts';
+import { readModelGraph, readTorchModel } from './compile-model.ts';
+import { type OnnxInput, openModel, type TorchInput } from './model-input.ts';
 import { graphTypes, type StatedType } from './model-types.ts';
 import { formatBytes, formatNumber, textTable } from './table.ts';
-import { processTerminal } from './terminal.ts';
+import { processTerminal, type Terminal } from './terminal.ts';
+
+interface InspectFlags {
+  readonly json?: boolean;
+  readonly arch?: string;
+}
 
 export function addInspectCommand(program: Command): void {
   program
     .command('inspect')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('show what is in a model or an engine')
+    .option('--arch <name>', 'the architecture of a checkpoint; recognised from its weights if not given')
     .option('--json', 'print one JSON object on stdout and nothing else there')
     .addHelpText('after', '\nExample: hotrod inspect resnet18.engine')
     .action(inspectCommand);
 }
 
-async function inspectCommand(file: string, flags: { readonly json?: boolean }): Promise<void> {
+async function inspectCommand(file: string, flags: InspectFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const model = await openModel(file);
-  if (model.kind === 'onnx') {
-    const report = inspectModel(readModelGraph(model, terminal), describeOnnx(model.bytes));
-    terminal.result(report, () => graphText(report));
-  } else {
+  const model = await openModel(file, flags);
+  if (model.kind === 'engine') {
     const report = inspectEngine(model.engine);
     terminal.result({ ...report, fileBytes: model.bytes.byteLength }, () => inspectionText(report));
+    return;
   }
+  const report = model.kind === 'onnx' ? inspectOnnx(model, terminal) : inspectTorch(model);
+  terminal.result(report, () => graphText(report));
 }
 
-function inspectModel(graph: Graph, { irVersion, producer, opsets, externalFiles }: OnnxDescription) {
+function inspectOnnx(model: OnnxInput, terminal: Terminal) {
+  const { irVersion, producer, opsets, externalFiles } = describeOnnx(model.bytes);
+  const graph = readModelGraph(model, terminal);
+  const source = [producer || 'unknown', ...Object.entries(opsets).map(([domain, version]) => `${domain} ${version}`)];
+  return { kind: model.kind, producer, irVersion, opsets, externalFiles, source, ...describeGraph(graph) };
+}
+
+function inspectTorch(model: TorchInput) {
+  const { graph, arch, parameters } = readTorchModel(model);
+  return { kind: model.kind, arch, source: ['PyTorch'], ...describeGraph(graph), parameters };
+}
+
+function describeGraph(graph: Graph) {
   const operators: Record<string, number> = {};
   for (const { op } of graph.nodes) operators[op] = (operators[op] ?? 0) + 1;
   const named = (names: readonly string[]) =>
@@ -45,12 +63,7 @@ function inspectModel(graph: Graph, { irVersion, producer, opsets, externalFiles
     );
   const constants = [...graph.constants.values()];
   return {
-    kind: 'onnx',
     name: graph.name,
-    producer,
-    irVersion,
-    opsets,
-    externalFiles,
     inputs: graphTypes(graph, graph.inputs),
     outputs: graphTypes(graph, graph.outputs),
     operators,
@@ -63,21 +76,19 @@ function inspectModel(graph: Graph, { irVersion, producer, opsets, externalFiles
       outputs: named(node.outputs),
       bytes: node.outputs.reduce((sum, name) => sum + staticBytes(graph.values.get(name)), 0),
     })),
-  } as const;
+  };
 }
 
 /** Bytes of a value; 0 while its shape is open. */
 const staticBytes = (type: ValueType | undefined): number =>
   type !== undefined && isStatic(type.shape) ? byteLength({ dtype: type.dtype, shape: type.shape }) : 0;
 
-function graphText(report: ReturnType<typeof inspectModel>): string {
+function graphText(report: ReturnType<typeof describeGraph> & { readonly source: readonly string[] }): string {
   const list = (types: readonly StatedType[]) => types.map(({ name, text }) => `${name} ${text}`).join(', ');
   const operators = Object.entries(report.operators).sort(([, a], [, b]) => b - a);
   return [
     `model      ${report.name}`,
-    `written by ${report.producer || 'unknown'}, ${Object.entries(report.opsets)
-      .map(([domain, version]) => `${domain} ${version}`)
-      .join(', ')}`,
+    `written by ${report.source.join(', ')}`,
     `inputs     ${list(report.inputs)}`,
     `outputs    ${list(report.outputs)}`,
     `operators  ${operators.map(([op, count]) => `${op} ${count}`).join(', ')}`,

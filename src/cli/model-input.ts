@@ -1,9 +1,11 @@
 /**
- * The MODEL argument: an ONNX file with its external data beside it, or a built engine. Opened once, told apart by its first bytes.
+ * The MODEL argument: an ONNX file with its external data beside it, a PyTorch file, or a built engine. Opened once, told apart by its
+ * first bytes.
  */
 import { extname } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { isEngine } from '../engine/format.ts';
+import { hasTorchName, isTorchFile } from '../torch/is-torch-file.ts';
 import { engineOfBytes } from './engine-file.ts';
 import { readSharedInput, withFile } from './files.ts';
 
@@ -12,17 +14,32 @@ export interface OnnxInput {
   readonly file: string;
   readonly bytes: Uint8Array;
 }
+/** A checkpoint (.pth, .pt, .safetensors) or an exported program (.pt2). */
+export interface TorchInput {
+  readonly kind: 'torch';
+  readonly file: string;
+  readonly bytes: Uint8Array;
+  /** The architecture of a checkpoint where the user says it. */
+  readonly arch?: string;
+}
 export interface EngineInput {
   readonly kind: 'engine';
   readonly file: string;
   readonly bytes: Uint8Array;
   readonly engine: Engine;
 }
-export type ModelInput = OnnxInput | EngineInput;
+/** What an engine can be built from. */
+export type SourceInput = OnnxInput | TorchInput;
+export type ModelInput = SourceInput | EngineInput;
 
-/** Reads the file. Throws ModelError: `file-missing`, or what parsing an engine throws. An ONNX model is parsed when it is built. */
-export async function openModel(file: string): Promise<ModelInput> {
+/**
+ * Reads the file. `arch` names the architecture of a checkpoint. Throws ModelError: `file-missing`, or what parsing an engine throws.
+ * Other models are parsed when they are built.
+ */
+export async function openModel(file: string, { arch }: { readonly arch?: string } = {}): Promise<ModelInput> {
   const bytes = readSharedInput(file, 'model', isEngine);
+  if (isTorchFile(bytes) || hasTorchName(file))
+    return { kind: 'torch', file, bytes, ...(arch !== undefined && { arch }) };
   if (!isEngine(bytes) && extname(file) !== '.engine') return { kind: 'onnx', file, bytes };
   try {
     return { kind: 'engine', file, bytes, engine: await engineOfBytes(bytes) };

@@ -33,6 +33,7 @@ export interface ModelFlags {
   readonly timingCache?: string;
   readonly threads?: number | 'auto';
   readonly verify?: boolean;
+  readonly arch?: string;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -52,6 +53,10 @@ export function addModelOptions(command: Command): Command {
     )
     .option('--timing-cache <file>', 'keep measured times of tactics (--effort 2 and up) in a file, and reuse them')
     .option('--threads <n>', 'threads, or auto for the number of cores', parseThreads)
+    .option(
+      '--arch <name>',
+      'the architecture of a checkpoint, such as resnet50; recognised from its weights if not given',
+    )
     .option('--verify', 'check the intermediate representations between all stages')
     .option('--json', 'print one JSON object on stdout and nothing else there');
 }

@@ -8,9 +8,10 @@ import { type Tensor, type TensorType, tensor } from '../core/tensor.ts';
 import { bindShapes } from '../graph/bind.ts';
 import { evalGraph } from '../graph/eval.ts';
 import type { Graph } from '../graph/ir.ts';
+import { writeOnnx } from '../onnx/write.ts';
 import { OPS } from '../ops/all.ts';
-import { readModelGraph } from './compile-model.ts';
-import { type ModelInput, type OnnxInput, openModel } from './model-input.ts';
+import { readModelGraph, readTorchModel } from './compile-model.ts';
+import { type ModelInput, openModel, type SourceInput } from './model-input.ts';
 import type { NamedType, Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -29,7 +30,7 @@ export interface MissingPeer {
  */
 export async function openPeers(
   names: readonly PeerName[],
-  model: OnnxInput | undefined,
+  model: SourceInput | undefined,
   ours: Runner,
   terminal: Terminal,
 ): Promise<{ readonly peers: readonly Runner[]; readonly missing: readonly MissingPeer[] }> {
@@ -42,7 +43,7 @@ export async function openPeers(
   const missing: MissingPeer[] = [];
   for (const name of names) {
     try {
-      peers.push(await openPeer(name, model as OnnxInput, ours, terminal));
+      peers.push(await openPeer(name, model as SourceInput, ours, terminal));
     } catch (error) {
       if (!(error instanceof ModelError) || error.code !== 'package-missing') throw error;
       missing.push({ name, reason: [error.message, error.hint].filter(Boolean).join('; ') });
@@ -51,22 +52,22 @@ export async function openPeers(
   return { peers, missing };
 }
 
-/** The ONNX model that peers open: MODEL itself, or what `--onnx` names where MODEL is an engine. */
-export async function modelBehind(model: ModelInput, onnx: string | undefined): Promise<OnnxInput | undefined> {
-  if (onnx === undefined) return model.kind === 'onnx' ? model : undefined;
+/** The model that peers open: MODEL itself, or what `--onnx` names where MODEL is an engine. */
+export async function modelBehind(model: ModelInput, onnx: string | undefined): Promise<SourceInput | undefined> {
+  if (onnx === undefined) return model.kind === 'engine' ? undefined : model;
   const behind = await openModel(onnx);
-  if (behind.kind === 'onnx') return behind;
+  if (behind.kind !== 'engine') return behind;
   throw new ModelError('option-invalid', `--onnx ${onnx} is an engine`, {
     hint: 'Give the model that the engine was built from.',
   });
 }
 
-async function openPeer(name: PeerName, model: OnnxInput, ours: Runner, terminal: Terminal): Promise<Runner> {
+async function openPeer(name: PeerName, model: SourceInput, ours: Runner, terminal: Terminal): Promise<Runner> {
   switch (name) {
     case 'onnxruntime':
-      return openOnnxRuntime(model.file, ours.inputs, ours.threads);
+      return openOnnxRuntime(onnxOf(model, ours.inputs), ours.inputs, ours.threads);
     case 'reference':
-      return openReference(bindToTypes(readModelGraph(model, terminal), ours.inputs, terminal));
+      return openReference(bindToTypes(readModelGraph(model, terminal, shapesOf(ours.inputs)), ours.inputs, terminal));
     case 'torch':
       throw new ModelError('package-missing', 'PyTorch does not run ONNX files');
     default:
@@ -74,9 +75,15 @@ async function openPeer(name: PeerName, model: OnnxInput, ours: Runner, terminal
   }
 }
 
+const shapesOf = (inputs: readonly NamedType[]) => Object.fromEntries(inputs.map(({ name, shape }) => [name, shape]));
+
 /** The graph with the input shapes that the engine has. */
 const bindToTypes = (graph: Graph, inputs: readonly NamedType[], terminal: Terminal): Graph =>
-  bindShapes(graph, OPS, Object.fromEntries(inputs.map(({ name, shape }) => [name, shape])), terminal.warn);
+  bindShapes(graph, OPS, shapesOf(inputs), terminal.warn);
+
+/** The file of an ONNX model; of a PyTorch file the ONNX model that it is exported as. */
+const onnxOf = (model: SourceInput, inputs: readonly NamedType[]): string | Uint8Array =>
+  model.kind === 'onnx' ? model.file : writeOnnx(readTorchModel(model, shapesOf(inputs)).graph, { ops: OPS });
 
 const ORT_DTYPES: Readonly<Record<string, DType>> = {
   float32: 'f32',
@@ -97,11 +104,11 @@ const ORT_NAMES: ReadonlyMap<string, string> = new Map(
 );
 
 /**
- * onnxruntime on the CPU with all its optimisations. `inputs` are the types to run with: sizes that the model leaves open are theirs.
+ * onnxruntime on the CPU with all its optimisations, on a model's file or bytes. `inputs` are the types to run with: sizes that the model leaves open are theirs.
  * Throws ModelError `package-missing` where onnxruntime-node is not installed, `onnx-unsupported` where it refuses the model.
  */
 export async function openOnnxRuntime(
-  modelFile: string,
+  model: string | Uint8Array,
   inputs: readonly NamedType[],
   threads: number,
 ): Promise<Runner> {
@@ -111,7 +118,7 @@ export async function openOnnxRuntime(
       cause,
     });
   });
-  const session = await openSession(ort.InferenceSession, modelFile, threads);
+  const session = await openSession(ort.InferenceSession, model, threads);
   let feeds: Record<string, OrtTensor> = {};
   let results: Readonly<Record<string, OrtTensor>> = {};
   return {
@@ -134,7 +141,7 @@ export async function openOnnxRuntime(
 
 async function openSession(
   sessions: typeof InferenceSession,
-  modelFile: string,
+  model: string | Uint8Array,
   threads: number,
 ): Promise<InferenceSession> {
   const options = {
@@ -144,11 +151,15 @@ async function openSession(
     logSeverityLevel: 3,
   } as const;
   try {
-    return await sessions.create(modelFile, options);
+    return await (typeof model === 'string' ? sessions.create(model, options) : sessions.create(model, options));
   } catch (cause) {
-    throw new ModelError('onnx-unsupported', `onnxruntime does not open ${modelFile}: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw new ModelError(
+      'onnx-unsupported',
+      `onnxruntime does not open ${typeof model === 'string' ? model : 'the exported model'}: ${(cause as Error).message}`,
+      {
+        cause,
+      },
+    );
   }
 }
 

@@ -24,7 +24,8 @@ export async function prepareEngine(
   if (model.kind === 'engine') return checkEngineFlags(model, flags, batch);
   const { buildModel, readModelGraph } = await import('./compile-model.ts');
   const { shapes, ...options } = buildOptionsOf(flags, inputShapes);
-  const sized = batch === undefined ? shapes : batchShapes(readModelGraph(model, terminal), { ...shapes }, batch);
+  const sized =
+    batch === undefined ? shapes : batchShapes(readModelGraph(model, terminal, shapes), { ...shapes }, batch);
   const sizedOptions = { ...options, ...(sized && { shapes: sized }) };
   return (await buildModel(model, sizedOptions, terminal, flags.timingCache)).engine;
 }

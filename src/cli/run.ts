@@ -26,7 +26,7 @@ interface RunFlags extends ModelFlags {
 export function addRunCommand(program: Command): void {
   const command = program
     .command('run')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('run one inference')
     .option('--input <name=file>', 'an input from a .npy file; repeat for more', parseInputFile)
     .option('--seed <n>', 'seed of the inputs that are not given', parseWhole, 0)
@@ -39,7 +39,7 @@ export function addRunCommand(program: Command): void {
 async function runCommand(file: string, flags: RunFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
   const given = readInputFiles(flags.input);
-  const engine = await prepareEngine(await openModel(file), flags, terminal, shapesOf(given));
+  const engine = await prepareEngine(await openModel(file, flags), flags, terminal, shapesOf(given));
   const runner = await openEngineRunner(engine, flags, terminal);
   try {
     runner.setInputs(completeInputs(runner.inputs, given, flags.seed));

@@ -1,0 +1,80 @@
+/**
+ * A PyTorch file to Graph: a checkpoint whose architecture is known.
+ *
+ * The graph has one input `input`, pictures [N, 3, H, W], and one output `output`, as torch.onnx.export is usually told to name them.
+ * Weights are constants named by their keys, in f32; those that were f32 in the file are views on its bytes.
+ */
+
+import { ModelError } from '../core/errors.ts';
+import type { Shape } from '../core/shape.ts';
+import { graphBuilder } from '../graph/build.ts';
+import type { Graph } from '../graph/ir.ts';
+import type { Op } from '../ops/op.ts';
+import { Network } from './architectures/network.ts';
+import { readCheckpoint } from './checkpoint.ts';
+import { type Recognised, recognise } from './recognise.ts';
+
+export interface TorchOptions {
+  readonly ops: ReadonlyMap<string, Op>;
+  /** The architecture of a checkpoint; recognised from its keys and shapes where not given. */
+  readonly arch?: string;
+  /** Sizes of inputs by name; the usual ones of the architecture where not given. */
+  readonly shapes?: Readonly<Record<string, Shape>>;
+}
+
+export interface TorchModel {
+  readonly graph: Graph;
+  /** The architecture's name. */
+  readonly arch: string;
+  /** Elements of all weights. */
+  readonly parameters: number;
+}
+
+const INPUT = 'input';
+const OUTPUT = 'output';
+
+/**
+ * Throws ModelError: `torch-parse`, `torch-refused`, `torch-unsupported`, `architecture-unknown`, `weights-mismatch`, `option-invalid`,
+ * or `shape-mismatch` where the network does not take pictures of that size.
+ */
+export function readTorch(bytes: Uint8Array, options: TorchOptions): TorchModel {
+  const recognised = recognise(readCheckpoint(bytes), options.arch);
+  const graph = graphOf(recognised, inputShape(recognised, options.shapes ?? {}), options.ops);
+  const parameters = [...recognised.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+  return { graph, arch: recognised.architecture.name, parameters };
+}
+
+function inputShape(recognised: Recognised, shapes: Readonly<Record<string, Shape>>): Shape {
+  const { architecture, family, weights } = recognised;
+  const size = family.imageSizeOf?.(weights) ?? architecture.imageSize;
+  const { [INPUT]: shape = [1, 3, size, size], ...others } = shapes;
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) {
+    throw new ModelError('input-unknown', `a shape is given for "${unknown}", which is not an input of the model`, {
+      hint: `Its one input is "${INPUT}".`,
+    });
+  }
+  return shape;
+}
+
+function graphOf({ architecture, weights }: Recognised, shape: Shape, ops: ReadonlyMap<string, Op>): Graph {
+  const builder = graphBuilder(architecture.name, ops);
+  const logits = architecture.define(new Network(weights, builder), builder.input(INPUT, 'f32', shape));
+  builder.output(logits);
+  return renameValue(builder.finish(), logits, OUTPUT);
+}
+
+/** The graph with one value under another name. */
+function renameValue(graph: Graph, from: string, to: string): Graph {
+  const rename = (name: string): string => (name === from ? to : name);
+  return {
+    ...graph,
+    outputs: graph.outputs.map(rename),
+    values: new Map([...graph.values].map(([name, type]) => [rename(name), type])),
+    nodes: graph.nodes.map((node) => ({
+      ...node,
+      inputs: node.inputs.map(rename),
+      outputs: node.outputs.map(rename),
+    })),
+  };
+}
