@@ -8,17 +8,19 @@ import { readOnnx } from '../onnx/read.ts';
 import { OPS } from '../ops/all.ts';
 import { readModelGraph } from './compile-model.ts';
 import { withFile } from './files.ts';
-import type { OnnxInput } from './model-input.ts';
+import type { OnnxInput, SourceInput } from './model-input.ts';
+import type { Shapes } from './options.ts';
 import type { Terminal } from './terminal.ts';
 
 export function viewGraph(
-  model: OnnxInput,
+  model: SourceInput,
   terminal: Terminal,
+  shapes: Shapes = {},
 ): { readonly graph: Graph; readonly weightsKnown: boolean } {
   try {
-    return { graph: readModelGraph(model, terminal), weightsKnown: true };
+    return { graph: readModelGraph(model, terminal, shapes), weightsKnown: true };
   } catch (error) {
-    if (!(error instanceof ModelError) || error.code !== 'onnx-external-data') throw error;
+    if (!(error instanceof ModelError) || error.code !== 'onnx-external-data' || model.kind !== 'onnx') throw error;
     terminal.warn(`${error.message}; weights are shown by their shapes only`);
     const stand = new Uint8Array(externalBytes(model));
     try {

@@ -39,7 +39,7 @@ interface ViewFlags extends ModelFlags {
 export function addViewCommand(program: Command): void {
   const command = program
     .command('view')
-    .argument('<model>', 'an ONNX file or an engine')
+    .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('show a model and its engine side by side in the browser')
     .option('--html <file>', 'write one self-contained page instead of serving it')
     .option('--onnx <file>', 'the model behind an engine, to show beside it')
@@ -54,7 +54,7 @@ export function addViewCommand(program: Command): void {
 
 async function viewCommand(file: string, flags: ViewFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const model = await openModel(file);
+  const model = await openModel(file, flags);
   const page = await makePage(model, flags, terminal);
   const bytes = new TextEncoder().encode(pageHtml(readTemplate(), page));
   const report = {
@@ -77,7 +77,7 @@ async function viewCommand(file: string, flags: ViewFlags): Promise<void> {
 async function makePage(model: ModelInput, flags: ViewFlags, terminal: Terminal): Promise<PageModel> {
   const named = { name: basename(model.file, extname(model.file)), ops: OPS };
   const behind = await modelBehind(model, flags.onnx);
-  const read = behind && viewGraph(behind, terminal);
+  const read = behind && viewGraph(behind, terminal, flags.shapes);
   if (model.kind === 'engine') {
     const times = await stepTimes(model.engine, flags, terminal);
     return pageModel({ ...named, engine: model.engine, ...read, ...(times && { times }) });
