@@ -11,7 +11,7 @@ export interface BuildOptions {
   /** 'auto' is the fastest target that this machine has. */
   readonly target?: TargetName | 'auto';
   /** The GPU architecture to build for, such as `sm_90`, where it is not the one here (target cuda). Nothing can be measured then. */
-  readonly architecture?: string;
+  readonly gpuArch?: string;
   /** fp32 where not given. A target refuses what it does not compute in; `auto` on one that has only fp32 is fp32. */
   readonly precision?: Precision;
   /** Typical inputs, by input name, that precision `auto` measures on; seeded random ones where not given. */

@@ -46,7 +46,7 @@ import { TimingCache } from './tune/timing-cache.ts';
  */
 export async function build(model: Uint8Array | Graph, options: BuildOptions = {}): Promise<BuildReport> {
   const run = new BuildRun(options);
-  const target = await chooseTarget(options.target ?? 'auto', options.architecture);
+  const target = await chooseTarget(options.target ?? 'auto', options.gpuArch);
   const precision = choosePrecision(target, options.precision ?? 'fp32');
   const ops = options.ops ? new Map([...OPS, ...options.ops.map((op) => [op.key, op] as const)]) : OPS;
   const { onWarning } = run;

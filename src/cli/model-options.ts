@@ -22,7 +22,7 @@ import {
 export interface ModelFlags {
   readonly json?: boolean;
   readonly target?: TargetName | 'auto';
-  readonly arch?: string;
+  readonly gpuArch?: string;
   readonly precision?: Precision;
   readonly shapes?: Shapes;
   readonly minShapes?: Shapes;
@@ -39,7 +39,7 @@ export interface ModelFlags {
 export function addModelOptions(command: Command): Command {
   return command
     .addOption(new Option('--target <name>', 'where to run').choices(TARGET_NAMES).default('auto'))
-    .option('--arch <name>', 'GPU architecture to build for, such as sm_90, where it is not the one here')
+    .option('--gpu-arch <name>', 'GPU architecture to build for, such as sm_90, where it is not the one here')
     .addOption(new Option('--precision <name>', 'what to compute in').choices(PRECISION_NAMES))
     .option('--shapes <list>', 'sizes of inputs, NAME:1x3x224x224[,…]', parseShapes)
     .option('--min-shapes <list>', 'smallest sizes; engines have one size, so all three must agree', parseShapes)
@@ -68,7 +68,7 @@ export function addModelOptions(command: Command): Command {
 export function buildOptionsOf(flags: ModelFlags, inputShapes: Shapes = {}): BuildOptions {
   return {
     target: flags.target ?? 'auto',
-    ...(flags.arch !== undefined && { architecture: flags.arch }),
+    ...(flags.gpuArch !== undefined && { gpuArch: flags.gpuArch }),
     shapes: { ...inputShapes, ...rangeShapes(flags), ...flags.shapes },
     ...(flags.precision && { precision: flags.precision }),
     ...(flags.workspace !== undefined && { workspaceBytes: flags.workspace }),
