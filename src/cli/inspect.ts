@@ -42,8 +42,8 @@ async function inspectCommand(file: string, flags: InspectFlags): Promise<void> 
 }
 
 function inspectOnnx(model: OnnxInput, terminal: Terminal) {
-  const { irVersion, producer, opsets, externalFiles } = describeOnnx(model.bytes);
   const graph = readModelGraph(model, terminal);
+  const { irVersion, producer, opsets, externalFiles } = describeOnnx(model.bytes);
   const source = [producer || 'unknown', ...Object.entries(opsets).map(([domain, version]) => `${domain} ${version}`)];
   return { kind: model.kind, producer, irVersion, opsets, externalFiles, source, ...describeGraph(graph) };
 }
