@@ -33,6 +33,11 @@ export interface BuildOptions {
   readonly workspaceBytes?: number;
   /** Threads that the program is planned for; 'auto' is the number of cores. An engine runs with any number. */
   readonly threads?: number | 'auto';
+  /**
+   * Puts the compiled code for the GPU here into the engine's file, so that it opens at once on others of its kind. It is used only
+   * where `load` is told that the file is trusted.
+   */
+  readonly embedCode?: boolean;
   /** Operators added to, or replacing, the built-in ones. */
   readonly ops?: readonly Op[];
   /** Runs the IR verifiers between all stages. */

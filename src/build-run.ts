@@ -20,6 +20,7 @@ const STAGES = {
   pack: { share: 0.27, level: 9 },
   schedule: { share: 0.05, level: 9 },
   emit: { share: 0.35, level: 9 },
+  compile: { share: 0.35, level: 9 },
 } as const;
 export type StageName = keyof typeof STAGES;
 

@@ -48,6 +48,8 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const run = new BuildRun(options);
   const target = await chooseTarget(options.target ?? 'auto', options.gpuArch);
   const precision = choosePrecision(target, options.precision ?? 'fp32');
+  if (options.embedCode && !target.compile)
+    throw new ModelError('option-invalid', `target ${target.name} has no code that could be embedded for this machine`);
   const ops = options.ops ? new Map([...OPS, ...options.ops.map((op) => [op.key, op] as const)]) : OPS;
   const { onWarning } = run;
 
@@ -80,7 +82,13 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const engine = target.templates
     ? await buildProgram(run, assigned, target, ops, { ...options, precision })
     : graphEngine(assigned, VERSION);
-  return { engine, stages: run.stages, buildMs: run.stages.reduce((sum, s) => sum + s.ms, 0), warnings: run.warnings };
+  const compiled = await compileCode(run, engine, target, options);
+  return {
+    engine: compiled,
+    stages: run.stages,
+    buildMs: run.stages.reduce((sum, s) => sum + s.ms, 0),
+    warnings: run.warnings,
+  };
 }
 
 /** The half of a build that ends in code: for targets that run kernels. */
@@ -103,7 +111,7 @@ async function buildProgram(
   checkWorkspace(plan.arenaBytes, options.workspaceBytes);
   const tuning = {
     effort: options.effort ?? 0,
-    machine: [target.name, processorName(), ...target.features()].join(' '),
+    machine: [target.name, target.machineName?.() ?? processorName(), ...target.features()].join(' '),
     cache: options.timingCache ?? new TimingCache(),
     checkpoint: () => run.checkpoint('tune'),
   };
@@ -124,6 +132,14 @@ async function buildProgram(
     ...program,
     code,
   };
+}
+
+/** The engine, with its code compiled for this machine where opening would have to; in the engine too where it is asked for. */
+async function compileCode(run: BuildRun, engine: Engine, target: Target, options: BuildOptions): Promise<Engine> {
+  const { compile } = target;
+  if (!compile) return engine;
+  const code = await run.stage('compile', () => compile(engine));
+  return options.embedCode ? { ...engine, code: [...engine.code, ...code] } : engine;
 }
 
 /** A graph of f32 ready to run on this machine's processor. */

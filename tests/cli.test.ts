@@ -347,6 +347,7 @@ describe('what is refused', () => {
       [['run', model, '--workspace', '1B'], 'workspace'],
       [['run', engine, '--target', 'reference'], 'reference'],
       [['build', engine, '-o', `${engine}2`], 'engine already'],
+      [['build', model, '-o', `${engine}2`, '--target', 'wasm', '--embed-code'], 'embedded'],
       [['bench', engine, '--against', 'onnxruntime'], '--onnx'],
       [['bench', model, '--against', 'abacus'], 'abacus'],
       [['compare', model, '--against', 'abacus'], 'abacus'],

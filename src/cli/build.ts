@@ -18,6 +18,7 @@ export function addBuildCommand(program: Command): void {
       'an ONNX file with its external data beside it, or a PyTorch file (.pth, .pt, .safetensors, .pt2)',
     )
     .requiredOption('-o, --output <file>', 'the engine file to write')
+    .option('--embed-code', 'put the compiled GPU code into the file too; it is used with --trusted')
     .description('turn a model into an engine file');
   addModelOptions(command)
     .addHelpText(
@@ -27,7 +28,12 @@ export function addBuildCommand(program: Command): void {
     .action(buildCommand);
 }
 
-async function buildCommand(file: string, flags: ModelFlags & { readonly output: string }): Promise<void> {
+interface BuildFlags extends ModelFlags {
+  readonly output: string;
+  readonly embedCode?: boolean;
+}
+
+async function buildCommand(file: string, flags: BuildFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
   const model = await openModel(file, flags);
   if (model.kind === 'engine') {
@@ -35,7 +41,8 @@ async function buildCommand(file: string, flags: ModelFlags & { readonly output:
       hint: 'Give the model it was built from.',
     });
   }
-  const { engine, buildMs, stages } = await buildModel(model, buildOptionsOf(flags), terminal, flags.timingCache);
+  const options = { ...buildOptionsOf(flags), ...(flags.embedCode && { embedCode: true }) };
+  const { engine, buildMs, stages } = await buildModel(model, options, terminal, flags.timingCache);
   const fileBytes = writeEngineFile(flags.output, engine);
   const report = {
     engine: flags.output,

@@ -25,6 +25,7 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
   const loaded = await loadEngine(engine, {
     devices: await devicesFor(engine.target),
     threads: flags.threads ?? 'auto',
+    trusted: flags.trusted === true,
     onWarning: terminal.warn,
   });
   const context = loaded.createContext();

@@ -32,6 +32,7 @@ export interface ModelFlags {
   readonly effort?: Effort;
   readonly timingCache?: string;
   readonly threads?: number | 'auto';
+  readonly trusted?: boolean;
   readonly verify?: boolean;
   readonly arch?: string;
 }
@@ -57,6 +58,7 @@ export function addModelOptions(command: Command): Command {
       '--arch <name>',
       'the architecture of a checkpoint, such as resnet50; recognised from its weights if not given',
     )
+    .option('--trusted', 'the engine file is your own: compiled GPU code in it may be used')
     .option('--verify', 'check the intermediate representations between all stages')
     .option('--json', 'print one JSON object on stdout and nothing else there');
 }

@@ -163,7 +163,7 @@ describe('kernels', () => {
     const { stream, x, y, fn } = setup();
     const args = [x, y, { type: 'u32', value: 1 }] as const;
     new Launch(fn, { ...grid, programmatic: true, cluster: [2, 1, 1] }, args).enqueue(stream);
-    expect(launches[0]).toMatchObject({ grid: [4, 2, 1], sharedBytes: 100, attributes: [4, 6] });
+    expect(launches[0]).toMatchObject({ grid: [4, 2, 1], sharedBytes: 100, attributes: [4, 6], cluster: [2, 1, 1] });
   });
 
   test('without a driver that knows it, overlap is left out and a cluster refused', () => {

@@ -5,7 +5,7 @@
  */
 import type { DType, TypedArray } from '../core/dtype.ts';
 import type { Device } from '../engine/device.ts';
-import type { CodeSection, Packing, Precision, Step, TargetName } from '../engine/engine.ts';
+import type { CodeSection, Engine, Packing, Precision, Step, TargetName } from '../engine/engine.ts';
 import type { Form, Kernel } from '../loop/ir.ts';
 
 export type Params = Readonly<Record<string, number>>;
@@ -58,6 +58,13 @@ export interface Target {
   emit?(program: Program): readonly CodeSection[];
   /** CPU features or GPU architecture that tactics may use on this machine. */
   features(): readonly string[];
+  /** What this machine is called where its times are kept; absent: by its processor. */
+  machineName?(): string;
+  /**
+   * Compiles what opening the engine here will need, and keeps it where opening looks. The compiled code comes back as sections for the
+   * engine's file: `load` uses them where the caller trusts the file. Absent where opening makes its code in no time.
+   */
+  compile?(engine: Engine): Promise<readonly CodeSection[]>;
   /** The target as it would be on a machine of that architecture: engines can be built for it here. Throws ModelError `option-invalid`. */
   forArchitecture?(name: string): Target;
 }

@@ -9,6 +9,7 @@
 import type { CompileAnswer, CompileJob } from '../../src/cuda/compiler-worker.ts';
 import type { CudaLibrary } from '../../src/cuda/driver.ts';
 import { CUDA_FUNCTIONS, type CudaFunctionName } from '../../src/cuda/functions.ts';
+import type { Dim3 } from '../../src/cuda/launch.ts';
 import type { NativeArgument, NativeType } from '../../src/host/ffi.ts';
 import { PtxProgram } from '../ptx/machine.ts';
 import { GlobalMemory } from '../ptx/memory.ts';
@@ -30,12 +31,17 @@ export const STATUS = {
 
 const ATTRIBUTE_VALUES: Readonly<Record<number, number>> = { 1: 1024, 10: 32, 16: 132, 97: 232448 };
 
-/** Arguments of a launch: slots of 8 bytes, and the memory that addresses in them mean. */
-export interface FakeLaunch {
-  readonly grid: readonly number[];
-  readonly block: readonly number[];
+interface Geometry {
+  readonly grid: Dim3;
+  readonly block: Dim3;
   readonly sharedBytes: number;
+  readonly cluster?: Dim3;
+  /** Numbers of the attributes of the launch. */
   readonly attributes: readonly number[];
+}
+
+/** Arguments of a launch: slots of 8 bytes, and the memory that addresses in them mean. */
+export interface FakeLaunch extends Geometry {
   /** An argument as an address: the bytes from there to the end of the allocation. */
   pointer(index: number): Uint8Array;
   u32(index: number): number;
@@ -47,6 +53,14 @@ export class FakeFault extends Error {}
 
 type Kind = 'context' | 'memory' | 'pinned' | 'stream' | 'event' | 'module' | 'graph' | 'exec' | 'link';
 type Work = () => void;
+
+/** Bytes at addresses: of the host, or of the device. */
+interface Block {
+  readonly base: number;
+  readonly length: number;
+  readonly host?: Uint8Array;
+}
+const holds = ({ base, length }: Block, address: number): boolean => address >= base && address < base + length;
 
 interface Options {
   readonly devices?: number;
@@ -74,7 +88,8 @@ export class FakeDriver {
   compiled = 0;
   readonly #options: Options;
   readonly #live = new Map<number, { readonly kind: Kind; readonly data: unknown }>();
-  readonly #blocks: { readonly base: number; readonly length: number; readonly host?: Uint8Array }[] = [];
+  readonly #blocks: Block[] = [];
+  readonly #shadows = new Map<number, number>();
   /** Of the device. */
   readonly #memory = new GlobalMemory();
   readonly #programs = new Map<string, PtxProgram>();
@@ -129,7 +144,7 @@ export class FakeDriver {
 
   /** The bytes from the address to the end of its block, as they lie now. Throws where nothing lies. */
   bytesAt(address: number): Uint8Array {
-    const block = this.#blocks.find(({ base, length }) => address >= base && address < base + length);
+    const block = this.#blocks.find((b) => holds(b, address));
     if (!block) throw new FakeFault(`nothing lies at ${address}`);
     const bytes = block.host ?? this.#memory.bytesAt(block.base, block.length);
     return bytes.subarray(address - block.base);
@@ -211,37 +226,42 @@ export class FakeDriver {
     return text.includes('.entry') ? text : STATUS.invalidImage;
   }
 
-  #launch(
-    fn: number,
-    grid: number[],
-    block: number[],
-    sharedBytes: number,
-    attributes: number[],
-    pointers: bigint[],
-  ): Work {
+  #launch(fn: number, geometry: Geometry, pointers: readonly bigint[]): Work {
     const { entry, text } = this.#functions.get(fn) as { entry: string; text: string };
     // The driver copies arguments when a launch is made.
     const slots = pointers.map((p) => new DataView(this.bytesAt(Number(p)).slice(0, 8).buffer));
     return () => {
       this.#clock += 1000;
       const kernel = this.#options.kernels?.[entry];
-      if (!kernel && this.#options.runsPtx) return this.#runPtx(text, entry, grid, block, sharedBytes, slots);
+      if (!kernel && this.#options.runsPtx) return this.#runPtx(text, entry, geometry, slots);
       kernel?.({
-        grid,
-        block,
-        sharedBytes,
-        attributes,
+        ...geometry,
         pointer: (i) => this.bytesAt(Number(slots[i].getBigUint64(0, true))),
         u32: (i) => slots[i].getUint32(0, true),
       });
     };
   }
 
-  #runPtx(text: string, entry: string, grid: number[], block: number[], sharedBytes: number, slots: DataView[]): void {
+  #runPtx(text: string, entry: string, geometry: Geometry, slots: readonly DataView[]): void {
     const program = this.#programs.get(text) ?? new PtxProgram(text);
     this.#programs.set(text, program);
     const args = slots.map((slot) => slot.getBigUint64(0, true));
-    program.run(this.#memory, { entry, grid: dim3(grid), block: dim3(block), sharedBytes, args });
+    const host = this.#blocks.filter((block) => block.host && args.some((arg) => holds(block, Number(arg))));
+    // The interpreter has the device's memory only: what a kernel reaches of the host's is there for as long as it runs.
+    const shadows = host.map((block) => ({ ...block, at: this.#shadow(block) }));
+    const moved = args.map((arg) => {
+      const shadow = shadows.find((block) => holds(block, Number(arg)));
+      return shadow ? BigInt(Number(arg) - shadow.base + shadow.at) : arg;
+    });
+    program.run(this.#memory, { entry, ...geometry, args: moved });
+    for (const { host: bytes, at, length } of shadows) bytes?.set(this.#memory.bytesAt(at, length));
+  }
+
+  #shadow({ base, length, host }: Block): number {
+    const at = this.#shadows.get(base) ?? this.#memory.alloc(`host memory at ${base}`, length);
+    this.#shadows.set(base, at);
+    if (host) this.#memory.bytesAt(at, length).set(host);
+    return at;
   }
 
   #table(): Record<CudaFunctionName, (...args: never[]) => number> {
@@ -394,23 +414,28 @@ export class FakeDriver {
         out(target, Math.floor(2048 / threads)),
       cuLaunchKernel: (...all: (number | BigUint64Array)[]) => {
         const [fn, x, y, z, bx, by, bz, shared, stream] = all as number[];
-        const pointers = kernelPointers(all[9] as BigUint64Array);
-        return this.#work(stream, this.#launch(fn, [x, y, z], [bx, by, bz], shared, [], pointers));
+        const pointers = all[9] as BigUint64Array;
+        const geometry: Geometry = { grid: [x, y, z], block: [bx, by, bz], sharedBytes: shared, attributes: [] };
+        return this.#work(stream, this.#launch(fn, geometry, kernelPointers(pointers)));
       },
       cuLaunchKernelEx: (config: Uint8Array, fn: number, pointers: BigUint64Array) => {
         const view = new DataView(config.buffer, config.byteOffset);
         const words = Array.from({ length: 7 }, (_, i) => view.getUint32(4 * i, true));
         const count = view.getUint32(48, true);
-        const list = this.bytesAt(Number(view.getBigUint64(40, true)));
-        const attributes = Array.from({ length: count }, (_, i) => list[72 * i]);
-        const work = this.#launch(
-          fn,
-          words.slice(0, 3),
-          words.slice(3, 6),
-          words[6],
+        const list = new DataView(this.bytesAt(Number(view.getBigUint64(40, true))).slice().buffer);
+        const attributes = Array.from({ length: count }, (_, i) => list.getUint32(72 * i, true));
+        // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION: three words behind the 8 bytes of its number.
+        const cluster = attributes.indexOf(4);
+        const geometry: Geometry = {
+          grid: [words[0], words[1], words[2]],
+          block: [words[3], words[4], words[5]],
+          sharedBytes: words[6],
           attributes,
-          kernelPointers(pointers),
-        );
+          ...(cluster >= 0 && {
+            cluster: [0, 1, 2].map((i) => list.getUint32(72 * cluster + 8 + 4 * i, true)) as unknown as Dim3,
+          }),
+        };
+        const work = this.#launch(fn, geometry, kernelPointers(pointers));
         return this.#work(Number(view.getBigUint64(32, true)), work);
       },
       cuGraphInstantiateWithFlags: (target: BigUint64Array, graph: number) =>
@@ -450,8 +475,6 @@ function fakeCubin(text: string): Uint8Array<ArrayBuffer> {
   cubin.set([0x7f, 0x45, 0x4c, 0x46, 2, 1]);
   return cubin;
 }
-
-const dim3 = ([x, y, z]: readonly number[]): [number, number, number] => [x, y, z];
 
 function checkArguments(name: string, types: readonly NativeType[], args: readonly NativeArgument[]): void {
   if (args.length !== types.length) throw new Error(`${name} takes ${types.length} arguments, got ${args.length}`);

@@ -8,11 +8,11 @@
 import { ModelError } from '../../core/errors.ts';
 import { Context } from '../../cuda/context.ts';
 import type { Device, OpenEngine, OpenOptions } from '../../engine/device.ts';
-import type { Engine } from '../../engine/engine.ts';
+import type { CodeSection, Engine } from '../../engine/engine.ts';
 import type { CacheFolder } from '../../host/cache-folder.ts';
 import { admitEngine } from '../admit.ts';
 import { CudaContext } from './context.ts';
-import { obtainCubins, userCubins } from './cubins.ts';
+import { cubinSections, obtainCubins, userCubins } from './cubins.ts';
 import { LoadedProgram } from './loaded-program.ts';
 import { type CudaMachine, cudaMachine } from './machine.ts';
 import { type CudaProgram, emitProgram } from './program.ts';
@@ -31,12 +31,31 @@ export const cudaDevice: Device = {
     if (engine.target !== 'cuda') {
       throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}, not for cuda`);
     }
-    const machine = await cudaMachine();
-    if (typeof machine === 'string') throw new ModelError('target-unavailable', machine);
-    const program = emitProgram(admitEngine(engine, CUDA_TEMPLATES, machine.features), machine.chip);
-    return openProgram(engine, program, options, machine, userCubins());
+    const machine = await machineHere();
+    return openProgram(engine, programOf(engine, machine), options, machine, userCubins());
   },
 };
+
+/** Compiles the engine for the GPU here and keeps the cubins in the user's cache; they are also the result. Throws as `open`. */
+export async function compileEngine(engine: Engine): Promise<readonly CodeSection[]> {
+  const machine = await machineHere();
+  const { modules } = programOf(engine, machine);
+  const gpu = new Context(machine.driver, machine.device);
+  try {
+    return await cubinSections(await obtainCubins(gpu, modules, { cache: userCubins(), embedded: [] }));
+  } finally {
+    gpu.dispose();
+  }
+}
+
+async function machineHere(): Promise<CudaMachine> {
+  const machine = await cudaMachine();
+  if (typeof machine === 'string') throw new ModelError('target-unavailable', machine);
+  return machine;
+}
+
+const programOf = (engine: Engine, { features, chip }: CudaMachine): CudaProgram =>
+  emitProgram(admitEngine(engine, CUDA_TEMPLATES, features), chip);
 
 /** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
 export async function openProgram(

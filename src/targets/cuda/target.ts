@@ -4,7 +4,7 @@
 import type { DType } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
 import type { Target } from '../target.ts';
-import { cudaDevice } from './device.ts';
+import { compileEngine, cudaDevice } from './device.ts';
 import { packRows } from './gemm-packing.ts';
 import { chipFeatures, cudaChip } from './machine.ts';
 import type { Chip } from './program.ts';
@@ -62,4 +62,8 @@ const CHIPS: readonly Chip[] = [
   chip(120, 170, 101_376),
 ];
 
-export const cudaTarget: Target = target(() => cudaChip()?.features ?? []);
+export const cudaTarget: Target = {
+  ...target(() => cudaChip()?.features ?? []),
+  machineName: () => cudaChip()?.device.name ?? 'no GPU',
+  compile: compileEngine,
+};

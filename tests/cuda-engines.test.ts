@@ -1,0 +1,92 @@
+/**
+ * Whole engines for target cuda without a GPU: built for an architecture, opened by the device on a driver that interprets PTX, and compared
+ * with graph evaluation. Memory that nobody wrote is NaN there, and an access outside its allocation fails.
+ *
+ * Tolerance: f32 sums of at most 300 terms in another order, and functions approximated to 2e-6; f16 rounds each intermediate value to 11 bits.
+ */
+import { describe, expect, test } from 'vitest';
+import { build } from '../src/build.ts';
+import type { StaticShape } from '../src/core/shape.ts';
+import { toNumbers } from '../src/core/tensor.ts';
+import { Driver } from '../src/cuda/driver.ts';
+import type { Device } from '../src/engine/device.ts';
+import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
+import { evalGraph } from '../src/graph/eval.ts';
+import { OPS } from '../src/ops/all.ts';
+import { loadEngine } from '../src/runtime/load.ts';
+import { admitEngine } from '../src/targets/admit.ts';
+import { openProgram } from '../src/targets/cuda/device.ts';
+import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
+import { emitProgram } from '../src/targets/cuda/program.ts';
+import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
+import { FakeDriver } from './cuda/fake-driver.ts';
+import { randomTensor } from './random.ts';
+
+let seed = 1;
+const weight = (b: GraphBuilder, shape: StaticShape): string => b.constant(randomTensor('f32', shape, seed++));
+const apply = (b: GraphBuilder, op: string, inputs: readonly string[], attrs = {}): string =>
+  b.node(op, inputs, { attrs })[0];
+
+const NETS: Readonly<Record<string, (b: GraphBuilder) => void>> = {
+  'convolutions, one of them depthwise, a residual, pooling and classes': (b) => {
+    const x = b.input('x', 'f32', [2, 3, 9, 8]);
+    const conv = (from: string, shape: StaticShape, attrs = {}): string =>
+      apply(b, 'Relu', [apply(b, 'Conv', [from, weight(b, shape), weight(b, [shape[0]])], attrs)]);
+    const stem = conv(x, [8, 3, 3, 3], { pads: [1, 1, 1, 1], strides: [2, 2] });
+    const depthwise = conv(stem, [8, 1, 3, 3], { pads: [1, 1, 1, 1], group: 8 });
+    const sum = apply(b, 'Add', [conv(depthwise, [8, 8, 1, 1]), stem]);
+    const pooled = apply(b, 'Flatten', [apply(b, 'GlobalAveragePool', [sum])]);
+    b.output(apply(b, 'Softmax', [apply(b, 'Gemm', [pooled, weight(b, [8, 11]), weight(b, [11])])]));
+  },
+  'attention behind a layer normalisation, and a branch that is an output too': (b) => {
+    const x = b.input('x', 'f32', [1, 7, 16]);
+    const normed = apply(b, 'LayerNormalization', [x, weight(b, [16]), weight(b, [16])], { axis: -1 });
+    const [q, k, v] = [0, 1, 2].map(() => apply(b, 'MatMul', [normed, weight(b, [16, 16])]));
+    const scores = apply(b, 'Softmax', [apply(b, 'MatMul', [q, apply(b, 'Transpose', [k], { perm: [0, 2, 1] })])]);
+    b.output(apply(b, 'Add', [apply(b, 'MatMul', [scores, v]), x]));
+    b.output(apply(b, 'Concat', [normed, x], { axis: 1 }));
+  },
+};
+
+const ARCHITECTURES = { sm_75: 75, sm_90: 90 } as const;
+const TOLERANCES = { fp32: 1e-4, fp16: 2e-2 } as const;
+
+describe.each(Object.entries(NETS))('%s', (_, make) => {
+  const b = graphBuilder('net', OPS);
+  make(b);
+  const graph = b.finish();
+  const x = randomTensor('f32', graph.values.get('x')?.shape as StaticShape, 99);
+  const want = evalGraph(graph, OPS, new Map([['x', x]]));
+
+  for (const [architecture, computeCapability] of Object.entries(ARCHITECTURES)) {
+    for (const precision of ['fp32', 'fp16'] as const) {
+      test.each([true, false])(`${architecture} ${precision}, host addresses %s`, async (hostAddresses) => {
+        const { engine } = await build(graph, { target: 'cuda', architecture, precision });
+        const fake = new FakeDriver({ runsPtx: true, computeCapability, hostAddresses });
+        const machine = machineOf(new Driver(fake.library)) as CudaMachine;
+        const device: Device = {
+          target: 'cuda',
+          probe: async () => ({ target: 'cuda', name: 'fake', available: true, features: [] }),
+          open: async (e, options) => {
+            const program = emitProgram(admitEngine(e, CUDA_TEMPLATES, engine.machine), machine.chip);
+            return openProgram(e, program, options, machine, undefined);
+          },
+        };
+        const loaded = await loadEngine(engine, { devices: [device] });
+        const context = loaded.createContext();
+        // Twice: nothing of a run may be left to the next.
+        for (let run = 0; run < 2; run++) {
+          const got = context.run({ x });
+          for (const [name, value] of want) {
+            const expected = Array.from(toNumbers(value));
+            const rms = Math.sqrt(expected.reduce((sum, v) => sum + v * v, 0) / expected.length);
+            const worst = Math.max(...expected.map((v, i) => Math.abs(Number(got[name][i]) - v)));
+            expect(worst / rms, name).toBeLessThan(TOLERANCES[precision]);
+          }
+        }
+        loaded.dispose();
+        expect(fake.live()).toEqual({});
+      });
+    }
+  }
+});
