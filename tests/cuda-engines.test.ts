@@ -58,10 +58,10 @@ describe.each(Object.entries(NETS))('%s', (_, make) => {
   const x = randomTensor('f32', graph.values.get('x')?.shape as StaticShape, 99);
   const want = evalGraph(graph, OPS, new Map([['x', x]]));
 
-  for (const [architecture, computeCapability] of Object.entries(ARCHITECTURES)) {
+  for (const [gpuArch, computeCapability] of Object.entries(ARCHITECTURES)) {
     for (const precision of ['fp32', 'fp16'] as const) {
-      test.each([true, false])(`${architecture} ${precision}, host addresses %s`, async (hostAddresses) => {
-        const { engine } = await build(graph, { target: 'cuda', architecture, precision });
+      test.each([true, false])(`${gpuArch} ${precision}, host addresses %s`, async (hostAddresses) => {
+        const { engine } = await build(graph, { target: 'cuda', gpuArch, precision });
         const fake = new FakeDriver({ runsPtx: true, computeCapability, hostAddresses });
         const machine = machineOf(new Driver(fake.library)) as CudaMachine;
         const device: Device = {

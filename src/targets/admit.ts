@@ -8,11 +8,14 @@
  */
 import { DTYPES } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
-import { type Engine, packedElements, type Step, type Tactic } from '../engine/engine.ts';
+import { type BufferRef, type Engine, packedElements, type Step, type Tactic } from '../engine/engine.ts';
 import { validateEngine } from '../engine/validate.ts';
 import { clampIndices } from '../loop/clamp-indices.ts';
 import type { Kernel } from '../loop/ir.ts';
-import type { Program, Template } from './target.ts';
+import type { KernelFacts, Program, Template } from './target.ts';
+
+/** What `KernelFacts` means by aligned. */
+const FACT_ALIGNMENT = 16;
 
 /**
  * `templates` are those of the target, `features` those of this machine. Throws ModelError `engine-parse` where no engine of ours says
@@ -51,14 +54,14 @@ function checkTactic(
   known: Set<string>,
 ): Template {
   const template = templates.find((t) => t.name === tactic.template);
-  const constant = new Set(kernel.buffers.filter((_, b) => buffers[b].space === 'weights').map((b) => b.name));
-  const key = `${index} ${tactic.template} ${paramsKey(tactic.params)} ${[...constant].join()}`;
+  const facts = factsOf(engine, kernel, buffers);
+  const key = `${index} ${tactic.template} ${paramsKey(tactic.params)} ${[...facts.constant, '', ...facts.unaligned].join()}`;
   if (template && known.has(key)) return template;
   const isLegal =
     template &&
     (template.form === 'any' || template.form === kernel.form.kind) &&
     template
-      .candidates(kernel, { constant }, features)
+      .candidates(kernel, facts, features)
       .some((params) => paramsKey(params) === paramsKey(tactic.params));
   if (!isLegal) {
     const what = `${tactic.template} ${paramsKey(tactic.params)}`;
@@ -70,6 +73,21 @@ function checkTactic(
   }
   known.add(key);
   return template;
+}
+
+/** What is true of the buffers where they lie now. */
+function factsOf(
+  { precision }: Engine,
+  kernel: Kernel,
+  buffers: readonly BufferRef[],
+): KernelFacts & { readonly unaligned: ReadonlySet<string> } {
+  const named = (holds: (ref: BufferRef) => boolean): ReadonlySet<string> =>
+    new Set(kernel.buffers.filter((_, b) => holds(buffers[b])).map((b) => b.name));
+  return {
+    constant: named(({ space }) => space === 'weights'),
+    tf32: precision === 'tf32',
+    unaligned: named(({ byteOffset }) => byteOffset % FACT_ALIGNMENT !== 0),
+  };
 }
 
 const paramsKey = (params: Tactic['params']): string =>

@@ -46,8 +46,11 @@ function engineOf({ kernel, facts }: TuningTask, tactics: readonly Tactic[], tar
   const packed: { readonly at: number; readonly data: TypedArray }[] = [];
   const arena = new Map(
     kernel.buffers.map((b): [string, BufferRef] => {
-      const ref: BufferRef = { space: 'arena', byteOffset: arenaBytes, bytes: b.elements * DTYPES[b.dtype].bytes };
-      arenaBytes += alignUp(ref.bytes, BUFFER_ALIGNMENT);
+      const size = DTYPES[b.dtype].bytes;
+      // One element aside is as unaligned as a part of a concatenation.
+      const byteOffset = arenaBytes + (facts.unaligned?.has(b.name) ? size : 0);
+      const ref: BufferRef = { space: 'arena', byteOffset, bytes: b.elements * size };
+      arenaBytes = alignUp(byteOffset + ref.bytes, BUFFER_ALIGNMENT);
       return [b.name, ref];
     }),
   );
@@ -87,7 +90,7 @@ function engineOf({ kernel, facts }: TuningTask, tactics: readonly Tactic[], tar
     target: target.name,
     builtBy: '',
     machine: [],
-    precision: 'fp32',
+    precision: facts.tf32 ? 'tf32' : 'fp32',
     inputs: inputs.map((b) => ({
       name: b.name,
       dtype: b.dtype,
