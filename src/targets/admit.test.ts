@@ -8,6 +8,7 @@ import type { Kernel } from '../loop/ir.ts';
 import { admitEngine } from './admit.ts';
 import type { CpuTemplate } from './cpu/template.ts';
 import { CPU_TEMPLATES } from './cpu/templates.ts';
+import type { Template } from './target.ts';
 
 const FEATURES = ['avx2', 'fma'];
 const CONV = convKernel({ size: [8, 8], ic: 16, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' });
@@ -101,6 +102,34 @@ test('tiles are those of the code that is made, whatever the file says', () => {
   );
   expect(steps[0].tiles).toBe(CPU_TEMPLATES.find((t) => t.name === 'generated')?.tiles(GATHER, {}));
   expect(steps[0].maxThreads).toBeLessThanOrEqual(steps[0].tiles);
+});
+
+describe('a tactic is judged by where the buffers lie and what the engine computes in', () => {
+  const picky: Template = {
+    name: 'picky',
+    form: 'any',
+    candidates: (_, { unaligned, tf32 }) => [{ aside: unaligned?.has('x') ? 1 : 0, tf32: tf32 ? 1 : 0 }],
+    predictNs: () => 1,
+    tiles: () => 1,
+  };
+  const aside: BufferRef = { ...inArena(0), byteOffset: 4 };
+  const admit = (x: BufferRef, params: Tactic['params'], precision: Engine['precision']) => () =>
+    admitEngine(
+      { ...gather({ template: 'picky', params, predictedNs: 0 }, [x, inArena(1), inArena(2)]), precision },
+      [picky],
+      FEATURES,
+    );
+
+  test.each([
+    [aside, { aside: 1, tf32: 0 }, 'fp32', true],
+    [aside, { aside: 0, tf32: 0 }, 'fp32', false],
+    [inArena(0), { aside: 1, tf32: 0 }, 'fp32', false],
+    [inArena(0), { aside: 0, tf32: 1 }, 'tf32', true],
+    [inArena(0), { aside: 0, tf32: 1 }, 'fp32', false],
+  ] as const)('%j %j %s', (x, params, precision, isLegal) => {
+    if (isLegal) expect(admit(x, params, precision)().steps.length).toBe(1);
+    else expect(admit(x, params, precision)).toThrow(expect.objectContaining({ code: 'engine-machine' }));
+  });
 });
 
 describe('refused', () => {

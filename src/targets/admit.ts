@@ -60,9 +60,7 @@ function checkTactic(
   const isLegal =
     template &&
     (template.form === 'any' || template.form === kernel.form.kind) &&
-    template
-      .candidates(kernel, facts, features)
-      .some((params) => paramsKey(params) === paramsKey(tactic.params));
+    template.candidates(kernel, facts, features).some((params) => paramsKey(params) === paramsKey(tactic.params));
   if (!isLegal) {
     const what = `${tactic.template} ${paramsKey(tactic.params)}`;
     throw new ModelError(
