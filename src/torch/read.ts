@@ -1,7 +1,7 @@
 /**
- * A PyTorch file to Graph: a checkpoint whose architecture is known.
+ * A PyTorch file to Graph: a checkpoint whose architecture is known, or a program of torch.export.
  *
- * The graph has one input `input`, pictures [N, 3, H, W], and one output `output`, as torch.onnx.export is usually told to name them.
+ * A checkpoint's graph has one input `input`, pictures [N, 3, H, W], and one output `output`, as torch.onnx.export is usually told to name them.
  * Weights are constants named by their keys, in f32; those that were f32 in the file are views on its bytes.
  */
 
@@ -12,7 +12,12 @@ import type { Graph } from '../graph/ir.ts';
 import type { Op } from '../ops/op.ts';
 import { Network } from './architectures/network.ts';
 import { readCheckpoint } from './checkpoint.ts';
+import { isZip } from './is-torch-file.ts';
+import { isProgramArchive, type ProgramArchive, readProgramArchive } from './program/archive.ts';
+import { translateProgram } from './program/translate.ts';
 import { type Recognised, recognise } from './recognise.ts';
+import { renameValue } from './rename-value.ts';
+import { openZip } from './zip.ts';
 
 export interface TorchOptions {
   readonly ops: ReadonlyMap<string, Op>;
@@ -24,8 +29,8 @@ export interface TorchOptions {
 
 export interface TorchModel {
   readonly graph: Graph;
-  /** The architecture's name. */
-  readonly arch: string;
+  /** The architecture's name; undefined for an exported program. */
+  readonly arch: string | undefined;
   /** Elements of all weights. */
   readonly parameters: number;
 }
@@ -38,10 +43,24 @@ const OUTPUT = 'output';
  * or `shape-mismatch` where the network does not take pictures of that size.
  */
 export function readTorch(bytes: Uint8Array, options: TorchOptions): TorchModel {
+  const zip = isZip(bytes) ? openZip(bytes) : undefined;
+  if (zip && isProgramArchive(zip)) return readProgram(readProgramArchive(zip, bytes.length), options);
   const recognised = recognise(readCheckpoint(bytes), options.arch);
   const graph = graphOf(recognised, inputShape(recognised, options.shapes ?? {}), options.ops);
   const parameters = [...recognised.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
   return { graph, arch: recognised.architecture.name, parameters };
+}
+
+/** An exported program says its own shapes; those that it leaves open are bound when it is built. */
+function readProgram(archive: ProgramArchive, { ops, arch }: TorchOptions): TorchModel {
+  if (arch !== undefined) {
+    throw new ModelError('option-invalid', 'an exported program has a graph of its own, no architecture', {
+      hint: 'Leave --arch out.',
+    });
+  }
+  const graph = translateProgram(archive, 'program', ops);
+  const parameters = [...archive.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+  return { graph, arch: undefined, parameters };
 }
 
 function inputShape(recognised: Recognised, shapes: Readonly<Record<string, Shape>>): Shape {
@@ -62,19 +81,4 @@ function graphOf({ architecture, weights }: Recognised, shape: Shape, ops: Reado
   const logits = architecture.define(new Network(weights, builder), builder.input(INPUT, 'f32', shape));
   builder.output(logits);
   return renameValue(builder.finish(), logits, OUTPUT);
-}
-
-/** The graph with one value under another name. */
-function renameValue(graph: Graph, from: string, to: string): Graph {
-  const rename = (name: string): string => (name === from ? to : name);
-  return {
-    ...graph,
-    outputs: graph.outputs.map(rename),
-    values: new Map([...graph.values].map(([name, type]) => [rename(name), type])),
-    nodes: graph.nodes.map((node) => ({
-      ...node,
-      inputs: node.inputs.map(rename),
-      outputs: node.outputs.map(rename),
-    })),
-  };
 }

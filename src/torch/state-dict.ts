@@ -37,6 +37,7 @@ interface Candidate {
 
 /** Throws ModelError `torch-parse` where there is no dict of tensors. */
 export function stateDictOf(value: PickleValue, maker: TensorMaker): StateDict {
+  if (value instanceof Map && value.size === 0) return new Map();
   const [best] = candidates(value).sort((a, b) => a.rank - b.rank || b.tensors.size - a.tensors.size);
   if (best === undefined) {
     throw new ModelError('torch-parse', 'the checkpoint holds no dict of tensors', {
