@@ -124,6 +124,9 @@ describe('convolutions', () => {
   const specs: ConvSpec[] = [
     { size: [7, 7], ic: 64, oc: 16, kernel: [1, 1] },
     { size: [8, 8], ic: 16, oc: 16, kernel: [3, 3], pad: 1, epilogue: 'bias-residual-relu' },
+    // So many rows that the last tile begins early, in one axis and in two.
+    { size: [13, 15], ic: 8, oc: 40, kernel: [1, 1], epilogue: 'bias-residual-relu' },
+    { size: [13, 15], ic: 5, oc: 72, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' },
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, epilogue: 'bias-relu' },
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', epilogue: 'bias-relu' },
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', outLayout: 'nhwc' },

@@ -323,6 +323,17 @@ describe.each(RUNNERS)('$name', (runner) => {
     }
   });
 
+  test.each(['min', 'max'] as const)('%s with a bound, of a register and of a constant', (op) => {
+    for (const limit of [undefined, ...FLOATS]) {
+      const memory = new ArrayBuffer(BYTES);
+      const count = writePairs(memory, 'f32', 'f32') / lanes;
+      const program = elementwise('vf32', 'vf32', (asm, a, b) =>
+        asm.bounded(op, a, limit === undefined ? b : asm.const('vf32', limit)),
+      );
+      agree(runner, 'f32', memory, [0, count, A, B, OUT], program);
+    }
+  });
+
   test('a comparison is of the values that were compared, not of later ones', () => {
     for (const type of ['f32', 'f64', 'vf32'] as const) {
       const memory = new ArrayBuffer(BYTES);

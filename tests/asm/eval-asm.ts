@@ -239,6 +239,9 @@ export class EvalAsm implements Asm {
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     return this.#map(a.type, (lane) => (this.#lane(cond, lane) ? this.#lane(a, lane) : this.#lane(b, lane)), into);
   }
+  bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg {
+    return this.select(this.op(op === 'max' ? 'lt' : 'gt', [x, limit]), limit, x);
+  }
   convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
     const unsigned = options.unsigned ?? false;
     return this.#map(to, (lane) => convertLane(laneType(x.type), laneType(to), this.#lane(x, lane), unsigned));

@@ -81,6 +81,8 @@ export interface Asm {
   fma(acc: Reg, a: Reg, b: Reg): void;
   /** cond (i32, or a vi32 mask with vector a and b) ? a : b; both are evaluated. */
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg;
+  /** max: x < limit ? limit : x, min: x > limit ? limit : x, on vf32; NaN and zeros of either sign stay as x has them. */
+  bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg;
   /** Numeric conversion to another register type of as many lanes: float to int truncates and saturates, i64 to i32 wraps, i32 to i64 extends the sign. */
   convert(to: RegType, x: Reg, options?: { readonly unsigned?: boolean }): Reg;
   /** Same bits: i32 and f32, i64 and f64, vi32 and vf32. */

@@ -31,6 +31,9 @@ export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking:
 /** Registers by row, then by vector of columns. */
 type Accumulators = readonly (readonly Reg[])[];
 
+/** Rows computed twice are at most one in so many; for fewer, code for a smaller tile is spared. */
+const OVERLAP_PART = 32;
+
 /** Runs of k below this are worth a loop nest without guards for tiles inside. */
 const SHORT_RUN = 16;
 
@@ -182,6 +185,10 @@ class GemmEmitter {
     const rows = this.#blocking.rowsOf(columns);
     const whole = Math.floor(this.#m / rows) * rows;
     const rest = this.#m - whole;
+    if (rest > 0 && (rows - rest) * OVERLAP_PART <= whole) {
+      this.#rowLoop({ rows, columns }, packed, mFrom, mTo, true);
+      return;
+    }
     if (whole > 0) {
       const to = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
       this.#rowLoop({ rows, columns }, packed, mFrom, to);
@@ -195,10 +202,14 @@ class GemmEmitter {
     );
   }
 
-  /** Tiles of shape.rows rows over [from, to). With several m axes the coordinates of the next row are kept by carrying. */
-  #rowLoop(shape: TileShape, packed: Reg, from: Reg, to: Reg): void {
+  /**
+   * Tiles of shape.rows rows over [from, to). With several m axes the coordinates of the next row are kept by carrying. Where they
+   * overlap, the last tile of all begins so early that it is whole: some rows are computed twice, to the same values.
+   */
+  #rowLoop(shape: TileShape, packed: Reg, from: Reg, to: Reg, overlaps = false): void {
     const asm = this.#asm;
     const axes = this.#plan.m;
+    const last = asm.const('i32', this.#m - shape.rows);
     const inner = axes.at(-1);
     const isAligned = axes.length > 1 && inner !== undefined && inner.extent % shape.rows === 0;
     if (axes.length <= 1 || isAligned) {
@@ -206,7 +217,7 @@ class GemmEmitter {
       const stepped = asm.const('i32', shape.rows);
       asm.loop(from, to, shape.rows, (m) =>
         this.#scopes.scope(() => {
-          const coords = axes.length > 1 ? next : [m];
+          const coords = axes.length > 1 ? next : [overlaps ? asm.op('min', [m, last]) : m];
           axes.forEach((axis, i) => {
             this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
           });
@@ -218,8 +229,15 @@ class GemmEmitter {
     }
     const next = this.#split(axes, from).map((x) => this.#copy(x));
     const one = asm.const('i32', 1);
-    asm.loop(from, to, shape.rows, () =>
+    asm.loop(from, to, shape.rows, (m) =>
       this.#scopes.scope(() => {
+        if (overlaps) {
+          asm.if(asm.op('gt', [m, last]), () => {
+            coordinatesOf(axes, this.#m - shape.rows).forEach((at, i) => {
+              asm.move(next[i], asm.const('i32', at));
+            });
+          });
+        }
         for (let row = 0; row < shape.rows; row++) {
           axes.forEach((axis, i) => {
             this.#scopes.bind(rowAxis(axis, row), { kind: 'register', reg: this.#copy(next[i]) });
@@ -459,6 +477,17 @@ class GemmEmitter {
 function viewOf(plan: ContractPlan): View {
   const run = runAxis(plan);
   return { a: plan.a, outerK: plan.k.filter((axis) => axis !== run), run };
+}
+
+/** Coordinates of a flat position. */
+function coordinatesOf(axes: readonly Axis[], position: number): number[] {
+  const out: number[] = [];
+  let rest = position;
+  for (const { extent } of axes.toReversed()) {
+    out.unshift(rest % extent);
+    rest = Math.floor(rest / extent);
+  }
+  return out;
 }
 
 const rowAxis = (axis: Axis, row: number): string => `${axis.name} of row ${row}`;

@@ -136,7 +136,7 @@ export class ExprEmitter {
       case 'select':
         return this.#select(x);
       case 'binary': {
-        const fused = this.#multiplyAdd(x);
+        const fused = this.#multiplyAdd(x) ?? this.#inRange(x);
         if (fused) return fused;
         break;
       }
@@ -168,6 +168,17 @@ export class ExprEmitter {
     this.asm.move(acc, c);
     this.asm.fma(acc, a, b);
     return acc;
+  }
+
+  /** x >= 0 and x < limit, as one comparison: seen as unsigned, what is below 0 is above every limit. */
+  #inRange(x: Extract<Expr, { kind: 'binary' }>): Reg | undefined {
+    const [least, most] = [x.a, x.b];
+    if (x.op !== 'and' || least.kind !== 'binary' || most.kind !== 'binary') return undefined;
+    if (least.op !== 'ge' || most.op !== 'lt' || least.a.dtype !== 'i32' || this.scopes.varies(x)) return undefined;
+    if (least.b.kind !== 'const' || least.b.value !== 0) return undefined;
+    if (most.b.kind !== 'const' || Number(most.b.value) < 0) return undefined;
+    if (this.table.info(least.a).id !== this.table.info(most.a).id) return undefined;
+    return this.asm.op('lt_u', [this.value(least.a), this.value(most.b)]);
   }
 
   #scalar(x: Expr, args: readonly Reg[]): Reg {
@@ -211,7 +222,7 @@ export class ExprEmitter {
     const [value, limit] = x.b.kind === 'const' ? [x.a, x.b] : [x.b, x.a];
     if (limit.kind !== 'const' || Number.isNaN(limit.value)) return undefined;
     const [v, c] = [this.vector(value), this.vector(limit)];
-    return this.asm.select(this.asm.op(x.op === 'max' ? 'lt' : 'gt', [v, c]), c, v);
+    return this.asm.bounded(x.op, v, c);
   }
 
   /** The scalar operation on each lane in turn. */

@@ -5,7 +5,6 @@
  * registers by the former and places code by the latter; address arithmetic is built from the linear form term by term, so that
  * what an outer loop knows is added there.
  */
-import { children } from '../../loop/expr.ts';
 import type { Expr } from '../../loop/ir.ts';
 import { bufferKey, localKey } from './walk.ts';
 
@@ -28,27 +27,93 @@ export class ExprTable {
   readonly #infos = new Map<Expr, ExprInfo>();
   readonly #linears = new Map<Expr, Linear>();
   readonly #ids = new Map<string, number>();
+  readonly #unions = new Map<ReadonlySet<string>, Map<ReadonlySet<string>, ReadonlySet<string>>>();
+  readonly #own = new Map<string, ReadonlySet<string>>();
 
   info(x: Expr): ExprInfo {
     const known = this.#infos.get(x);
     if (known) return known;
-    let text = headOf(x);
-    let free = ownNames(x);
-    let guarded = x.kind === 'load';
-    for (const child of children(x)) {
-      const kid = this.info(child);
-      text += `,${kid.id}`;
-      free = union(free, kid.free);
-      guarded ||= kid.guarded;
+    const info = this.#infoOf(x);
+    this.#infos.set(x, info);
+    return info;
+  }
+
+  #infoOf(x: Expr): ExprInfo {
+    switch (x.kind) {
+      case 'const':
+        return { id: this.#id(headOf(x)), free: NOTHING, guarded: false };
+      case 'axis':
+        return { id: this.#id(headOf(x)), free: this.#nameSet(x.name), guarded: false };
+      case 'local':
+        return { id: this.#id(headOf(x)), free: this.#nameSet(localKey(x.name)), guarded: false };
+      case 'load': {
+        const { id, free } = this.info(x.index);
+        return {
+          id: this.#id(`${headOf(x)},${id}`),
+          free: this.#union(free, this.#nameSet(bufferKey(x.buffer))),
+          guarded: true,
+        };
+      }
+      case 'unary':
+      case 'cast':
+      case 'bitcast': {
+        const { id, free, guarded } = this.info(x.x);
+        return { id: this.#id(`${headOf(x)},${id}`), free, guarded };
+      }
+      case 'binary': {
+        const [a, b] = [this.info(x.a), this.info(x.b)];
+        return {
+          id: this.#id(`${headOf(x)},${a.id},${b.id}`),
+          free: this.#union(a.free, b.free),
+          guarded: a.guarded || b.guarded,
+        };
+      }
+      case 'select': {
+        const [cond, a, b] = [this.info(x.cond), this.info(x.a), this.info(x.b)];
+        return {
+          id: this.#id(`${headOf(x)},${cond.id},${a.id},${b.id}`),
+          free: this.#union(cond.free, this.#union(a.free, b.free)),
+          guarded: cond.guarded || a.guarded || b.guarded,
+        };
+      }
+      default:
+        return x satisfies never;
     }
+  }
+
+  #id(text: string): number {
     let id = this.#ids.get(text);
     if (id === undefined) {
       id = this.#ids.size;
       this.#ids.set(text, id);
     }
-    const info = { id, free, guarded };
-    this.#infos.set(x, info);
-    return info;
+    return id;
+  }
+
+  #nameSet(name: string): ReadonlySet<string> {
+    let set = this.#own.get(name);
+    if (!set) {
+      set = new Set([name]);
+      this.#own.set(name, set);
+    }
+    return set;
+  }
+
+  /** Each union is made once: rows of a tile ask for the same ones again and again. */
+  #union(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
+    if (a === b || b.size === 0) return a;
+    if (a.size === 0) return b;
+    let ofA = this.#unions.get(a);
+    if (!ofA) {
+      ofA = new Map();
+      this.#unions.set(a, ofA);
+    }
+    let out = ofA.get(b);
+    if (!out) {
+      out = union(a, b);
+      ofA.set(b, out);
+    }
+    return out;
   }
 
   dependsOn(x: Expr, names: ReadonlySet<string>): boolean {
@@ -79,15 +144,15 @@ export class ExprTable {
   }
 
   #sum(a: Linear, b: Linear, scale: number): Linear {
-    const coefs = new Map<number, { atom: Expr; coef: number }>();
-    for (const t of a.terms) coefs.set(this.info(t.atom).id, { ...t });
-    for (const t of b.terms) {
-      const id = this.info(t.atom).id;
-      const at = coefs.get(id);
-      if (at) at.coef += t.coef * scale;
-      else coefs.set(id, { atom: t.atom, coef: t.coef * scale });
+    const terms = [...a.terms];
+    for (const { atom, coef } of b.terms) {
+      const id = this.info(atom).id;
+      const at = terms.findIndex((t) => t.atom === atom || this.info(t.atom).id === id);
+      if (at < 0) terms.push({ atom, coef: coef * scale });
+      else terms[at] = { atom: terms[at].atom, coef: terms[at].coef + coef * scale };
     }
-    return { terms: [...coefs.values()].filter((t) => t.coef !== 0), constant: a.constant + b.constant * scale };
+    const isPlain = terms.every((t) => t.coef !== 0);
+    return { terms: isPlain ? terms : terms.filter((t) => t.coef !== 0), constant: a.constant + b.constant * scale };
   }
 
   /**
@@ -105,19 +170,6 @@ export class ExprTable {
 }
 
 const NOTHING: ReadonlySet<string> = new Set();
-
-function ownNames(x: Expr): ReadonlySet<string> {
-  switch (x.kind) {
-    case 'axis':
-      return new Set([x.name]);
-    case 'local':
-      return new Set([localKey(x.name)]);
-    case 'load':
-      return new Set([bufferKey(x.buffer)]);
-    default:
-      return NOTHING;
-  }
-}
 
 /** One of the two where it holds the other. */
 function union(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {

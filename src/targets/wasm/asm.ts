@@ -209,6 +209,10 @@ export class WasmAsm implements Asm {
     return result;
   }
 
+  bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg {
+    return this.select(this.op(op === 'max' ? 'lt' : 'gt', [x, limit]), limit, x);
+  }
+
   convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
     const result = this.reg(to);
     const name = CONVERSIONS[`${x.type}>${to}`];

@@ -130,6 +130,13 @@ export class X64Asm implements Asm {
     return this.#selections.select(cond, a, b, into);
   }
 
+  /** vmaxps gives its second source where one is NaN or both are zeros (Intel's manual, volume 2, MAXPS). */
+  bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg {
+    const result = this.reg(x.type);
+    this.#b.emit(`v${op}${suffixOf(x.type)}`, this.#b.into(result), this.#b.use(limit), this.#b.source(x));
+    return result;
+  }
+
   convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
     return convert(this.#b, this, to, x, options.unsigned ?? false);
   }

@@ -45,6 +45,7 @@ export class Builder {
   readonly #kinds: Readonly<Record<RegType, RegisterKind>>;
   readonly #constants = new Map<number, number | bigint>();
   #flags: Flags | undefined;
+  #zeros: { readonly n: number; readonly piece: number } | undefined;
   /** The latest, oldest first. */
   #spreads: readonly Spread[] = [];
 
@@ -116,8 +117,12 @@ export class Builder {
   use(reg: Reg): Register {
     const value = this.#constants.get(reg.id);
     if (value === undefined) return this.into(reg);
+    // With 32 registers one may hold zeros as long as code is straight.
+    const isZeros = this.lanes === 16 && reg.type === 'vf32' && Object.is(value, 0);
+    if (isZeros && this.#zeros?.piece === this.code.piece) return { kind: this.vectorKind, n: this.#zeros.n };
     const fresh = this.into(this.reg(reg.type));
     this.#bring(fresh, reg.type, value);
+    if (isZeros) this.#zeros = { n: fresh.n, piece: this.code.piece };
     return fresh;
   }
 

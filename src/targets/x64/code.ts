@@ -40,6 +40,8 @@ export class Code {
   /** By virtual register, the operands that read it and those that write it; not what an instruction reads of a register that it writes. */
   readonly reads: number[] = [];
   readonly writes: number[] = [];
+  /** Grows where control may come from elsewhere: within one number code is straight. */
+  piece = 0;
   #loop = -1;
 
   constructor(encoder: Encoder) {
@@ -103,6 +105,7 @@ export class Code {
     }
   }
   bind(label: Label): void {
+    this.piece++;
     this.items.push({ kind: 'bind', label });
   }
 
@@ -111,6 +114,7 @@ export class Code {
     const parent = this.#loop;
     const depth = parent < 0 ? 1 : this.loops[parent].depth + 1;
     this.#loop = this.loops.push({ parent, depth, last: 0 }) - 1;
+    this.piece++;
     this.items.push({ kind: 'loop', loop: this.#loop, label });
     return label;
   }
@@ -118,6 +122,7 @@ export class Code {
   closeLoop(): void {
     const loop = this.loops[this.#loop];
     loop.last = this.loops.length - 1;
+    this.piece++;
     this.items.push({ kind: 'end', loop: this.#loop });
     this.#loop = loop.parent;
   }
