@@ -1,0 +1,54 @@
+/**
+ * Target cuda as a runner of graphs where there is no GPU: built for an architecture, its launches interpreted one after the other over
+ * an arena that begins as NaN.
+ */
+import { build } from '../../src/build.ts';
+import type { BuildOptions } from '../../src/build-options.ts';
+import { DTYPES } from '../../src/core/dtype.ts';
+import { elements } from '../../src/core/shape.ts';
+import type { Tensor } from '../../src/core/tensor.ts';
+import type { Engine } from '../../src/engine/engine.ts';
+import type { Graph } from '../../src/graph/ir.ts';
+import { type Chip, type CudaArg, emitProgram } from '../../src/targets/cuda/program.ts';
+import { PtxProgram } from './machine.ts';
+import { GlobalMemory } from './memory.ts';
+
+/** The engine's outputs by name. */
+export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const program = emitProgram(engine, chip);
+  const memory = new GlobalMemory();
+  const arena = memory.alloc('arena', engine.arenaBytes);
+  const weights = memory.alloc('weights', engine.weightBytes, true);
+  const scratch = memory.alloc('scratch', new Uint8Array(program.scratchBytes));
+  const address = (arg: CudaArg): number => {
+    if (arg.kind === 'u32') return arg.value;
+    if (arg.kind === 'scratch') return scratch + arg.byteOffset;
+    return (arg.ref.space === 'arena' ? arena : weights) + arg.ref.byteOffset;
+  };
+  for (const { name, buffer } of engine.inputs) {
+    const { data } = inputs.get(name) as Tensor;
+    memory
+      .bytesAt(arena + buffer.byteOffset, data.byteLength)
+      .set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  const modules = program.modules.map((text) => new PtxProgram(text));
+  for (const { module, args, ...launch } of program.launches) {
+    modules[module].run(memory, { ...launch, args: args.map(address) });
+  }
+  return new Map(
+    engine.outputs.map(({ name, dtype, shape, buffer }) => {
+      const count = elements(shape);
+      const bytes = memory.bytesAt(arena + buffer.byteOffset, count * DTYPES[dtype].bytes).slice();
+      return [name, { dtype, shape, data: new DTYPES[dtype].array(bytes.buffer, 0, count) }];
+    }),
+  );
+}
+
+/** Runs a graph as an engine for the chip would. */
+export const runInterpreted =
+  (chip: Chip, options: BuildOptions = {}) =>
+  async (graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> => {
+    const architecture = `sm_${chip.computeCapability}`;
+    const { engine } = await build(graph, { target: 'cuda', architecture, verify: true, ...options });
+    return interpretEngine(engine, chip, inputs);
+  };
