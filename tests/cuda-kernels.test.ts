@@ -1,5 +1,5 @@
 /**
- * Every template of target cuda against evalKernel, without a GPU: each legal tactic is emitted, taken by ptxas where that program is
+ * The templates of target cuda for ordinary cores against evalKernel, without a GPU: each legal tactic is emitted, taken by ptxas where that program is
  * present, and interpreted. Outputs are poisoned, inputs read-only, buffers bounded.
  *
  * Tolerance: kernels sum in f32 in another order than eval, so errors are bounded by k·2^-24 of the sum of magnitudes; inputs are in
@@ -13,9 +13,11 @@ import { evalKernel } from '../src/loop/eval.ts';
 import type { Buffer, Kernel } from '../src/loop/ir.ts';
 import { legalizeKernel } from '../src/loop/legalize.ts';
 import { eachExpr, eachStmt } from '../src/targets/cpu/walk.ts';
+import { generated } from '../src/targets/cuda/generated.ts';
 import type { Chip } from '../src/targets/cuda/program.ts';
 import { CUDA_OPS } from '../src/targets/cuda/scalar-ops.ts';
-import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
+import { cudaTarget } from '../src/targets/cuda/target.ts';
+import { tiled } from '../src/targets/cuda/tiled.ts';
 import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
 import { CHIPS, emitTactic, runTactic } from './ptx/run-kernel.ts';
 import { random, randomArray, randomKernel } from './random-kernel.ts';
@@ -71,18 +73,27 @@ function checkKernel(kernel: Kernel, chip: Chip, inputs: ReadonlyMap<string, Typ
   for (const b of kernel.buffers) if (b.role === 'out') expected.set(b.name, new DTYPES[b.dtype].array(b.elements));
   evalKernel(kernel, expected);
   let ran = 0;
-  for (const template of CUDA_TEMPLATES) {
+  for (const template of [tiled, generated]) {
     if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
-    for (const params of template.candidates(kernel, { constant: new Set() }, [`sm_${chip.computeCapability}`])) {
-      for (const skew of [0, 1]) {
+    const rows = [new Set(['w']), new Set<string>()].flatMap((constant) =>
+      template.candidates(kernel, { constant }, [`sm_${chip.computeCapability}`]),
+    );
+    for (const [i, params] of [...new Map(rows.map((row) => [JSON.stringify(row), row])).values()].entries()) {
+      const packed = new Map(inputs);
+      const lengths = new Map<string, number>();
+      for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
+        packed.set(name, cudaTarget.pack!(inputs.get(name)!, kernel, name, packing));
+        lengths.set(name, packed.get(name)!.length);
+      }
+      for (const skew of i === 0 ? [0, 1] : [0]) {
         const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} on sm_${chip.computeCapability}, skew ${skew}`;
-        const emitted = emitTactic(kernel, { template: template.name, params }, chip, { skew });
-        if (judge && PTXAS) {
+        const emitted = emitTactic(kernel, { template: template.name, params }, chip, { skew, lengths });
+        if (judge && PTXAS && skew === 0) {
           for (const text of emitted.program.modules) {
             expect(assemble(text, /\.target (\S+)/.exec(text)![1]), label).toBe('');
           }
         }
-        const outputs = runTactic(kernel, emitted, inputs);
+        const outputs = runTactic(kernel, emitted, packed);
         for (const b of kernel.buffers) {
           if (b.role !== 'out') continue;
           const bound = 1e-6 * (summedElements(kernel) + 1);

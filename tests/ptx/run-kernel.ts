@@ -22,7 +22,7 @@ export interface EmittedTactic {
   readonly refs: readonly BufferRef[];
 }
 
-/** A program of the one kernel; its buffers lie one after the other, as far apart as `lengths` (elements) ask. */
+/** A program of the one kernel; its buffers lie one after the other. `lengths` says how many elements packed ones have. */
 export function emitTactic(
   kernel: Kernel,
   tactic: Pick<Tactic, 'template' | 'params'>,
@@ -33,7 +33,7 @@ export function emitTactic(
   const refs = kernel.buffers.map((b): BufferRef => {
     const size = DTYPES[b.dtype].bytes;
     const bytes = (lengths.get(b.name) ?? b.elements) * size;
-    const byteOffset = end + skew * size;
+    const byteOffset = end + (lengths.has(b.name) ? 0 : skew * size);
     end = Math.ceil((byteOffset + bytes) / 64) * 64;
     return { space: 'arena', byteOffset, bytes };
   });

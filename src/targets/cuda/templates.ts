@@ -3,8 +3,9 @@ import { Bug } from '../../core/errors.ts';
 import { generated } from './generated.ts';
 import type { CudaTemplate } from './template.ts';
 import { tensorCores } from './tensor-cores.ts';
+import { tiled } from './tiled.ts';
 
-export const CUDA_TEMPLATES: readonly CudaTemplate[] = [tensorCores, generated];
+export const CUDA_TEMPLATES: readonly CudaTemplate[] = [tensorCores, tiled, generated];
 
 /** Throws Bug where no template has the name. */
 export function templateOf(name: string): CudaTemplate {
