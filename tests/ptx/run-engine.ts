@@ -48,7 +48,7 @@ export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<
 export const runInterpreted =
   (chip: Chip, options: BuildOptions = {}) =>
   async (graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> => {
-    const architecture = `sm_${chip.computeCapability}`;
-    const { engine } = await build(graph, { target: 'cuda', architecture, verify: true, ...options });
+    const gpuArch = `sm_${chip.computeCapability}`;
+    const { engine } = await build(graph, { target: 'cuda', gpuArch, verify: true, ...options });
     return interpretEngine(engine, chip, inputs);
   };
