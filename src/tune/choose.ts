@@ -7,7 +7,7 @@ import { Bug } from '../core/errors.ts';
 import type { Tactic } from '../engine/engine.ts';
 import type { Kernel } from '../loop/ir.ts';
 import type { KernelFacts, Target } from '../targets/target.ts';
-import { measureTactics } from './measure.ts';
+import { type Measurement, measuredBytes, measureTactics } from './measure.ts';
 import { printParams } from './params.ts';
 import { factsKey, type TimingCache, timingKey } from './timing-cache.ts';
 
@@ -37,6 +37,9 @@ export interface TuneOptions {
   readonly checkpoint: () => Promise<void>;
 }
 
+/** Measurements that share an engine take no more memory together. */
+const SHARED_BYTES = 2 ** 29;
+
 /**
  * One tactic a task: the best predicted up to effort 1, above it the best measured of the best predicted. Equal tasks (the same
  * kernel record, the same facts) are decided once. A tactic's predictedNs is the measured time where there is one.
@@ -47,41 +50,76 @@ export async function chooseTactics(
   options: TuneOptions,
 ): Promise<Tactic[]> {
   const features = target.features();
-  const decided = new Map<Kernel, Map<string, Tactic>>();
-  const chosen: Tactic[] = [];
-  for (const task of tasks) {
-    const byFacts = decided.get(task.kernel) ?? new Map<string, Tactic>();
-    decided.set(task.kernel, byFacts);
+  const byKernel = new Map<Kernel, Map<string, Decision>>();
+  const decisions = tasks.map((task) => {
+    const byFacts = byKernel.get(task.kernel) ?? new Map<string, Decision>();
+    byKernel.set(task.kernel, byFacts);
     const key = factsKey(task.facts);
-    const tactic = byFacts.get(key) ?? (await decide(task, target, features, options));
-    byFacts.set(key, tactic);
-    chosen.push(tactic);
-  }
-  return chosen;
+    const decision = byFacts.get(key) ?? openDecision(task, target, features, options);
+    byFacts.set(key, decision);
+    return decision;
+  });
+  await measureUnknown([...new Set(decisions)], target, options);
+  const chosen = new Map<Decision, Tactic>();
+  for (const decision of decisions) if (!chosen.has(decision)) chosen.set(decision, best(decision, options.cache));
+  return decisions.map((decision) => chosen.get(decision) as Tactic);
 }
 
-async function decide(
+/** A task and the tactics that may still be chosen for it, best predicted first. */
+interface Decision {
+  readonly task: TuningTask;
+  readonly tactics: readonly Tactic[];
+  /** Of each tactic in the timing cache. */
+  readonly keys: readonly string[];
+}
+
+function openDecision(
   task: TuningTask,
   target: Target,
   features: readonly string[],
-  options: TuneOptions,
-): Promise<Tactic> {
-  const { measured, budgetMs } = EFFORTS[options.effort];
-  const all = candidates(task, target, features);
-  if (all.length === 0)
+  { effort, machine }: TuneOptions,
+): Decision {
+  const tactics = candidates(task, target, features).slice(0, EFFORTS[effort].measured);
+  if (tactics.length === 0)
     throw new Bug('tune-none', `no template of target ${target.name} can run kernel ${task.kernel.name}`);
-  const best = all.slice(0, measured);
-  if (best.length === 1) return best[0];
-  const keys = best.map((tactic) => timingKey(options.machine, task, tactic));
-  const unknown = best.filter((_, i) => options.cache.get(keys[i]) === undefined);
-  if (unknown.length > 0) {
+  return { task, tactics, keys: tactics.map((tactic) => timingKey(machine, task, tactic)) };
+}
+
+/** Puts into the cache the times of all tactics that it lacks and that have a rival. */
+async function measureUnknown(decisions: readonly Decision[], target: Target, options: TuneOptions): Promise<void> {
+  const { cache } = options;
+  const wanted = decisions.flatMap(({ task, tactics, keys }) => {
+    const unknown = tactics.filter((_, i) => tactics.length > 1 && cache.get(keys[i]) === undefined);
+    return unknown.length > 0 ? [{ task, tactics: unknown, keys: unknown.map((t) => keys[tactics.indexOf(t)]) }] : [];
+  });
+  for (const group of grouped(wanted, target)) {
     await options.checkpoint();
-    const times = await measureTactics(task, unknown, target, budgetMs);
-    unknown.forEach((tactic, i) => {
-      options.cache.set(keys[best.indexOf(tactic)], Math.round(times[i]));
-    });
+    const times = await measureTactics(group, target, EFFORTS[options.effort].budgetMs);
+    for (const [m, { keys }] of group.entries())
+      for (const [i, key] of keys.entries()) cache.set(key, Math.round(times[m][i]));
   }
-  const timed = best.map((tactic, i) => ({ ...tactic, predictedNs: options.cache.get(keys[i]) as number }));
+}
+
+/** Those that share an engine: neighbours, where the target's code takes long to compile; else each alone. */
+function grouped<M extends Measurement>(measurements: readonly M[], target: Target): readonly (readonly M[])[] {
+  if (!target.compile) return measurements.map((measurement) => [measurement]);
+  const groups: M[][] = [];
+  let room = 0;
+  for (const measurement of measurements) {
+    const bytes = measuredBytes(measurement);
+    if (bytes > room || groups[groups.length - 1][0].task.facts.tf32 !== measurement.task.facts.tf32) {
+      groups.push([]);
+      room = SHARED_BYTES;
+    }
+    groups[groups.length - 1].push(measurement);
+    room -= bytes;
+  }
+  return groups;
+}
+
+function best({ tactics, keys }: Decision, cache: TimingCache): Tactic {
+  if (tactics.length === 1) return tactics[0];
+  const timed = tactics.map((tactic, i) => ({ ...tactic, predictedNs: cache.get(keys[i]) as number }));
   return timed.reduce((a, b) => (b.predictedNs < a.predictedNs ? b : a));
 }
 
