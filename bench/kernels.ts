@@ -7,7 +7,7 @@
  */
 import v8 from 'node:v8';
 import type { Kernel } from '../src/loop/ir.ts';
-import { packPanels } from '../src/targets/cpu/packing.ts';
+import { packWeight } from '../src/targets/cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
 import { convKernel, gemmKernel } from '../tests/support/contract-kernels.ts';
 import { KERNEL_MACHINES, type KernelMachine, loadKernel } from '../tests/support/kernel-runner.ts';
@@ -124,7 +124,7 @@ function measure(
 ): number {
   const inputs = new Map(kernel.buffers.filter((b) => b.role === 'in').map((b) => [b.name, uniform(b.elements)]));
   for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
-    inputs.set(name, packPanels(inputs.get(name) as Float32Array, kernel, packing));
+    inputs.set(name, packWeight(inputs.get(name) as Float32Array, kernel, packing) as Float32Array);
   }
   const loaded = loadKernel(kernel, { template: template.name, params }, inputs, machine);
   const tiles = template.tiles(kernel, params);

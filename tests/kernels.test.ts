@@ -9,11 +9,13 @@ import { describe, expect, it } from 'vitest';
 import type { TypedArray } from '../src/core/dtype.ts';
 import { DTYPES, isFloat } from '../src/core/dtype.ts';
 import { decodeScalar } from '../src/core/tensor.ts';
+import { packedElements } from '../src/engine/engine.ts';
 import { evalKernel } from '../src/loop/eval.ts';
 import type { Buffer, Kernel } from '../src/loop/ir.ts';
 import { legalizeKernel } from '../src/loop/legalize.ts';
 import { generated } from '../src/targets/cpu/generated.ts';
-import { packPanels, unpackPanels } from '../src/targets/cpu/packing.ts';
+import { packWeight } from '../src/targets/cpu/pack-weight.ts';
+import { unpackPanels } from '../src/targets/cpu/packing.ts';
 import { CPU_OPS } from '../src/targets/cpu/scalar-ops.ts';
 import type { CpuTemplate } from '../src/targets/cpu/template.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
@@ -86,10 +88,10 @@ function checkTactic(
   const packed = new Map(inputs);
   for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
     const data = inputs.get(name) as Float32Array;
-    const panels = packPanels(data, kernel, packing);
-    if (packing.kind !== 'panels') throw new Error(`${template.name} packs ${packing.kind}`);
-    expect(unpackPanels(panels, kernel, packing, data.length)).toEqual(data);
-    packed.set(name, panels);
+    const weights = packWeight(data, kernel, packing) as Float32Array;
+    expect(weights.length).toBe(packedElements(packing));
+    if (packing.kind === 'panels') expect(unpackPanels(weights, kernel, packing, data.length)).toEqual(data);
+    packed.set(name, weights);
   }
   const loaded = loadKernel(kernel, { template: template.name, params }, packed, machine);
   const tiles = template.tiles(kernel, params);

@@ -37,11 +37,8 @@ export interface Tactic {
   readonly predictedNs: number;
 }
 
-/** How a weight's elements are arranged; absent: row-major. */
-export type Packing = PanelsPacking | RowsPacking;
-
+/** `[batch][ceil(n / width)][k][width]`, the tail of n filled with zeros: panels for a vector micro-kernel. */
 export interface PanelsPacking {
-  /** `[batch][ceil(n / width)][k][width]`, the tail of n filled with zeros: panels for a vector micro-kernel. */
   readonly kind: 'panels';
   readonly width: number;
   readonly batch: number;
@@ -71,9 +68,35 @@ export interface RowsPacking {
 
 const points = (axes: readonly PackedAxis[]): number => axes.reduce((n, a) => n * a.extent, 1);
 
+/**
+ * Windows of 3×3 transformed to (tile + 2)² points, for Winograd's F(tile×tile, 3×3): `[ceil(n / width)][point][k][width]`, the tail of
+ * n filled with zeros. k are input channels, n output channels.
+ */
+export interface WinogradPacking {
+  readonly kind: 'winograd';
+  readonly tile: number;
+  readonly width: number;
+  readonly k: number;
+  readonly n: number;
+}
+
+/** How a weight's elements are arranged; absent: row-major. */
+export type Packing = PanelsPacking | WinogradPacking | RowsPacking;
+
 /** Elements that a packed weight takes. */
-export const packedElements = (p: Packing): number =>
-  p.kind === 'panels' ? p.batch * Math.ceil(p.n / p.width) * p.k * p.width + p.zeros : points(p.rows) * p.pitch;
+export function packedElements(p: Packing): number {
+  const panels = (width: number, k: number, n: number): number => Math.ceil(n / width) * k * width;
+  switch (p.kind) {
+    case 'panels':
+      return p.batch * panels(p.width, p.k, p.n) + p.zeros;
+    case 'winograd':
+      return (p.tile + 2) ** 2 * panels(p.width, p.k, p.n);
+    case 'rows':
+      return points(p.rows) * p.pitch;
+    default:
+      return p satisfies never;
+  }
+}
 
 export interface Weight {
   readonly name: string;
@@ -100,6 +123,8 @@ export interface Step {
   readonly tiles: number;
   /** Threads that share the step: 1 where the work is small. Never more than `tiles`. */
   readonly maxThreads: number;
+  /** Memory of its own that each of those threads needs meanwhile, in bytes; absent: none. */
+  readonly scratchBytes?: number;
   /** True where some earlier step must have finished on all threads first: which tiles of it a thread did is not known. */
   readonly barrier: boolean;
   readonly flops: number;

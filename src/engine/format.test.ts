@@ -39,6 +39,7 @@ const sample: Engine = {
       loc: ['/add', '/relu'],
       tiles: 3,
       maxThreads: 1,
+      scratchBytes: 100,
       barrier: false,
       flops: 30,
       bytesMoved: 140,
@@ -70,8 +71,16 @@ const sample: Engine = {
       bytes: 16,
       packing: { kind: 'panels', width: 4, batch: 1, k: 2, n: 5, zeros: 0 },
     },
+    {
+      name: 'u',
+      dtype: 'i8',
+      shape: [1, 1, 3, 3],
+      byteOffset: 128,
+      bytes: 64,
+      packing: { kind: 'winograd', tile: 2, width: 4, k: 1, n: 1 },
+    },
   ],
-  weightBytes: Uint8Array.from({ length: 80 }, (_, i) => i),
+  weightBytes: Uint8Array.from({ length: 192 }, (_, i) => i),
   arenaBytes: 192,
   code: [
     { name: 'wasm-simd128', bytes: Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0) },
@@ -173,6 +182,18 @@ test.each([
   ['a fraction', 'arenaBytes', 192.5, /expected an integer/],
   ['a field of the wrong kind', 'machine', 'simd128', /machine is "simd128", expected a list/],
   ['a field too many', 'extra', 1, /extra is 1, expected no such field/],
+  [
+    'a packing that nobody has',
+    'weights',
+    [{ ...sample.weights[1], packing: { kind: 'zip' } }],
+    /packing.kind is "zip", expected one of panels, winograd/,
+  ],
+  [
+    'a weight shorter than its packing',
+    'weights',
+    [{ ...sample.weights[2], packing: { ...sample.weights[2].packing, tile: 4 } }],
+    /has 64 bytes for 144 elements/,
+  ],
   ['a missing field', 'precision', undefined, /precision is nothing/],
 ])('%s is refused', async (_name, key, value, message) => {
   const bytes = await forgeManifest((manifest) => ({ ...manifest, [key]: value }));

@@ -3,19 +3,20 @@
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import type {
-  Binding,
-  BufferRef,
-  Engine,
-  PackedAxis,
-  Packing,
-  PanelsPacking,
-  RowsPacking,
-  Step,
-  TargetName,
-  Weight,
-} from './engine.ts';
-import { type Check, integer, list, nullable, number, oneOf, record, table, text, truth } from './shape-of-json.ts';
+import type { Binding, BufferRef, Engine, PackedAxis, Packing, Step, TargetName, Weight } from './engine.ts';
+import {
+  byKind,
+  type Check,
+  integer,
+  list,
+  nullable,
+  number,
+  oneOf,
+  record,
+  table,
+  text,
+  truth,
+} from './shape-of-json.ts';
 
 export type Manifest = Pick<
   Engine,
@@ -31,34 +32,43 @@ const TARGETS: Readonly<Record<TargetName, true>> = {
 };
 const MOST_DIMS = 64;
 const LARGEST_DIM = 2 ** 31 - 1;
+const LARGEST_TILE = 16;
 
 const bytes = integer(0);
 const dtype = oneOf(...(Object.keys(DTYPES) as DType[]));
 const shape = list(integer(0, LARGEST_DIM), MOST_DIMS);
 const buffer: Check<BufferRef> = record({ space: oneOf('arena', 'weights'), byteOffset: bytes, bytes });
 const binding: Check<Binding> = record({ name: text, dtype, shape, buffer });
-const panelsPacking: Check<PanelsPacking> = record({
-  kind: oneOf('panels'),
-  width: integer(1, LARGEST_DIM),
-  batch: integer(0, LARGEST_DIM),
-  k: integer(0, LARGEST_DIM),
-  n: integer(0, LARGEST_DIM),
-  zeros: integer(0, LARGEST_DIM),
-});
+const size = integer(0, LARGEST_DIM);
 const packedAxes = list(
   record({ extent: integer(1, LARGEST_DIM), stride: integer(-LARGEST_DIM, LARGEST_DIM) }),
   MOST_DIMS,
 );
-const rowsPacking: Check<RowsPacking> = record({
-  kind: oneOf('rows'),
-  rows: packedAxes,
-  k: packedAxes,
-  offset: integer(0, LARGEST_DIM),
-  pitch: integer(1, LARGEST_DIM),
-  tf32: truth,
+const packing: Check<Packing> = byKind({
+  panels: record({
+    kind: oneOf('panels'),
+    width: integer(1, LARGEST_DIM),
+    batch: size,
+    k: size,
+    n: size,
+    zeros: size,
+  }),
+  winograd: record({
+    kind: oneOf('winograd'),
+    tile: integer(1, LARGEST_TILE),
+    width: integer(1, LARGEST_DIM),
+    k: size,
+    n: size,
+  }),
+  rows: record({
+    kind: oneOf('rows'),
+    rows: packedAxes,
+    k: packedAxes,
+    offset: size,
+    pitch: integer(1, LARGEST_DIM),
+    tf32: truth,
+  }),
 });
-const packing: Check<Packing> = (value, path) =>
-  (value as Packing | null)?.kind === 'rows' ? rowsPacking(value, path) : panelsPacking(value, path);
 const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
 const weight: Check<Weight> = (value, path) => {
   const { packing, ...plain } = weightInFile(value, path);
@@ -74,13 +84,14 @@ const stepInFile = record({
   loc: list(text),
   tiles: integer(0, LARGEST_DIM),
   maxThreads: integer(1, LARGEST_DIM),
+  scratchBytes: integer(0, LARGEST_DIM),
   barrier: truth,
   flops: number,
   bytesMoved: number,
 });
 const step: Check<Step> = (value, path) => {
-  const { shapes, ...plain } = stepInFile(value, path);
-  return shapes ? { ...plain, shapes } : plain;
+  const { shapes, scratchBytes, ...plain } = stepInFile(value, path);
+  return { ...plain, ...(shapes && { shapes }), ...(scratchBytes > 0 && { scratchBytes }) };
 };
 const manifest: Check<Manifest> = record({
   name: text,
@@ -137,10 +148,19 @@ const weightToJson = (w: Weight) => ({
 });
 
 const axisToJson = ({ extent, stride }: PackedAxis) => ({ extent, stride });
-function packingToJson(p: Packing) {
-  if (p.kind === 'panels') return { kind: p.kind, width: p.width, batch: p.batch, k: p.k, n: p.n, zeros: p.zeros };
-  const { kind, offset, pitch, tf32 } = p;
-  return { kind, rows: p.rows.map(axisToJson), k: p.k.map(axisToJson), offset, pitch, tf32 };
+function packingToJson(p: Packing): Packing {
+  switch (p.kind) {
+    case 'panels':
+      return { kind: p.kind, width: p.width, batch: p.batch, k: p.k, n: p.n, zeros: p.zeros };
+    case 'winograd':
+      return { kind: p.kind, tile: p.tile, width: p.width, k: p.k, n: p.n };
+    case 'rows': {
+      const { kind, offset, pitch, tf32 } = p;
+      return { kind, rows: p.rows.map(axisToJson), k: p.k.map(axisToJson), offset, pitch, tf32 };
+    }
+    default:
+      return p satisfies never;
+  }
 }
 
 const stepToJson = (s: Step) => ({
@@ -156,6 +176,7 @@ const stepToJson = (s: Step) => ({
   loc: s.loc,
   tiles: s.tiles,
   maxThreads: s.maxThreads,
+  scratchBytes: s.scratchBytes ?? 0,
   barrier: s.barrier,
   flops: s.flops,
   bytesMoved: s.bytesMoved,

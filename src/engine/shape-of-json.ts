@@ -65,6 +65,17 @@ export const record =
     return Object.fromEntries(entries) as { readonly [K in keyof S]: Checked<S[K]> };
   };
 
+/** A closed union: the check that the field `kind` names. */
+export const byKind =
+  <S extends Readonly<Record<string, Check<unknown>>>>(checks: S): Check<Checked<S[keyof S]>> =>
+  (value, path) => {
+    const kind = isObject(value) ? value.kind : undefined;
+    if (typeof kind !== 'string' || !Object.hasOwn(checks, kind)) {
+      return fail(`${path}.kind`, `one of ${Object.keys(checks).join(', ')}`, kind);
+    }
+    return checks[kind](value, path) as Checked<S[keyof S]>;
+  };
+
 /** The value, or null in the file where it is absent. */
 export const nullable =
   <T>(check: Check<T>): Check<T | undefined> =>

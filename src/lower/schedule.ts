@@ -31,6 +31,7 @@ export function schedule(
     const tactic = tactics[i];
     const template = target.templates?.find((t) => t.name === tactic.template) as Template;
     const tiles = template.tiles(kernel, tactic.params);
+    const scratchBytes = template.scratchBytes?.(kernel, tactic.params) ?? 0;
     const { flops, bytesRead, bytesWritten } = kernelCost(kernel);
     return {
       kernel: kernels.indexOf(kernel),
@@ -41,6 +42,7 @@ export function schedule(
       loc: step.loc,
       tiles,
       maxThreads: Math.max(1, Math.min(tiles, Math.round(tactic.predictedNs / NS_PER_THREAD))),
+      ...(scratchBytes > 0 && { scratchBytes }),
       barrier: false,
       flops,
       bytesMoved: bytesRead + bytesWritten,

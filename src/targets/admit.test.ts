@@ -132,6 +132,31 @@ describe('a tactic is judged by where the buffers lie and what the engine comput
   });
 });
 
+test('scratch is what the code needs, whatever the file says', () => {
+  const winograd = CPU_TEMPLATES.find((t) => t.name === 'winograd') as CpuTemplate;
+  const [params] = winograd.candidates(CONV, { constant }, FEATURES);
+  const bytes = 4 * packedElements([...(winograd.packing?.(CONV, params) ?? [])][0][1]);
+  const engine = conv({ template: 'winograd', params }, bytes);
+  const { steps } = admitEngine(
+    { ...engine, steps: [{ ...engine.steps[0], scratchBytes: 4 }] },
+    CPU_TEMPLATES,
+    FEATURES,
+  );
+  expect(steps[0].scratchBytes).toBe(winograd.scratchBytes?.(CONV, params));
+  expect(steps[0].scratchBytes).toBeGreaterThan(4);
+});
+
+test('a window whose stated input is larger than its buffer is nothing for tiles that reach over the edge', () => {
+  const open = convKernel({ size: [10, 10], ic: 16, oc: 24, kernel: [3, 3] });
+  const { form } = open;
+  if (form.kind !== 'contract') return expect.fail();
+  const dims = form.a.dims.map((d) => (d.extent === 10 ? { ...d, extent: 1000 } : d));
+  const lying: Kernel = { ...open, form: { ...form, a: { ...form.a, dims } } };
+  const winograd = CPU_TEMPLATES.find((t) => t.name === 'winograd') as CpuTemplate;
+  expect(winograd.candidates(open, { constant }, FEATURES)).not.toEqual([]);
+  expect(winograd.candidates(lying, { constant }, FEATURES)).toEqual([]);
+});
+
 describe('refused', () => {
   const short = (bytes: number): Kernel => ({
     ...CONV,

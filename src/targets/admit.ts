@@ -34,11 +34,12 @@ export function admitEngine(engine: Engine, templates: readonly Template[], feat
     const kernel = kernels[step.kernel];
     const template = checkTactic(engine, kernel, step, templates, features, known);
     checkPacking(engine, kernel, step, template);
-    // The code is cut into tiles here, not where the engine was built.
+    // The code is cut into tiles and given its scratch here, not where the engine was built.
     const tiles = template.tiles(kernel, step.tactic.params);
-    return { ...step, tiles, maxThreads: Math.max(1, Math.min(step.maxThreads, tiles)) };
+    const scratchBytes = template.scratchBytes?.(kernel, step.tactic.params) ?? 0;
+    return { ...step, tiles, scratchBytes, maxThreads: Math.max(1, Math.min(step.maxThreads, tiles)) };
   });
-  return { kernels, steps };
+  return { kernels, steps, arenaBytes: engine.arenaBytes };
 }
 
 const refused = (engine: Engine, what: string): ModelError =>

@@ -35,12 +35,16 @@ export interface Template {
   tiles(kernel: Kernel, params: Params): number;
   /** How a constant operand must be packed for this tactic, by buffer name; absent: row-major. */
   packing?(kernel: Kernel, params: Params): ReadonlyMap<string, Packing>;
+  /** Memory of its own that a thread needs while it does tiles of the kernel, in bytes; absent: none. */
+  scratchBytes?(kernel: Kernel, params: Params): number;
 }
 
 /** A program ready to emit: kernels, and the steps that run them over addressed buffers. */
 export interface Program {
   readonly kernels: readonly Kernel[];
   readonly steps: readonly Step[];
+  /** Threads' scratch lies behind the arena. */
+  readonly arenaBytes: number;
 }
 
 export interface Target {

@@ -96,7 +96,7 @@ function engineOf(
     weights: [],
     weightBytes: memory.weightBytes(),
     arenaBytes: memory.arenaBytes,
-    code: target.emit?.({ kernels, steps }) ?? [],
+    code: target.emit?.({ kernels, steps, arenaBytes: memory.arenaBytes }) ?? [],
   };
   return { engine, places };
 }
@@ -162,6 +162,7 @@ class Stand {
       loc: [],
       tiles: template.tiles(this.#kernel, tactic.params),
       maxThreads: 1,
+      scratchBytes: template.scratchBytes?.(this.#kernel, tactic.params) ?? 0,
       barrier: false,
       flops: 0,
       bytesMoved: 0,

@@ -49,7 +49,7 @@ export function emitTactic(
     flops: 0,
     bytesMoved: 0,
   };
-  return { program: emitProgram({ kernels: [kernel], steps: [step] }, chip), refs };
+  return { program: emitProgram({ kernels: [kernel], steps: [step], arenaBytes: 0 }, chip), refs };
 }
 
 const parsed = new Map<string, PtxProgram>();

@@ -9,7 +9,7 @@ import { DTYPES, type TypedArray } from '../../src/core/dtype.ts';
 import type { Tactic } from '../../src/engine/engine.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
-import { emitKernel } from '../../src/targets/cpu/emit.ts';
+import { emitKernel, templateOf } from '../../src/targets/cpu/emit.ts';
 import { WasmAsm } from '../../src/targets/wasm/asm.ts';
 import { ModuleBuilder } from '../../src/targets/wasm/module.ts';
 import { addressOf, loadX64, withoutWideX64, withoutX64 } from '../asm/x64-runner.ts';
@@ -128,10 +128,14 @@ export function loadKernel(
     address = Math.ceil((address + length * bytes + GAP_BYTES) / 64) * 64;
     return place;
   });
+  const scratch = { address, bytes: templateOf(tactic).scratchBytes?.(kernel, tactic.params) ?? 0 };
+  if (scratch.bytes > 0) address = Math.ceil((address + scratch.bytes + GAP_BYTES) / 64) * 64;
   const emit = (asm: Asm): void => emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });
-  const { memory, run } = machine.instantiate(emit, kernel.buffers.length, address + GAP_BYTES, tactic.params.lanes);
+  const pointers = kernel.buffers.length + (scratch.bytes > 0 ? 1 : 0);
+  const { memory, run } = machine.instantiate(emit, pointers, address + GAP_BYTES, tactic.params.lanes);
   const memoryBytes = new Uint8Array(memory).fill(POISON);
   const isGap = new Uint8Array(memoryBytes.length).fill(1);
+  isGap.fill(0, scratch.address, scratch.address + scratch.bytes);
   const data = new Map<string, TypedArray>();
   for (const p of places) {
     const view = new p.array(memory, p.address, p.length);
@@ -140,7 +144,7 @@ export function loadKernel(
     if (input) view.set(input as never);
     data.set(p.name, view);
   }
-  const addresses = places.map((p) => p.address);
+  const addresses = [...places.map((p) => p.address), ...(scratch.bytes > 0 ? [scratch.address] : [])];
   return {
     data,
     run: (begin, end) => run(begin, end, addresses),

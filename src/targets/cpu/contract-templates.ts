@@ -44,7 +44,7 @@ const TILES: readonly Params[] = [
   { lanes: 16, rows: 8, width: 48 },
   { lanes: 16, rows: 12, width: 32 },
 ];
-const tilesFor = (features: readonly string[]): readonly Params[] => {
+export const tilesFor = (features: readonly string[]): readonly Params[] => {
   const lanes = lanesOf(features);
   return TILES.filter((t) => lanes.includes(t.lanes));
 };

@@ -14,6 +14,8 @@ export interface KernelFunction {
   readonly name: string;
   readonly kernel: Kernel;
   readonly tactic: Tactic;
+  /** Whether it takes the address of its thread's scratch, behind those of the buffers. */
+  readonly takesScratch: boolean;
 }
 
 export interface ProgramFunctions {
@@ -27,13 +29,14 @@ export function programFunctions(program: Program): ProgramFunctions {
   const functions: KernelFunction[] = [];
   const indices = new Map<string, number>();
   const taken = new Map<string, number>();
-  const steps = program.steps.map(({ kernel: index, tactic }) => {
-    const key = `${index} ${tacticKey(tactic)}`;
+  const steps = program.steps.map(({ kernel: index, tactic, scratchBytes = 0 }) => {
+    const takesScratch = scratchBytes > 0;
+    const key = `${index} ${tacticKey(tactic)}${takesScratch ? ' scratch' : ''}`;
     const known = indices.get(key);
     if (known !== undefined) return known;
     const kernel = program.kernels[index];
     indices.set(key, functions.length);
-    return functions.push({ name: uniqueName(kernel, tactic, taken), kernel, tactic }) - 1;
+    return functions.push({ name: uniqueName(kernel, tactic, taken), kernel, tactic, takesScratch }) - 1;
   });
   return { functions, steps };
 }

@@ -6,13 +6,11 @@
  * k and n run over their axes in the form's order, outermost first. Offsets of b are separable, a sum of one table a role.
  */
 import { Bug } from '../../core/errors.ts';
-import { type Packing, type PanelsPacking, packedElements } from '../../engine/engine.ts';
+import { type PanelsPacking, packedElements } from '../../engine/engine.ts';
 import type { Access, Axis, Contract, Kernel } from '../../loop/ir.ts';
 
 /** `data` begins at the first element of the operand's buffer. */
-export function packPanels(data: Float32Array, kernel: Kernel, packing: Packing): Float32Array {
-  if (packing.kind !== 'panels')
-    throw new Bug('cpu-packing', `kernel ${kernel.name}: packing ${packing.kind} is no panels`);
+export function packPanels(data: Float32Array, kernel: Kernel, packing: PanelsPacking): Float32Array {
   const { width, batch, k, n } = packing;
   const offsets = offsetTables(kernel, packing);
   const out = new Float32Array(packedElements(packing));
@@ -77,9 +75,11 @@ function columnAxes(form: Contract, packing: PanelsPacking) {
   return isDepthwise ? { columns: [...batch, ...n], batches: [] } : { columns: n, batches: batch };
 }
 
-const constantOffset = (b: Access): number => b.dims.reduce((sum, d) => sum + d.at.constant * d.stride, 0);
+/** Of an access, in elements, where all axes are 0. */
+export const constantOffset = (b: Access): number => b.dims.reduce((sum, d) => sum + d.at.constant * d.stride, 0);
 
-function offsetTable(b: Access, axes: readonly Axis[], constant: number): Int32Array {
+/** By flat position along the axes, what they add to the offset of an access, and `constant`. */
+export function offsetTable(b: Access, axes: readonly Axis[], constant: number): Int32Array {
   let table = Int32Array.of(constant);
   for (const axis of axes) {
     const stride = b.dims.reduce(

@@ -4,5 +4,6 @@ import { direct, panels } from './contract-templates.ts';
 import { depthwise } from './depthwise.ts';
 import { generated } from './generated.ts';
 import type { CpuTemplate } from './template.ts';
+import { winograd } from './winograd.ts';
 
-export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, dot, depthwise, generated];
+export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, winograd, dot, depthwise, generated];

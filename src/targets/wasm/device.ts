@@ -8,6 +8,7 @@
 import { ModelError } from '../../core/errors.ts';
 import type { Device, DeviceInfo, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { CodeSection, Engine } from '../../engine/engine.ts';
+import { contextBytes } from '../../engine/scratch.ts';
 import { coreCount, processorName } from '../../host/processor.ts';
 import { compileWasm, type WasmFeatures, wasmFeatures } from '../../host/wasm-features.ts';
 import type { HostWorker } from '../../host/workers.ts';
@@ -77,7 +78,7 @@ export async function openWasm(engine: Engine, options: OpenOptions, features: W
   const wanted = options.threads === 'auto' ? coreCount() : Math.max(1, Math.floor(options.threads));
   const threads = variant.threads ? wanted : 1;
 
-  const memory = new EngineMemory(engine.weightBytes, engine.arenaBytes, variant.threads);
+  const memory = new EngineMemory(engine.weightBytes, contextBytes(engine, threads), variant.threads);
   const workers = spawnWorkers(threads - 1);
   const { team, optimized } = await startProgram(section, memory, workers, features.mayWait);
   const contexts = new Set<{ dispose(): void }>();

@@ -50,7 +50,7 @@ describe.each(VARIANTS)('$name', (variant) => {
 test('equal kernels by other tactics are functions of their own, with names of their own', () => {
   const [first] = engine.steps;
   const steps: Step[] = [first, { ...first, tactic: { ...first.tactic, params: { n: 5 } } }, first];
-  const text = disassemble(emitProgram({ kernels: KERNELS, steps }, unshared, emitHandmade));
+  const text = disassemble(emitProgram({ kernels: KERNELS, steps, arenaBytes: 0 }, unshared, emitHandmade));
   expect(text).toContain('(func $mix ');
   expect(text).toContain('(func $mix.2 ');
   expect(text).not.toContain('$mix.3');
@@ -73,7 +73,7 @@ const COUNTED = [{ ...KERNELS[0], buffers: KERNELS[0].buffers.slice(1) }];
 test('each tile is done by exactly one thread', () => {
   for (const tiles of [1, 2, 3, 7, 64, 1000]) {
     for (const maxThreads of [1, 2, 3, 5, 5000].map((n) => Math.min(n, tiles))) {
-      const program = { kernels: COUNTED, steps: [countingStep(tiles, maxThreads)] };
+      const program = { kernels: COUNTED, steps: [countingStep(tiles, maxThreads)], arenaBytes: 0 };
       const code = module(emitProgram(program, { relaxed: false, threads: true }, count));
       for (const threads of [1, 2, 3, 4, 8, 13]) {
         const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
@@ -89,7 +89,7 @@ test('each tile is done by exactly one thread', () => {
 test('more tiles than 32 bits times threads hold', () => {
   const begins: number[] = [];
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
-  const program = { kernels: COUNTED, steps: [countingStep(2 ** 31 - 1, 2 ** 20)] };
+  const program = { kernels: COUNTED, steps: [countingStep(2 ** 31 - 1, 2 ** 20)], arenaBytes: 0 };
   const bytes = emitProgram(program, { relaxed: false, threads: true }, (asm) => {
     const [begin, end, out] = asm.params;
     asm.store('i32', out, 0, begin);
@@ -104,10 +104,28 @@ test('more tiles than 32 bits times threads hold', () => {
   expect(begins).toEqual([0, 1, 2, 3, 4, 5, 6].flatMap((t) => [bound(t), bound(t + 1)]));
 });
 
+test('each thread has scratch of its own behind the arena', () => {
+  const step = { ...countingStep(5, 5), scratchBytes: 100 };
+  const program = { kernels: COUNTED, steps: [step, { ...step, scratchBytes: 4 }], arenaBytes: 20 };
+  const bytes = emitProgram(program, { relaxed: false, threads: true }, (asm) => {
+    const [, , out, scratch] = asm.params;
+    asm.store('i32', out, 0, scratch);
+  });
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  const { run, step: one } = new WebAssembly.Instance(module(bytes), { env: { memory } }).exports as Exports;
+  const seen = [0, 1, 2].map((thread) => {
+    run(0, 1024, 64, thread, 3);
+    return new Int32Array(memory.buffer, 1024, 1)[0];
+  });
+  expect(seen).toEqual([1024 + 64, 1024 + 64 + 128, 1024 + 64 + 256]);
+  one(1, 0, 1024);
+  expect(new Int32Array(memory.buffer, 1024, 1)[0]).toBe(1024 + 64);
+});
+
 test('addresses wrap, so that bases and offsets reach all 4 GiB', () => {
   const step = { ...countingStep(3, 1), buffers: [{ space: 'weights', byteOffset: 3 * 2 ** 30, bytes: 12 }] as const };
   const memory = new WebAssembly.Memory({ initial: 1 });
-  const bytes = emitProgram({ kernels: COUNTED, steps: [step] }, unshared, count);
+  const bytes = emitProgram({ kernels: COUNTED, steps: [step], arenaBytes: 0 }, unshared, count);
   const { run, step: one } = new WebAssembly.Instance(module(bytes), { env: { memory } }).exports as Exports;
   run(2 ** 30 + 256, 0, 64, 0, 1);
   one(0, 2 ** 30 + 256, 0);

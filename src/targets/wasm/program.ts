@@ -7,7 +7,8 @@
  * barrier in front of it. Addresses are i32 that wrap: base + offset reaches all 4 GiB.
  */
 import { Bug } from '../../core/errors.ts';
-import type { BufferRef, Step } from '../../engine/engine.ts';
+import type { Step } from '../../engine/engine.ts';
+import { type ScratchLayout, scratchLayout } from '../../engine/scratch.ts';
 import { type EmitKernel, programFunctions } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { WasmAsm } from './asm.ts';
@@ -21,7 +22,8 @@ import { defineSync } from './sync.ts';
 /** The code of one kernel by one tactic. */
 export interface KernelCode {
   readonly name: string;
-  readonly buffers: number;
+  /** Addresses that it takes. */
+  readonly pointers: number;
   readonly body: Bytes;
 }
 
@@ -54,10 +56,11 @@ export function emitProgram(
 /** The code of each function of the program. */
 export function emitKernels(program: Program, relaxed: boolean, emitKernel: EmitKernel): ProgramCode {
   const { functions, steps } = programFunctions(program);
-  const kernels = functions.map(({ name, kernel, tactic }): KernelCode => {
-    const asm = new WasmAsm(kernel.buffers.length, { relaxed });
+  const kernels = functions.map(({ name, kernel, tactic, takesScratch }): KernelCode => {
+    const pointers = kernel.buffers.length + (takesScratch ? 1 : 0);
+    const asm = new WasmAsm(pointers, { relaxed });
     emitKernel(asm, kernel, tactic);
-    return { name, buffers: kernel.buffers.length, body: asm.finish() };
+    return { name, pointers, body: asm.finish() };
   });
   return { kernels, steps };
 }
@@ -66,12 +69,13 @@ export function emitKernels(program: Program, relaxed: boolean, emitKernel: Emit
 export function emitModule(program: Program, code: ProgramCode, threads: boolean): Uint8Array {
   const module = new ModuleBuilder();
   module.importMemory('env', 'memory', threads ? { min: 1, max: MAX_PAGES, shared: true } : { min: 1 });
-  const functions = code.kernels.map(({ name, buffers, body }) => {
-    const index = module.declare(name, I32(2 + buffers));
+  const functions = code.kernels.map(({ name, pointers, body }) => {
+    const index = module.declare(name, I32(2 + pointers));
     module.define(index, body);
     return index;
   });
-  const calls = program.steps.map((step, i) => ({ step, callee: functions[code.steps[i]] }));
+  const scratch = scratchLayout(program);
+  const calls = program.steps.map((step, i) => ({ step, callee: functions[code.steps[i]], scratch }));
   const run = threads ? defineThreadedRun(module, calls) : defineRun(module, calls, emitAlone);
   module.exportFunction('run', run);
   module.exportFunction('step', defineStep(module, calls));
@@ -81,6 +85,7 @@ export function emitModule(program: Program, code: ProgramCode, threads: boolean
 interface Call {
   readonly step: Step;
   readonly callee: number;
+  readonly scratch: ScratchLayout;
 }
 
 /** run(weights, arena, control, thread, threads), in parts where there are very many steps. */
@@ -106,10 +111,10 @@ function defineRun(
   return run;
 }
 
-/** All tiles of a step. */
-function emitWholeStep(code: FunctionBuilder, { step, callee }: Call, weights: Local, arena: Local): void {
-  const range = [code.constant('i32', 0), code.constant('i32', step.tiles)];
-  code.effect('call', [...range, ...addresses(code, step, weights, arena)], [callee]);
+/** All tiles of a step, by thread 0. */
+function emitWholeStep(code: FunctionBuilder, call: Call, weights: Local, arena: Local): void {
+  const range = [code.constant('i32', 0), code.constant('i32', call.step.tiles)];
+  code.effect('call', [...range, ...addresses(code, call, weights, arena)], [call.callee]);
 }
 
 /** A step where there is one thread. */
@@ -118,10 +123,25 @@ function emitAlone(code: FunctionBuilder, call: Call): void {
   emitWholeStep(code, call, weights, arena);
 }
 
-const addresses = (code: FunctionBuilder, step: Step, weights: Local, arena: Local): Local[] =>
-  step.buffers.map((buffer) => address(code, buffer, buffer.space === 'weights' ? weights : arena));
+/** Of the buffers, and of the scratch of thread `thread` (absent: 0) where the step needs some. */
+function addresses(
+  code: FunctionBuilder,
+  { step, scratch }: Call,
+  weights: Local,
+  arena: Local,
+  thread?: Local,
+): Local[] {
+  const buffers = step.buffers.map(({ space, byteOffset }) =>
+    address(code, byteOffset, space === 'weights' ? weights : arena),
+  );
+  if (!step.scratchBytes) return buffers;
+  const first = address(code, scratch.byteOffset, arena);
+  if (!thread) return [...buffers, first];
+  const before = code.emit('i32.mul', [thread, code.constant('i32', scratch.bytesPerThread)]);
+  return [...buffers, code.emit('i32.add', [first, before])];
+}
 
-function address(code: FunctionBuilder, { byteOffset }: BufferRef, base: Local): Local {
+function address(code: FunctionBuilder, byteOffset: number, base: Local): Local {
   if (byteOffset >= 2 ** 32) throw new Bug('wasm-address', `byte offset ${byteOffset} is beyond 32 bits`);
   return byteOffset === 0 ? base : code.emit('i32.add', [base, code.constant('i32', byteOffset)]);
 }
@@ -159,7 +179,7 @@ function emitShare(code: FunctionBuilder, call: Call, tile: number): void {
     const next = code.emit('i32.add', [thread, code.constant('i32', 1)]);
     const begin = code.emit('call', [total, thread, sharers], [tile], code.local('i32'));
     const end = code.emit('call', [total, next, sharers], [tile], code.local('i32'));
-    code.effect('call', [begin, end, ...addresses(code, step, weights, arena)], [callee]);
+    code.effect('call', [begin, end, ...addresses(code, call, weights, arena, thread)], [callee]);
   });
 }
 

@@ -4,7 +4,7 @@
 import type { DType } from '../../core/dtype.ts';
 import { wasmFeatures } from '../../host/wasm-features.ts';
 import { emitKernel } from '../cpu/emit.ts';
-import { packPanels } from '../cpu/packing.ts';
+import { packWeight } from '../cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Target } from '../target.ts';
 import { VARIANTS } from './control.ts';
@@ -20,7 +20,7 @@ export const wasmTarget: Target = {
   computes: COMPUTES,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
-  pack: (data, kernel, _, packing) => packPanels(data as Float32Array, kernel, packing),
+  pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   emit(program) {
     const code = new Map([true, false].map((relaxed) => [relaxed, emitKernels(program, relaxed, emitKernel)] as const));
     return VARIANTS.map(({ name, relaxed, threads }) => ({

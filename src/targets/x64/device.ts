@@ -8,6 +8,7 @@
 import { ModelError } from '../../core/errors.ts';
 import type { Device, DeviceInfo, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
+import { contextBytes } from '../../engine/scratch.ts';
 import { type NativeSystem, openNativeSystem } from '../../host/native-system.ts';
 import { coreCount, processorKind, processorName } from '../../host/processor.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../host/processor-features.ts';
@@ -93,6 +94,7 @@ export function openProgram(
 ): OpenEngine {
   const threads = options.threads === 'auto' ? coreCount() : Math.max(1, Math.floor(options.threads));
   const spins = threads > coreCount() ? CROWDED_SPINS : SPINS;
+  const bytesOfContext = contextBytes(program, threads);
   const code = emitProgram(program, { threads, spins }, emit);
   const weights = weightBlock(system, engine.weightBytes);
   const team = startTeam(system, code);
@@ -102,10 +104,10 @@ export function openProgram(
   const open: OpenEngine = {
     threads,
     features,
-    memoryBytes: () => (disposed ? 0 : team.bytes + weights.bytes.byteLength + contexts.size * engine.arenaBytes),
+    memoryBytes: () => (disposed ? 0 : team.bytes + weights.bytes.byteLength + contexts.size * bytesOfContext),
     createContext: () => {
       if (disposed) throw new ModelError('disposed', `engine "${engine.name}" was disposed`);
-      const arena = allocateBlock(system, engine.arenaBytes);
+      const arena = allocateBlock(system, bytesOfContext);
       const context = createContext(engine, team, weights, arena, () => contexts.delete(context));
       contexts.add(context);
       return context;

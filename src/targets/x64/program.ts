@@ -13,6 +13,7 @@
  * Between entries and kernels rbx holds the weights' address, r12 the arena's, r13 the control block's.
  */
 import type { BufferRef, Step } from '../../engine/engine.ts';
+import { type ScratchLayout, scratchLayout } from '../../engine/scratch.ts';
 import { type EmitKernel, programFunctions, tileRange } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { X64Asm } from './asm.ts';
@@ -49,19 +50,29 @@ const FUNCTION_ALIGNMENT = 64;
 export function emitProgram(program: Program, options: ProgramOptions, emitKernel: EmitKernel): ProgramCode {
   const encoder = new Encoder();
   const { functions, steps } = programFunctions(program);
-  const entries = functions.map(({ kernel, tactic }) => {
+  const entries = functions.map(({ kernel, tactic, takesScratch }) => {
     encoder.align(FUNCTION_ALIGNMENT);
-    const asm = new X64Asm(encoder, kernel.buffers.length, tactic.params.lanes === 16 ? 16 : 8);
+    const pointers = kernel.buffers.length + (takesScratch ? 1 : 0);
+    const asm = new X64Asm(encoder, pointers, tactic.params.lanes === 16 ? 16 : 8);
     emitKernel(asm, kernel, tactic);
     return asm.finish();
   });
-  const calls = program.steps.map((step, i): Call => ({ step, kernel: entries[steps[i]] }));
+  const scratch = scratchLayout(program);
+  const calls = program.steps.map((step, i): Call => ({ step, kernel: entries[steps[i]], scratch }));
   return new ControlEmitter(encoder, calls, options).emit();
 }
 
 interface Call {
   readonly step: Step;
   readonly kernel: Label;
+  readonly scratch: ScratchLayout;
+}
+
+/** Where the addresses that a kernel takes point: its buffers, and where the step needs some the thread's scratch. */
+function pointersOf({ step, scratch }: Call, thread: number): readonly Pick<BufferRef, 'space' | 'byteOffset'>[] {
+  if (!step.scratchBytes) return step.buffers;
+  const byteOffset = scratch.byteOffset + thread * scratch.bytesPerThread;
+  return [...step.buffers, { space: 'arena', byteOffset }];
 }
 
 /** Everything but the kernels. */
@@ -80,7 +91,7 @@ class ControlEmitter {
     this.#code = code;
     this.#calls = calls;
     this.#threads = threads;
-    const most = calls.reduce((n, { step }) => Math.max(n, step.buffers.length), 0);
+    const most = calls.reduce((n, call) => Math.max(n, pointersOf(call, 0).length), 0);
     this.#frameBytes = 8 * (most % 2 === 0 ? most + 1 : most);
     this.#sync = threads > 1 ? emitSync(code, threads, spins) : undefined;
     this.#share = threads > 1 ? emitShare(code, calls.length) : undefined;
@@ -93,7 +104,7 @@ class ControlEmitter {
     const workers = lines.slice(1).map((line) => this.#worker(line));
     const stop = this.#stop();
     const step = this.#stepEntry();
-    const steps = this.#calls.map((call) => this.#subroutine(() => this.#call(call, 0, call.step.tiles)));
+    const steps = this.#calls.map((call) => this.#subroutine(() => this.#call(call, 0, 0, call.step.tiles)));
     const bytes = this.#code.finish();
     const at = (label: Label): number => this.#code.offsetOf(label);
     const controlBytes = CONTROL.counters + this.#counterBytes;
@@ -117,10 +128,10 @@ class ControlEmitter {
         const chunk = chunkOf(call.step, sharers);
         const [begin, end] = tileRange(call.step, thread, this.#threads);
         if (chunk !== undefined && this.#share && thread < sharers) {
-          this.#pointers(call);
+          this.#pointers(call, thread);
           const row = shareRow(this.#code, i, call.step.tiles, sharers, chunk);
           callShare(this.#code, this.#share, row, call.kernel, thread);
-        } else if (begin < end) this.#call(call, begin, end);
+        } else if (begin < end) this.#call(call, thread, begin, end);
       }
     });
   }
@@ -142,25 +153,25 @@ class ControlEmitter {
     return label;
   }
 
-  /** kernel(edi: begin, esi: end, rdx: the addresses of its buffers) */
-  #call(call: Call, begin: number, end: number): void {
+  /** kernel(edi: begin, esi: end, rdx: the addresses of its buffers and of its scratch) */
+  #call(call: Call, thread: number, begin: number, end: number): void {
     const code = this.#code;
-    this.#pointers(call);
+    this.#pointers(call, thread);
     code.emit('mov_oi', r32(RDI), imm(begin));
     code.emit('mov_oi', r32(RSI), imm(end));
     code.emit('mov', r64(RDX), r64(RSP));
     code.emit('call', call.kernel);
   }
 
-  /** The addresses of a kernel's buffers, from rsp on. */
-  #pointers({ step }: Call): void {
-    step.buffers.forEach((buffer, i) => {
-      this.#address(RAX, buffer);
+  /** The addresses that a kernel takes, from rsp on. */
+  #pointers(call: Call, thread: number): void {
+    pointersOf(call, thread).forEach((pointer, i) => {
+      this.#address(RAX, pointer);
       this.#code.emit('mov_mr', mem(RSP, 8 * i), r64(RAX));
     });
   }
 
-  #address(register: number, { space, byteOffset }: BufferRef): void {
+  #address(register: number, { space, byteOffset }: Pick<BufferRef, 'space' | 'byteOffset'>): void {
     const base = space === 'weights' ? R_WEIGHTS : R_ARENA;
     if (byteOffset < 2 ** 31) {
       this.#code.emit('lea', r64(register), mem(base, byteOffset));

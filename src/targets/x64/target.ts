@@ -2,7 +2,7 @@
  * Target x64: the CPU templates over the x86-64 assembler. An engine for it holds no code: machine code is made when it is opened.
  */
 import type { DType } from '../../core/dtype.ts';
-import { packPanels } from '../cpu/packing.ts';
+import { packWeight } from '../cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Target } from '../target.ts';
 import { x64Device, x64Features } from './device.ts';
@@ -16,6 +16,6 @@ export const x64Target: Target = {
   computes: COMPUTES,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
-  pack: (data, kernel, _, packing) => packPanels(data as Float32Array, kernel, packing),
+  pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   features: x64Features,
 };

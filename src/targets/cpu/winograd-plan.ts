@@ -1,0 +1,182 @@
+/**
+ * A convolution as Winograd's method sees it, and how its work is cut.
+ *
+ * It must have windows of 3×3 with stride and dilation 1, one group, channels innermost in memory and whole vectors of channels on both
+ * sides. Tiles of the output reach over its edge where its size is no multiple of theirs, so what an operand says of its extents must
+ * hold for every coordinate inside them: then no address leaves the buffer, whoever wrote the kernel.
+ */
+import type { Access, AccessDim, Axis, Kernel, Stmt } from '../../loop/ir.ts';
+import { legalizeKernel } from '../../loop/legalize.ts';
+import type { Params } from '../target.ts';
+import { rowsFor } from './contract-blocking.ts';
+import { CPU_OPS } from './scalar-ops.ts';
+
+/** One direction of the image. */
+export interface WinogradSide {
+  /** Of the output. */
+  readonly axis: Axis;
+  readonly tap: Axis;
+  /** Elements of the input before its first one that the first window covers. */
+  readonly pad: number;
+  /** Of the input, and elements from one to the next. */
+  readonly extent: number;
+  readonly stride: number;
+}
+
+export interface WinogradPlan {
+  readonly a: string;
+  readonly b: Access;
+  /** Elements of a before its first one. */
+  readonly start: number;
+  /** Images: axes of m that move a by a stride. */
+  readonly images: readonly { readonly axis: Axis; readonly stride: number }[];
+  readonly y: WinogradSide;
+  readonly x: WinogradSide;
+  readonly channel: Axis;
+  readonly n: Axis;
+  /** Axes of extent 1: always 0. */
+  readonly fixed: readonly Axis[];
+  /** With operations that the machine has. */
+  readonly epilogue: readonly Stmt[];
+}
+
+const plans = new WeakMap<Kernel, WinogradPlan | null>();
+
+/** Undefined where the kernel is no such convolution. */
+export function planWinograd(kernel: Kernel): WinogradPlan | undefined {
+  const known = plans.get(kernel);
+  if (known !== undefined) return known ?? undefined;
+  const plan = makePlan(kernel);
+  plans.set(kernel, plan ?? null);
+  return plan;
+}
+
+function makePlan(kernel: Kernel): WinogradPlan | undefined {
+  const { form } = kernel;
+  if (form.kind !== 'contract' || form.acc !== 'f32' || form.axes.some((x) => x.extent === 0)) return undefined;
+  const dtypeOf = (name: string) => kernel.buffers.find((b) => b.name === name);
+  const [a, b] = [dtypeOf(form.a.buffer), dtypeOf(form.b.buffer)];
+  if (a?.dtype !== 'f32' || b?.dtype !== 'f32' || form.b.dims.some((d) => d.padded)) return undefined;
+  const axes = form.axes.filter((x) => x.extent > 1);
+  const of = (role: string) => axes.filter((x) => x.role === role);
+  if (of('batch').length > 0 || of('n').length !== 1 || of('k').length !== 3) return undefined;
+  const parts = form.a.dims.map((dim) => partOf(dim, axes));
+  const sides = parts.flatMap((p) => (p?.kind === 'side' ? [p.side] : []));
+  const channels = parts.flatMap((p) => (p?.kind === 'channel' ? [p] : []));
+  if (parts.includes(undefined) || sides.length !== 2 || channels.length !== 1 || channels[0].stride !== 1)
+    return undefined;
+  const images = parts.flatMap((p) => (p?.kind === 'image' ? [p] : []));
+  if (images.length + 2 !== of('m').length) return undefined;
+  const reach = form.a.dims.reduce((sum, d) => sum + Math.max(0, d.extent - 1) * d.stride, 0);
+  if (form.a.dims.some((d) => d.stride < 0) || reach >= a.elements) return undefined;
+  return {
+    a: form.a.buffer,
+    b: form.b,
+    start: parts.reduce((sum, p) => sum + (p && p.kind !== 'side' ? p.start : 0), 0),
+    images,
+    y: sides[0],
+    x: sides[1],
+    channel: channels[0].axis,
+    n: of('n')[0],
+    fixed: form.axes.filter((x) => x.extent === 1),
+    epilogue: legalizeKernel(kernel, CPU_OPS).body.slice(1),
+  };
+}
+
+type Part =
+  | { readonly kind: 'side'; readonly side: WinogradSide }
+  | { readonly kind: 'channel' | 'image'; readonly axis: Axis; readonly stride: number; readonly start: number }
+  | { readonly kind: 'still'; readonly start: number };
+
+/** What a dim of the input is, from the axes that move it; undefined where Winograd's method has no such dim. */
+function partOf(dim: AccessDim, axes: readonly (Axis & { readonly role: string })[]): Part | undefined {
+  const moving = dim.at.terms.flatMap(({ axis: name, coef }) => {
+    const axis = axes.find((x) => x.name === name);
+    return axis ? [{ axis, coef }] : [];
+  });
+  if (moving.some(({ coef }) => coef !== 1) || moving.length > 2) return undefined;
+  const output = moving.find(({ axis }) => axis.role === 'm')?.axis;
+  const summed = moving.find(({ axis }) => axis.role === 'k')?.axis;
+  const { constant } = dim.at;
+  if (output && summed) {
+    if (summed.extent !== 3) return undefined;
+    return {
+      kind: 'side',
+      side: { axis: output, tap: summed, pad: -constant, extent: dim.extent, stride: dim.stride },
+    };
+  }
+  const axis = output ?? summed;
+  if (dim.padded || constant < 0 || constant + (axis?.extent ?? 1) > dim.extent) return undefined;
+  const start = constant * dim.stride;
+  return axis ? { kind: summed ? 'channel' : 'image', axis, stride: dim.stride, start } : { kind: 'still', start };
+}
+
+/** How tiles are shared out, and what a thread's scratch holds. */
+export interface WinogradBlocking {
+  /** Tiles of the output along x and y, and of all images. */
+  readonly across: number;
+  readonly down: number;
+  readonly tiles: number;
+  readonly panels: number;
+  /** Tiles and panels of a unit of work. */
+  readonly tilesInBlock: number;
+  readonly panelsInBlock: number;
+  readonly tBlocks: number;
+  readonly nBlocks: number;
+  /** Bytes between the planes of two points, an odd number of cache lines, so that a tile's points spread over the sets of a cache. */
+  readonly planeBytes: number;
+  /** Of the parts of the scratch, and of all. */
+  readonly coordsAt: number;
+  readonly inputsAt: number;
+  readonly sumsAt: number;
+  readonly scratchBytes: number;
+}
+
+const LINE_BYTES = 64;
+/** What the transformed inputs of a block may take, so that they stay in the second-level cache. */
+const BLOCK_BYTES = 512 * 1024;
+/** Few: each call for some units transforms its block of tiles again. */
+const ENOUGH_UNITS = 8;
+
+export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlocking {
+  const { tile, width, lanes } = params;
+  const points = (tile + 2) ** 2;
+  const across = Math.ceil(plan.x.axis.extent / tile);
+  const down = Math.ceil(plan.y.axis.extent / tile);
+  const tiles = plan.images.reduce((count, { axis }) => count * axis.extent, across * down);
+  const panels = Math.ceil(plan.n.extent / width);
+  const tail = plan.n.extent % width;
+  const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
+  const most = Math.max(1, Math.floor(BLOCK_BYTES / (points * plan.channel.extent * 4 * step))) * step;
+  const wanted = Math.ceil(tiles / most);
+  const tilesInBlock = wanted === 1 ? tiles : Math.ceil(tiles / wanted / step) * step;
+  const tBlocks = Math.ceil(tiles / tilesInBlock);
+  const panelsInBlock = Math.ceil(panels / Math.min(panels, Math.ceil(ENOUGH_UNITS / tBlocks)));
+  const lines = Math.ceil((tilesInBlock * plan.channel.extent * 4) / LINE_BYTES);
+  const planeBytes = (lines % 2 === 0 ? lines + 1 : lines) * LINE_BYTES;
+  const coordsAt = points * lanes * 4;
+  const coordBytes = tilesInBlock * (plan.images.length + 2) * 4;
+  const inputsAt = coordsAt + Math.ceil(coordBytes / LINE_BYTES) * LINE_BYTES;
+  const sumsAt = inputsAt + points * planeBytes;
+  return {
+    across,
+    down,
+    tiles,
+    panels,
+    tilesInBlock,
+    panelsInBlock,
+    tBlocks,
+    nBlocks: Math.ceil(panels / panelsInBlock),
+    planeBytes,
+    coordsAt,
+    inputsAt,
+    sumsAt,
+    scratchBytes: sumsAt + tilesInBlock * points * width * 4,
+  };
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y > 0) [x, y] = [y, x % y];
+  return (a * b) / x;
+}

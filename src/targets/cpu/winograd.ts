@@ -1,0 +1,109 @@
+/**
+ * The template `winograd`: F(tile×tile, 3×3) for convolutions with windows of 3×3, stride 1, and constant weights.
+ *
+ * Its products are a quarter (tile 4) of direct convolution's, but its weights are (tile + 2)² / 9 as large, its transforms cost the same
+ * for few channels as for many, and tiles overhang small outputs: the cost model weighs these.
+ */
+import { Bug } from '../../core/errors.ts';
+import type { WinogradPacking } from '../../engine/engine.ts';
+import * as e from '../../loop/expr.ts';
+import type { Kernel, Stmt } from '../../loop/ir.ts';
+import type { Params } from '../target.ts';
+import { rowsFor } from './contract-blocking.ts';
+import { tilesFor } from './contract-templates.ts';
+import { laneScore } from './lanes.ts';
+import { ExprTable } from './linear.ts';
+import type { CpuTemplate } from './template.ts';
+import { checkLanes, vectorMachine } from './vector-machine.ts';
+import { WinogradEmitter } from './winograd-emit.ts';
+import { blockWinograd, planWinograd, type WinogradPlan } from './winograd-plan.ts';
+
+/** Sizes of tiles, and the largest error of an output in units of the outputs' root mean square (tests/winograd.test.ts). */
+export const WINOGRAD_TILES = [
+  { tile: 2, error: 4e-6 },
+  { tile: 4, error: 1e-5 },
+  { tile: 6, error: 8e-5 },
+] as const;
+/** What a direct sum in f32 may err, and networks are tested to: F(6×6, 3×3) is beyond it. */
+const MOST_ERROR = 1e-5;
+const TILES = WINOGRAD_TILES.filter(({ error }) => error <= MOST_ERROR).map(({ tile }) => tile);
+
+function planOf(kernel: Kernel): WinogradPlan {
+  const plan = planWinograd(kernel);
+  if (!plan) throw new Bug('cpu-plan', `kernel ${kernel.name} is no convolution for Winograd's method`);
+  return plan;
+}
+
+/** Whether the epilogue runs on vectors of n. */
+function isInLanes(kernel: Kernel, { n, epilogue }: WinogradPlan): boolean {
+  const facts = { table: new ExprTable(), buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
+  const acc: Stmt = { kind: 'let', local: 'acc', dtype: 'f32', value: e.cast('f32', e.axis(n.name)) };
+  return laneScore(facts, [acc, ...epilogue], n.name) !== undefined;
+}
+
+export const winograd: CpuTemplate = {
+  name: 'winograd',
+  form: 'contract',
+  candidates: (kernel, facts, features) => {
+    const plan = planWinograd(kernel);
+    if (!plan || !facts.constant.has(plan.b.buffer) || !isInLanes(kernel, plan)) return [];
+    return tilesFor(features)
+      .filter(({ lanes }) => plan.channel.extent % lanes === 0 && plan.n.extent % lanes === 0)
+      .flatMap((params) => TILES.map((tile) => ({ ...params, tile })));
+  },
+  predictNs,
+  tiles: (kernel, params) => {
+    const { tBlocks, nBlocks } = blockWinograd(planOf(kernel), params);
+    return tBlocks * nBlocks;
+  },
+  packing: (kernel, { tile, width }) => {
+    const plan = planOf(kernel);
+    const packing: WinogradPacking = { kind: 'winograd', tile, width, k: plan.channel.extent, n: plan.n.extent };
+    return new Map([[plan.b.buffer, packing]]);
+  },
+  scratchBytes: (kernel, params) => blockWinograd(planOf(kernel), params).scratchBytes,
+  emit: (asm, kernel, params) => {
+    checkLanes(asm, params.lanes);
+    new WinogradEmitter(asm, kernel, planOf(kernel), params).run();
+  },
+};
+
+const NS_PER_CYCLE = 0.3;
+const FMA_LATENCY = 4;
+/** Cycles to enter and leave a register tile. */
+const TILE_CYCLES = 24;
+const STEP_CYCLES = 0.2;
+const ROW_CYCLES = 0.1;
+/** Cycles a point to transform one vector of a tile: loads, stores and arithmetic of both passes. */
+const TRANSFORM_CYCLES = 2.5;
+/** From memory, and from the last cache, where weights are read once more for each further block of tiles. */
+const BYTES_PER_NS = 10;
+const CACHE_BYTES_PER_NS = 40;
+/** What of the smaller one of arithmetic and traffic the larger one does not hide. */
+const OVERLAP_LOSS = 0.1;
+
+function predictNs(kernel: Kernel, params: Params): number {
+  const plan = planOf(kernel);
+  const { tile, width, lanes } = params;
+  const { tiles, tBlocks } = blockWinograd(plan, params);
+  const points = (tile + 2) ** 2;
+  const [channels, n] = [plan.channel.extent, plan.n.extent];
+  const { multiplyAdds } = vectorMachine(lanes);
+  const panelCycles = (columns: number): number => {
+    const rows = rowsFor(columns, params);
+    const vectors = columns / lanes;
+    const product = (r: number): number => {
+      const bound = Math.max((r * vectors) / multiplyAdds, (r + vectors) / 2, FMA_LATENCY);
+      return channels * (bound + STEP_CYCLES + r * ROW_CYCLES) + TILE_CYCLES + r * vectors;
+    };
+    return points * (Math.floor(tiles / rows) * product(rows) + (tiles % rows === 0 ? 0 : product(tiles % rows)));
+  };
+  const tail = n % width;
+  const products = Math.floor(n / width) * panelCycles(width) + (tail > 0 ? panelCycles(tail) : 0);
+  const transforms = ((tiles * (channels + n)) / lanes) * points * TRANSFORM_CYCLES;
+  const weightBytes = points * channels * n * 4;
+  const otherBytes = kernel.buffers.reduce((sum, b) => sum + (b.name === plan.b.buffer ? 0 : b.elements * 4), 0);
+  const arithmetic = (products + transforms) * NS_PER_CYCLE;
+  const traffic = (weightBytes + otherBytes) / BYTES_PER_NS + (weightBytes * (tBlocks - 1)) / CACHE_BYTES_PER_NS;
+  return Math.max(arithmetic, traffic) + OVERLAP_LOSS * Math.min(arithmetic, traffic);
+}

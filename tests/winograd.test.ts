@@ -1,0 +1,150 @@
+/**
+ * Winograd's method on every machine: convolutions of generated shapes against eval in float64, and the error that its transforms add.
+ *
+ * Errors are in units of the outputs' expected root mean square, for inputs and weights drawn evenly from [-1, 1]; the bounds are the
+ * template's own. Of a few hundred channels direct sums in f32 err about as much as F(4×4, 3×3).
+ */
+import { describe, expect, it } from 'vitest';
+import type { TypedArray } from '../src/core/dtype.ts';
+import { evalKernel } from '../src/loop/eval.ts';
+import type { Kernel } from '../src/loop/ir.ts';
+import { packWeight } from '../src/targets/cpu/pack-weight.ts';
+import { WINOGRAD_TILES, winograd } from '../src/targets/cpu/winograd.ts';
+import { winogradMatrices } from '../src/targets/cpu/winograd-matrices.ts';
+import type { Params } from '../src/targets/target.ts';
+import { random } from './random-kernel.ts';
+import { type ConvSpec, convKernel } from './support/contract-kernels.ts';
+import { KERNEL_MACHINES, type KernelMachine, loadKernel } from './support/kernel-runner.ts';
+
+const SEED = 77;
+const FACTS = { constant: new Set(['w']) };
+const PRESENT = KERNEL_MACHINES.filter(({ absent }) => absent === undefined);
+
+/** Every tactic that is offered, and the same with tiles that are not. */
+function tacticsOf(kernel: Kernel, features: readonly string[]): Params[] {
+  const offered = winograd.candidates(kernel, FACTS, features).filter(({ tile }) => tile === 2);
+  return offered.flatMap((params) => WINOGRAD_TILES.map(({ tile }) => ({ ...params, tile })));
+}
+
+function inputsOf(kernel: Kernel, seed: number): Map<string, Float32Array> {
+  const rnd = random(seed);
+  const draw = (elements: number) => Float32Array.from({ length: elements }, () => rnd.next() * 2 - 1);
+  return new Map(kernel.buffers.filter((b) => b.role === 'in').map((b) => [b.name, draw(b.elements)]));
+}
+
+/** y in float64. */
+function evaluate(kernel: Kernel, inputs: ReadonlyMap<string, Float32Array>): Float64Array {
+  const buffers = kernel.buffers.map((b) => (b.name === 'y' ? ({ ...b, dtype: 'f64' } as const) : b));
+  const y = new Float64Array(buffers.find((b) => b.name === 'y')?.elements ?? 0);
+  evalKernel({ ...kernel, buffers }, new Map<string, TypedArray>([...inputs, ['y', y]]));
+  return y;
+}
+
+/** y by a tactic, the tiles cut in two at random. */
+function run(
+  kernel: Kernel,
+  inputs: ReadonlyMap<string, Float32Array>,
+  machine: KernelMachine,
+  params: Params,
+  seed: number,
+) {
+  const packed = new Map(inputs);
+  for (const [name, packing] of winograd.packing?.(kernel, params) ?? []) {
+    packed.set(name, packWeight(inputs.get(name) as Float32Array, kernel, packing) as Float32Array);
+  }
+  const loaded = loadKernel(kernel, { template: 'winograd', params }, packed, machine);
+  const tiles = winograd.tiles(kernel, params);
+  const cut = random(seed).below(tiles + 1);
+  loaded.run(cut, tiles);
+  loaded.run(0, cut);
+  return { y: loaded.data.get('y') as Float32Array, damaged: loaded.damagedGaps() };
+}
+
+/** Checks all tactics on all machines that run here; how many there were. */
+function check(spec: ConvSpec, seed: number): number {
+  const kernel = convKernel(spec);
+  const inputs = inputsOf(kernel, seed);
+  const want = evaluate(kernel, inputs);
+  // Products of two such numbers have the variance 1/9, and nine times as many as there are channels are added.
+  const scale = Math.sqrt(spec.ic);
+  let ran = 0;
+  for (const machine of PRESENT) {
+    for (const params of tacticsOf(kernel, machine.features)) {
+      const name = `${JSON.stringify(spec)} by ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
+      const { y, damaged } = run(kernel, inputs, machine, params, seed);
+      expect(damaged, name).toEqual([]);
+      const worst = y.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i])), 0) / scale;
+      const bound = WINOGRAD_TILES.find(({ tile }) => tile === params.tile)?.error ?? 0;
+      expect(worst, name).toBeLessThanOrEqual(bound);
+      ran++;
+    }
+  }
+  return ran;
+}
+
+describe('convolutions', () => {
+  const rnd = random(SEED);
+  const specs: ConvSpec[] = [
+    { size: [2, 2], ic: 16, oc: 16, kernel: [3, 3], pad: 1 },
+    { size: [4, 5], ic: 16, oc: 16, kernel: [3, 3], pad: 0 },
+    { size: [2, 9], ic: 16, oc: 80, kernel: [3, 3], pad: 2, batch: 3, epilogue: 'bias-residual-relu' },
+    // More tiles than a block holds.
+    { size: [31, 33], ic: 48, oc: 16, kernel: [3, 3], pad: 1, epilogue: 'bias' },
+    { size: [7, 7], ic: 256, oc: 32, kernel: [3, 3], pad: 1, batch: 2 },
+  ];
+  for (let i = 0; i < 12; i++) {
+    specs.push({
+      batch: rnd.pick([1, 1, 2]),
+      size: [4 + rnd.below(14), 4 + rnd.below(14)],
+      ic: 4 * (1 + rnd.below(8)),
+      oc: 4 * (1 + rnd.below(16)),
+      kernel: [3, 3],
+      pad: rnd.pick([0, 1, 1, 2]),
+      epilogue: rnd.pick(['none', 'bias', 'bias-relu', 'bias-residual-relu', 'bias-clip'] as const),
+    });
+  }
+  it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
+    expect(check(spec, seed)).toBeGreaterThan(0);
+  });
+});
+
+it('is for windows of 3×3 with stride and dilation 1 over whole vectors of channels', () => {
+  const spec: ConvSpec = { size: [9, 9], ic: 16, oc: 16, kernel: [3, 3] };
+  const offers = (change: Partial<ConvSpec>): boolean =>
+    winograd.candidates(convKernel({ ...spec, ...change }), FACTS, ['avx2']).length > 0;
+  expect(offers({})).toBe(true);
+  const others: Partial<ConvSpec>[] = [
+    { stride: 2 },
+    { dilation: 2 },
+    { kernel: [1, 1] },
+    { kernel: [3, 1] },
+    { kernel: [5, 5] },
+    { group: 2 },
+    { group: 16 },
+    { ic: 12 },
+    { oc: 12 },
+    { layout: 'nchw' },
+    { size: [1, 9], pad: 1 },
+  ];
+  expect(others.filter(offers)).toEqual([]);
+});
+
+/** A 3-tap filter in one dimension, in float64: exact up to rounding whatever the points. */
+it.each(WINOGRAD_TILES.map(({ tile }) => tile))('the matrices of F(%i, 3) filter', (tile) => {
+  const { aT, bT, g, points } = winogradMatrices(tile);
+  const rnd = random(SEED);
+  const d = Array.from({ length: points }, () => rnd.next());
+  const taps = [rnd.next(), rnd.next(), rnd.next()];
+  const times = (matrix: readonly (readonly number[])[], x: readonly number[]) =>
+    matrix.map((row) => row.reduce((sum, c, j) => sum + c * x[j], 0));
+  const v = times(bT, d);
+  const y = times(
+    aT,
+    times(g, taps).map((u, i) => u * v[i]),
+  );
+  const want = y.map((_, i) => taps.reduce((sum, w, j) => sum + w * d[i + j], 0));
+  y.forEach((x, i) => {
+    expect(Math.abs(x - want[i])).toBeLessThan(1e-13);
+  });
+  for (const entry of [...aT, ...bT].flat()) expect(Math.fround(entry)).toBe(entry);
+});
