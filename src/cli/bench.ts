@@ -1,24 +1,28 @@
 /**
  * `hotrod bench`: latency and throughput of an engine, alone or in turn with other runtimes over the same inputs.
  */
+import { basename, extname } from 'node:path';
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
+import { ModelError } from '../core/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { writeFileAtomically } from '../host/files.ts';
+import { benchText, type PeerRow } from './bench-report.ts';
 import { chartFile } from './chart.ts';
 import { openEngineRunner } from './engine-runner.ts';
 import { completeInputs, readInputFiles, shapesOf } from './input-tensors.ts';
 import { measureInTurn } from './measure.ts';
-import { openModel } from './model-input.ts';
+import { openModel, type SourceInput } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { parseAmount, parseCount, parseInputFile, parseWhole } from './options.ts';
-import { isPeerName, modelBehind, openPeers, PEER_NAMES, type PeerName } from './peers.ts';
-import { type PhaseReport, phaseReport, phaseWarnings } from './phases.ts';
+import { isPeerName, type MissingPeer, modelBehind, openPeers, PEER_NAMES, type PeerName } from './peers.ts';
+import { phaseReport, phaseWarnings } from './phases.ts';
 import { prepareEngine } from './prepare-engine.ts';
-import { type LayerTime, profileLayers } from './profile-layers.ts';
+import { profileLayers } from './profile-layers.ts';
+import type { Runner } from './runner.ts';
 import { coefficientOfVariation, type Statistics, statistics } from './statistics.ts';
-import { formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
+import { measureTrtexec } from './trtexec.ts';
 
 interface BenchFlags extends ModelFlags {
   readonly input?: ReadonlyMap<string, string>;
@@ -30,6 +34,8 @@ interface BenchFlags extends ModelFlags {
   readonly profile?: boolean;
   readonly against?: readonly PeerName[];
   readonly onnx?: string;
+  readonly torchModule?: string;
+  readonly torchWeights?: string;
   readonly chart?: string;
 }
 
@@ -50,6 +56,11 @@ export function addBenchCommand(program: Command): void {
     .option('--profile', 'a row for each kernel')
     .option('--against <list>', `other runtimes, measured in turn: ${PEER_NAMES.join(',')}`, parsePeers)
     .option('--onnx <file>', 'the model behind an engine, for --against')
+    .option(
+      '--torch-module <name>',
+      'the same network in PyTorch: torchvision.models:resnet50, a TorchScript .pt or a .pt2',
+    )
+    .option('--torch-weights <file>', 'the state dict of the PyTorch module')
     .option('--chart <file>', 'draw the latencies as FILE.svg or FILE.png')
     .option('--input <name=file>', 'an input from a .npy file; repeat for more', parseInputFile)
     .option('--seed <n>', 'seed of the inputs that are not given', parseWhole, 0);
@@ -65,13 +76,6 @@ function parsePeers(text: string): readonly PeerName[] {
   });
 }
 
-/** A peer's row; `ratio` is the engine's median latency over the peer's: below 1 the engine is faster. */
-export interface PeerRow {
-  readonly name: string;
-  readonly latencyMs: Statistics;
-  readonly ratio: number;
-}
-
 async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
   const model = await openModel(file, flags);
@@ -79,15 +83,15 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
   const engine = await prepareEngine(model, flags, terminal, shapesOf(given), flags.batch);
   const runner = await openEngineRunner(engine, flags, terminal);
   const inputs = completeInputs(runner.inputs, given, flags.seed);
-  const { peers, missing } = await openPeers(
-    flags.against ?? [],
-    await modelBehind(model, flags.onnx),
-    runner,
-    terminal,
-  );
+  const behind = await modelBehind(model, flags.onnx);
+  const names = flags.against ?? [];
+  const options = { ...flags, gpu: engine.target === 'cuda', outputs: engine.outputs };
+  const inTurn = names.filter((name) => name !== 'tensorrt');
+  const { peers, missing } = await openPeers(inTurn, behind, runner, options, terminal);
   const runners = [runner, ...peers];
   try {
-    for (const each of runners) each.setInputs(inputs);
+    for (const each of runners) await each.setInputs(inputs);
+    const tensorrt = names.includes('tensorrt') ? await trtexecRow(behind, runner, flags) : undefined;
     terminal.note(`measuring ${runners.map((each) => each.name).join(', ')}`);
     const samples = await measureInTurn(runners, {
       warmupMs: flags.warmup,
@@ -95,10 +99,9 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       ...(flags.iterations !== undefined && { iterations: flags.iterations }),
     });
     const latencyMs = statistics(samples[0]);
-    const rows = peers.map((peer, i): PeerRow => {
-      const peerMs = statistics(samples[i + 1]);
-      return { name: peer.name, latencyMs: peerMs, ratio: latencyMs.median / peerMs.median };
-    });
+    const timed = peers.map((peer, i) => ({ name: peer.name, latencyMs: statistics(samples[i + 1]) }));
+    if (tensorrt && 'latencyMs' in tensorrt) timed.push(tensorrt);
+    const rows = timed.map((peer): PeerRow => ({ ...peer, ratio: latencyMs.median / peer.latencyMs.median }));
     const times = runner.phases(Math.min(samples[0].length, MOST_PHASES));
     const phases = times && phaseReport(times);
     const layers = flags.profile ? profileLayers(runner) : undefined;
@@ -113,11 +116,12 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       variation: coefficientOfVariation(samples[0]),
       ...phases,
       peers: rows,
-      missing,
+      missing: tensorrt && 'reason' in tensorrt ? [...missing, tensorrt] : missing,
       ...(layers && { layers }),
     };
-    if (flags.chart !== undefined) await writeChart(flags.chart, engine, latencyMs, rows);
-    terminal.result(report, () => benchText(report, phases, layers));
+    if (flags.chart !== undefined)
+      await writeChart(flags.chart, basename(model.file, extname(model.file)), engine, latencyMs, rows);
+    terminal.result(report, () => benchText(report, phases, layers, samples[0]));
     if (report.variation > UNSTABLE) warnUnstable(report.variation, terminal);
     if (phases) phaseWarnings(phases).forEach(terminal.warn);
   } finally {
@@ -125,8 +129,26 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
   }
 }
 
+/** TensorRT's latencies through its own trtexec, or why there are none. */
+async function trtexecRow(
+  model: SourceInput | undefined,
+  { inputs }: Runner,
+  flags: BenchFlags,
+): Promise<{ name: string; latencyMs: Statistics } | MissingPeer> {
+  const name = 'tensorrt';
+  if (model?.kind !== 'onnx') return { name, reason: 'it reads ONNX files; name the model with --onnx FILE' };
+  try {
+    const times = { warmupMs: flags.warmup, durationMs: flags.duration * 1e3, precision: flags.precision ?? 'fp32' };
+    return { name, latencyMs: await measureTrtexec(model.file, inputs, times) };
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    return { name, reason: [error.message, error.hint].filter(Boolean).join('; ') };
+  }
+}
+
 async function writeChart(
   file: string,
+  title: string,
   engine: Engine,
   latencyMs: Statistics,
   peers: readonly PeerRow[],
@@ -135,60 +157,8 @@ async function writeChart(
     { name: `hotrod ${engine.target}`, value: latencyMs.median, ours: true },
     ...peers.map((peer) => ({ name: peer.name, value: peer.latencyMs.median, ours: false })),
   ];
-  writeFileAtomically(file, await chartFile(file, engine.name, bars));
+  writeFileAtomically(file, await chartFile(file, title, bars));
 }
-
-interface BenchReport {
-  readonly target: string;
-  readonly threads: number;
-  readonly iterations: number;
-  readonly latencyMs: Statistics;
-  readonly throughput: number;
-  readonly peers: readonly PeerRow[];
-  readonly missing: readonly { readonly name: string; readonly reason: string }[];
-}
-
-function benchText(
-  report: BenchReport,
-  phases: PhaseReport | undefined,
-  layers: readonly LayerTime[] | undefined,
-): string {
-  const columns = ['min', 'max', 'mean', 'median', 'p90', 'p95', 'p99'] as const;
-  const cells = (latency: Statistics) => columns.map((column) => formatMs(latency[column]));
-  const parts = [
-    `Throughput: ${formatNumber(report.throughput)} inferences/s (${report.iterations} measured, ${formatThreads(report.threads)})`,
-    textTable(
-      ['latency', ...columns],
-      [
-        [`hotrod ${report.target}`, ...cells(report.latencyMs)],
-        ...(phases
-          ? [
-              ['GPU compute', ...cells(phases.gpuMs)],
-              ['copies to the GPU', ...cells(phases.h2dMs)],
-              ['copies from the GPU', ...cells(phases.d2hMs)],
-              ['starting the kernels', ...cells(phases.enqueueMs)],
-            ]
-          : []),
-        ...report.peers.map((peer) => [peer.name, ...cells(peer.latencyMs)]),
-      ],
-    ),
-    ...report.peers.map((peer) => ratioText(peer)),
-    ...report.missing.map(({ name, reason }) => `${name} was not measured: ${reason}`),
-  ];
-  if (layers) parts.push(layerTable(layers));
-  return parts.join('\n\n');
-}
-
-const ratioText = ({ name, ratio }: PeerRow): string =>
-  ratio <= 1
-    ? `${formatNumber(1 / ratio)} times as fast as ${name}`
-    : `${formatNumber(ratio)} times the latency of ${name}`;
-
-const layerTable = (layers: readonly LayerTime[]): string =>
-  textTable(
-    ['ms', 'share', 'tactic', 'layer'],
-    layers.map((layer) => [formatNumber(layer.ms), `${layer.percent.toFixed(1)} %`, layer.tactic, layer.name]),
-  );
 
 function warnUnstable(variation: number, terminal: Terminal): void {
   terminal.warn(

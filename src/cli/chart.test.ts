@@ -11,7 +11,9 @@ const BARS = [
 test('the SVG names every bar with its figure', async () => {
   const svg = new TextDecoder().decode(await chartFile('a.svg', 'A <title>', BARS));
   expect(svg).toMatch(/^<svg[^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
-  for (const text of ['reference', 'hotrod wasm', '120', '4.56', 'A &lt;title&gt;']) expect(svg).toContain(text);
+  const speedup = 'hotrod wasm is 26.3 times as fast as reference';
+  for (const text of ['reference', '120 ms (26.3 x)', '4.56 ms', speedup, 'A &lt;title&gt;'])
+    expect(svg).toContain(text);
   expect(svg.match(/<rect/g)).toHaveLength(2);
 });
 

@@ -40,7 +40,7 @@ export async function compareLayers(
   const report = await build(exposed, { ...buildOptionsOf(flags, shapes), onWarning: terminal.warn });
   const runner = await openEngineRunner(report.engine, flags, terminal);
   try {
-    runner.setInputs(inputs);
+    await runner.setInputs(inputs);
     await timedRun(runner);
     const got = runner.outputs();
     return [...stored].map(([name, nodes]) => ({

@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import type { Tensor } from '../core/tensor.ts';
+import type { Engine } from '../engine/engine.ts';
 import { compareLayers, type LayerRow } from './compare-layers.ts';
 import { compareTensors, type OutputRow, type PassRule } from './compare-tensors.ts';
 import { openEngineRunner } from './engine-runner.ts';
@@ -30,6 +31,8 @@ interface CompareFlags extends ModelFlags, PassRule {
   readonly layers?: boolean;
   readonly input?: ReadonlyMap<string, string>;
   readonly seed: number;
+  readonly torchModule?: string;
+  readonly torchWeights?: string;
 }
 
 export function addCompareCommand(program: Command): void {
@@ -37,8 +40,13 @@ export function addCompareCommand(program: Command): void {
     .command('compare')
     .argument('<model>', 'an ONNX file, a PyTorch file or an engine')
     .description('compare the outputs of an engine with a baseline on the same inputs')
-    .option('--against <baseline>', 'reference, onnxruntime, or a folder of NAME.npy files', 'reference')
+    .option('--against <baseline>', 'reference, onnxruntime, torch, or a folder of NAME.npy files', 'reference')
     .option('--onnx <file>', 'the model behind an engine, for the baseline to run')
+    .option(
+      '--torch-module <name>',
+      'the same network in PyTorch: torchvision.models:resnet50, a TorchScript .pt or a .pt2',
+    )
+    .option('--torch-weights <file>', 'the state dict of the PyTorch module')
     .option('--atol <x>', 'absolute tolerance of an element (1e-3 of the rms of the output)', parseAmount)
     .option('--rtol <x>', 'relative tolerance of an element (1e-3)', parseAmount)
     .addOption(new Option('--metric <name>', 'judge by one metric').choices(Object.keys(METRIC_NAMES)))
@@ -65,10 +73,10 @@ async function compareCommand(file: string, flags: CompareFlags): Promise<void> 
   const runner = await openEngineRunner(engine, flags, terminal);
   try {
     const inputs = completeInputs(runner.inputs, given, flags.seed);
-    runner.setInputs(inputs);
+    await runner.setInputs(inputs);
     await timedRun(runner);
     const got = runner.outputs();
-    const want = await baselineOutputs(model, flags, runner, inputs, terminal);
+    const want = await baselineOutputs(model, engine, flags, runner, inputs, terminal);
     const outputs = [...got].map(([name, tensor]) => compareTensors(name, tensor, want.get(name), flags));
     const layers = flags.layers
       ? await compareLayers(await layerModel(model, flags), engine, inputs, flags, terminal)
@@ -84,17 +92,20 @@ async function compareCommand(file: string, flags: CompareFlags): Promise<void> 
 
 async function baselineOutputs(
   model: ModelInput,
+  engine: Engine,
   flags: CompareFlags,
   ours: Runner,
   inputs: ReadonlyMap<string, Tensor>,
   terminal: Terminal,
 ): Promise<ReadonlyMap<string, Tensor>> {
   if (!isPeerName(flags.against)) return readBaseline(flags.against, [...ours.outputs().keys()]);
-  const { peers, missing } = await openPeers([flags.against], await modelBehind(model, flags.onnx), ours, terminal);
+  const behind = await modelBehind(model, flags.onnx);
+  const options = { ...flags, gpu: engine.target === 'cuda', outputs: engine.outputs };
+  const { peers, missing } = await openPeers([flags.against], behind, ours, options, terminal);
   if (missing.length > 0) throw new ModelError('package-missing', missing[0].reason);
   const [peer] = peers;
   try {
-    peer.setInputs(inputs);
+    await peer.setInputs(inputs);
     await timedRun(peer);
     return peer.outputs();
   } finally {

@@ -67,7 +67,13 @@ async function demoCommand(flags: DemoFlags): Promise<void> {
   terminal.note(`saved and loaded ${engineFile}`);
 
   const engine = await openEngineRunner(loaded.engine, flags, terminal);
-  const { peers, missing } = await openPeers(PEERS, model, engine, terminal);
+  const { peers, missing } = await openPeers(
+    PEERS,
+    model,
+    engine,
+    { gpu: false, outputs: loaded.engine.outputs },
+    terminal,
+  );
   for (const { name, reason } of missing) terminal.warn(`${name} is not measured: ${reason}`);
   try {
     const picture = await decodePicture(readFileSync(PICTURE), { file: PICTURE });
@@ -126,7 +132,7 @@ async function runBoth(
 ): Promise<[Tensor, Tensor]> {
   const outputs: Tensor[] = [];
   for (const runner of [engine, baseline]) {
-    runner.setInputs(input);
+    await runner.setInputs(input);
     await timedRun(runner);
     const [output] = runner.outputs().values();
     outputs.push(output);
@@ -142,7 +148,7 @@ async function measureAll(
   terminal: Terminal,
 ): Promise<DemoReport['latencies']> {
   const runners = [engine, ...peers];
-  for (const runner of runners) runner.setInputs(input);
+  for (const runner of runners) await runner.setInputs(input);
   terminal.note(`measuring ${runners.map((runner) => runner.name).join(', ')} in turn`);
   const samples = await measureInTurn(runners, { warmupMs: 200, durationMs: flags.duration * 1e3 });
   return runners.map((runner, i) => ({

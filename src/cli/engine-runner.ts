@@ -14,6 +14,7 @@ import type { Terminal } from './terminal.ts';
 
 export interface EngineRunner extends Runner {
   readonly engine: Engine;
+  setInputs(inputs: ReadonlyMap<string, Tensor>): void;
   /** Runs once over the inputs set last, timing each step. */
   profile(): readonly StepProfile[];
   /** Times copies and kernels of `count` inferences by themselves; undefined where the target cannot tell them apart. */

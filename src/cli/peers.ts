@@ -1,6 +1,8 @@
 /**
  * Other runtimes to measure and compare against, found when asked for: optional peers of the package, never needed to run an engine.
  */
+
+import { basename, extname } from 'node:path';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import type { DType } from '../core/dtype.ts';
 import { Bug, ModelError } from '../core/errors.ts';
@@ -14,10 +16,22 @@ import { readModelGraph, readTorchModel } from './compile-model.ts';
 import { type ModelInput, openModel, type SourceInput } from './model-input.ts';
 import type { NamedType, Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
+import { openTorch } from './torch-peer.ts';
 
-export const PEER_NAMES = ['onnxruntime', 'torch', 'reference'] as const;
+export const PEER_NAMES = ['onnxruntime', 'torch', 'tensorrt', 'reference'] as const;
 export type PeerName = (typeof PEER_NAMES)[number];
 export const isPeerName = (text: string): text is PeerName => (PEER_NAMES as readonly string[]).includes(text);
+
+/** What peers need to know beside the model. */
+export interface PeerOptions {
+  /** PyTorch runs no ONNX files: the module of the same network. Without, one of torchvision with the model's name. */
+  readonly torchModule?: string;
+  readonly torchWeights?: string;
+  readonly precision?: string;
+  /** True where the engine runs on a GPU, so that peers that can do too. */
+  readonly gpu: boolean;
+  readonly outputs: readonly NamedType[];
+}
 
 export interface MissingPeer {
   readonly name: PeerName;
@@ -32,6 +46,7 @@ export async function openPeers(
   names: readonly PeerName[],
   model: SourceInput | undefined,
   ours: Runner,
+  options: PeerOptions,
   terminal: Terminal,
 ): Promise<{ readonly peers: readonly Runner[]; readonly missing: readonly MissingPeer[] }> {
   if (names.length > 0 && model === undefined) {
@@ -43,14 +58,18 @@ export async function openPeers(
   const missing: MissingPeer[] = [];
   for (const name of names) {
     try {
-      peers.push(await openPeer(name, model as SourceInput, ours, terminal));
+      peers.push(await openPeer(name, model as SourceInput, ours, options, terminal));
     } catch (error) {
-      if (!(error instanceof ModelError) || error.code !== 'package-missing') throw error;
+      if (!(error instanceof ModelError) || !mayBeMissing(name, error, options)) throw error;
       missing.push({ name, reason: [error.message, error.hint].filter(Boolean).join('; ') });
     }
   }
   return { peers, missing };
 }
+
+/** A peer that is not installed is left out; so is PyTorch where the module was only guessed from the model's name. */
+const mayBeMissing = (name: PeerName, error: ModelError, { torchModule }: PeerOptions): boolean =>
+  error.code === 'package-missing' || (name === 'torch' && torchModule === undefined);
 
 /** The model that peers open: MODEL itself, or what `--onnx` names where MODEL is an engine. */
 export async function modelBehind(model: ModelInput, onnx: string | undefined): Promise<SourceInput | undefined> {
@@ -62,20 +81,72 @@ export async function modelBehind(model: ModelInput, onnx: string | undefined): 
   });
 }
 
-async function openPeer(name: PeerName, model: SourceInput, ours: Runner, terminal: Terminal): Promise<Runner> {
+async function openPeer(
+  name: PeerName,
+  model: SourceInput,
+  ours: Runner,
+  options: PeerOptions,
+  terminal: Terminal,
+): Promise<Runner> {
   switch (name) {
     case 'onnxruntime':
       return openOnnxRuntime(onnxOf(model, ours.inputs), ours.inputs, ours.threads);
     case 'reference':
       return openReference(bindToTypes(readModelGraph(model, terminal, shapesOf(ours.inputs)), ours.inputs, terminal));
     case 'torch':
-      throw new ModelError('package-missing', 'PyTorch does not run ONNX files');
+      return openTorchPeer(model, ours, options);
+    case 'tensorrt':
+      throw new ModelError(
+        'option-invalid',
+        'tensorrt is measured through trtexec, which gives no outputs to compare',
+        {
+          hint: 'Use it with bench --against.',
+        },
+      );
     default:
       return name satisfies never;
   }
 }
 
 const shapesOf = (inputs: readonly NamedType[]) => Object.fromEntries(inputs.map(({ name, shape }) => [name, shape]));
+
+async function openTorchPeer(model: SourceInput, ours: Runner, options: PeerOptions): Promise<Runner> {
+  const { gpu, precision, outputs } = options;
+  const { torchModule, torchWeights } = options.torchModule === undefined ? ownModule(model, options) : options;
+  const settings = {
+    module: torchModule ?? torchvisionModule(model.file),
+    ...(torchWeights !== undefined && { weights: torchWeights }),
+    threads: ours.threads,
+    gpu,
+    tf32: precision === 'tf32',
+  };
+  try {
+    return await openTorch(settings, { inputs: ours.inputs, outputs });
+  } catch (error) {
+    if (!(error instanceof ModelError) || error.code === 'package-missing' || torchModule !== undefined) throw error;
+    throw new ModelError(error.code, `PyTorch runs no ONNX files, and ${settings.module} is not this network`, {
+      hint: 'Name its module with --torch-module.',
+      cause: error,
+    });
+  }
+}
+
+/** What PyTorch itself runs of a PyTorch file: an exported program as it is, a checkpoint in torchvision's module. */
+function ownModule(
+  model: SourceInput,
+  { torchWeights }: PeerOptions,
+): Pick<PeerOptions, 'torchModule' | 'torchWeights'> {
+  if (model.kind !== 'torch') return { ...(torchWeights !== undefined && { torchWeights }) };
+  const { arch } = readTorchModel(model);
+  if (arch === undefined) return { torchModule: model.file };
+  return { torchModule: `torchvision.models:${arch}`, torchWeights: torchWeights ?? model.file };
+}
+
+/** `resnet50.onnx` and `my-resnet50.onnx` may be torchvision's resnet50; whether it is, its outputs' shapes tell. */
+function torchvisionModule(file: string): string {
+  const [name] = /[a-z][a-z0-9_]*$/.exec(basename(file, extname(file)).toLowerCase()) ?? [''];
+  return `torchvision.models:${name}`;
+}
 
 /** The graph with the input shapes that the engine has. */
 const bindToTypes = (graph: Graph, inputs: readonly NamedType[], terminal: Terminal): Graph =>

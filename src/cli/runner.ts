@@ -12,9 +12,11 @@ export interface Runner {
   readonly name: string;
   readonly inputs: readonly NamedType[];
   readonly threads: number;
-  setInputs(inputs: ReadonlyMap<string, Tensor>): void;
+  setInputs(inputs: ReadonlyMap<string, Tensor>): void | Promise<void>;
   /** One inference over the inputs set last. */
   run(): void | Promise<void>;
+  /** Where the runtime is another process: one inference, and the milliseconds that it measured itself, without the way there. */
+  timeItself?(): Promise<number>;
   /** Copies of the outputs of the last run, by name, in the model's order. */
   outputs(): ReadonlyMap<string, Tensor>;
   dispose(): void | Promise<void>;
