@@ -40,7 +40,10 @@ class Net(torch.nn.Module):
     def forward(self, x):
         return torch.flatten(torch.relu(torch.nn.functional.conv2d(x, self.w)), 1) @ self.v
 torch.jit.script(Net()).save(${JSON.stringify(script)})`;
-  const { status, stderr } = spawnSync(PYTHON as string, ['-c', python], { encoding: 'utf8' });
+  // TorchScript reads the source of what it compiles, so it must be a file.
+  const source = join(folder, 'net.py');
+  writeFileSync(source, python);
+  const { status, stderr } = spawnSync(PYTHON as string, [source], { encoding: 'utf8' });
   expect(status, stderr).toBe(0);
   return { onnx, script };
 }
