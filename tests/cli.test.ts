@@ -115,7 +115,8 @@ describe('what commands give', () => {
     const report = hotrodJson<{
       latencyMs: object;
       peers: { name: string; ratio: number }[];
-      layers: { percent: number }[];
+      peak: { gflops: number; gbPerSecond: number };
+      layers: { percent: number; gflops: number; gbPerSecond: number; peakPercent: number }[];
     }>([
       ...[
         'bench',
@@ -136,6 +137,13 @@ describe('what commands give', () => {
     expect(report.peers.map((peer) => peer.name)).toEqual(['onnxruntime', 'reference']);
     for (const { ratio } of report.peers) expect(ratio).toBeGreaterThan(0);
     expect(report.layers.reduce((sum, layer) => sum + layer.percent, 0)).toBeCloseTo(100, 6);
+    expect(report.peak.gflops).toBeGreaterThan(1);
+    expect(report.peak.gbPerSecond).toBeGreaterThan(0.1);
+    for (const { gflops, gbPerSecond, peakPercent } of report.layers) {
+      const [arithmetic, traffic] = [gflops / report.peak.gflops, gbPerSecond / report.peak.gbPerSecond];
+      expect(gbPerSecond).toBeGreaterThan(0);
+      expect(peakPercent).toBeCloseTo(100 * Math.max(arithmetic, traffic), 6);
+    }
     expect(readFileSync(chart, 'utf8')).toContain('onnxruntime');
   });
 

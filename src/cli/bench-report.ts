@@ -2,8 +2,9 @@
  * The report of `bench`, for people: as trtexec's, throughput first, then latencies, how they spread, and the peers.
  */
 import { histogramText } from './histogram.ts';
+import type { MachinePeak } from './machine-peak.ts';
 import type { PhaseReport } from './phases.ts';
-import type { LayerTime } from './profile-layers.ts';
+import { type LayerTime, percentOfPeak } from './profile-layers.ts';
 import type { Statistics } from './statistics.ts';
 import { formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 
@@ -27,8 +28,9 @@ export interface BenchReport {
 export function benchText(
   report: BenchReport,
   phases: PhaseReport | undefined,
-  layers: readonly LayerTime[] | undefined,
+  layers: readonly BenchLayer[] | undefined,
   samples: readonly number[],
+  peak: MachinePeak | undefined,
 ): string {
   const columns = ['min', 'max', 'mean', 'median', 'p90', 'p95', 'p99'] as const;
   const cells = (latency: Statistics) => columns.map((column) => formatMs(latency[column]));
@@ -56,6 +58,7 @@ export function benchText(
     ...report.missing.map(({ name, reason }) => `${name} was not measured: ${reason}`),
   ];
   if (layers) parts.push(layerTable(layers));
+  if (peak) parts.push(peakText(peak));
   return parts.join('\n\n');
 }
 
@@ -64,8 +67,26 @@ const ratioText = ({ name, ratio }: PeerRow): string =>
     ? `${formatNumber(1 / ratio)} times as fast as ${name}`
     : `${formatNumber(ratio)} times the latency of ${name}`;
 
-const layerTable = (layers: readonly LayerTime[]): string =>
+const peakText = ({ gflops, gbPerSecond }: MachinePeak): string =>
+  `This machine on one thread reaches ${formatNumber(gflops)} GFLOP/s in cache and ${formatNumber(gbPerSecond)} GB/s to and from memory.`;
+
+interface BenchLayer extends LayerTime {
+  readonly peakPercent?: number;
+}
+
+export const withPeak = (layer: LayerTime, peak: MachinePeak | undefined): BenchLayer =>
+  peak ? { ...layer, peakPercent: percentOfPeak(layer, peak) } : layer;
+
+const layerTable = (layers: readonly BenchLayer[]): string =>
   textTable(
-    ['ms', 'share', 'tactic', 'layer'],
-    layers.map((layer) => [formatNumber(layer.ms), `${layer.percent.toFixed(1)} %`, layer.tactic, layer.name]),
+    ['ms', 'share', 'GFLOP/s', 'GB/s', 'of peak', 'tactic', 'layer'],
+    layers.map((layer) => [
+      formatNumber(layer.ms),
+      `${layer.percent.toFixed(1)} %`,
+      formatNumber(layer.gflops),
+      formatNumber(layer.gbPerSecond),
+      layer.peakPercent === undefined ? '' : `${layer.peakPercent.toFixed(0)} %`,
+      layer.tactic,
+      layer.name,
+    ]),
   );

@@ -7,10 +7,11 @@ import { InvalidArgumentError } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { writeFileAtomically } from '../host/files.ts';
-import { benchText, type PeerRow } from './bench-report.ts';
+import { benchText, type PeerRow, withPeak } from './bench-report.ts';
 import { chartFile } from './chart.ts';
 import { openEngineRunner } from './engine-runner.ts';
 import { completeInputs, readInputFiles, shapesOf } from './input-tensors.ts';
+import { measurePeak } from './machine-peak.ts';
 import { measureInTurn } from './measure.ts';
 import { openModel, type SourceInput } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
@@ -53,7 +54,7 @@ export function addBenchCommand(program: Command): void {
     .option('--duration <s>', 'time to measure', parseAmount, 3)
     .option('--iterations <n>', 'inferences to measure, instead of a time', parseCount)
     .option('--batch <n>', 'size of the first dim of every input', parseCount)
-    .option('--profile', 'a row for each kernel')
+    .option('--profile', "a row for each kernel: time, GFLOP/s, GB/s, share of the machine's measured peak")
     .option('--against <list>', `other runtimes, measured in turn: ${PEER_NAMES.join(',')}`, parsePeers)
     .option('--onnx <file>', 'the model behind an engine, for --against')
     .option(
@@ -104,7 +105,8 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
     const rows = timed.map((peer): PeerRow => ({ ...peer, ratio: latencyMs.median / peer.latencyMs.median }));
     const times = runner.phases(Math.min(samples[0].length, MOST_PHASES));
     const phases = times && phaseReport(times);
-    const layers = flags.profile ? profileLayers(runner) : undefined;
+    const peak = flags.profile ? await measurePeak(engine.target, terminal) : undefined;
+    const layers = flags.profile ? profileLayers(runner).map((layer) => withPeak(layer, peak)) : undefined;
     const batch = flags.batch ?? 1;
     const report = {
       target: engine.target,
@@ -117,11 +119,12 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       ...phases,
       peers: rows,
       missing: tensorrt && 'reason' in tensorrt ? [...missing, tensorrt] : missing,
+      ...(peak && { peak }),
       ...(layers && { layers }),
     };
     if (flags.chart !== undefined)
       await writeChart(flags.chart, basename(model.file, extname(model.file)), engine, latencyMs, rows);
-    terminal.result(report, () => benchText(report, phases, layers, samples[0]));
+    terminal.result(report, () => benchText(report, phases, layers, samples[0], peak));
     if (report.variation > UNSTABLE) warnUnstable(report.variation, terminal);
     if (phases) phaseWarnings(phases).forEach(terminal.warn);
   } finally {

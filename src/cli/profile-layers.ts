@@ -4,6 +4,7 @@
  */
 import { inspectEngine } from '../engine/inspect.ts';
 import type { EngineRunner } from './engine-runner.ts';
+import type { MachinePeak } from './machine-peak.ts';
 
 export interface LayerTime {
   /** The ONNX nodes of the step. */
@@ -11,6 +12,14 @@ export interface LayerTime {
   readonly ms: number;
   readonly percent: number;
   readonly tactic: string;
+  /** Arithmetic of the plain algorithm, and bytes that are read and written at least once, a second. */
+  readonly gflops: number;
+  readonly gbPerSecond: number;
+}
+
+/** A layer's time on a machine that does nothing but run into one of its roofs, in percent of its own. Above 100 where caches or a better algorithm help. */
+export function percentOfPeak({ gflops, gbPerSecond }: LayerTime, peak: MachinePeak): number {
+  return 100 * Math.max(gflops / peak.gflops, gbPerSecond / peak.gbPerSecond);
 }
 
 const PROFILED_RUNS = 5;
@@ -23,10 +32,13 @@ export function profileLayers(runner: EngineRunner): readonly LayerTime[] {
     for (const [step, row] of runner.profile().entries()) ns[step] += row.ns;
   }
   const total = ns.reduce((sum, x) => sum + x, 0);
-  return layers.map(({ name, tactic }, i) => ({
+  const rate = (amount: number, i: number): number => (ns[i] === 0 ? 0 : (amount * PROFILED_RUNS) / ns[i]);
+  return layers.map(({ name, tactic, flops, bytes }, i) => ({
     name,
     ms: ns[i] / PROFILED_RUNS / 1e6,
     percent: total === 0 ? 0 : (100 * ns[i]) / total,
     tactic,
+    gflops: rate(flops, i),
+    gbPerSecond: rate(bytes, i),
   }));
 }

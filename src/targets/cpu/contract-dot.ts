@@ -29,6 +29,9 @@ interface DotPlan extends ContractPlan {
   readonly run: Axis;
 }
 
+/** What joining the lanes of a sum costs beside the other sums, by lanes. */
+const JOIN_CYCLES: Readonly<Record<number, number>> = { 4: 3, 8: 0.5, 16: 3 };
+
 export const dot: CpuTemplate = {
   name: 'dot',
   form: 'contract',
@@ -47,7 +50,7 @@ export const dot: CpuTemplate = {
     const tiles = Math.ceil(extentOf(plan.m) / ROWS) * Math.ceil(plan.column.extent / COLUMNS) * extentOf(plan.batch);
     const steps = extentOf(plan.k) / lanes;
     const products = (ROWS * COLUMNS) / vectorMachine(lanes).multiplyAdds;
-    const cycles = tiles * (steps * (products + 1.2) + ROWS * COLUMNS * 3 + 20);
+    const cycles = tiles * (steps * (products + 1.2) + ROWS * COLUMNS * (JOIN_CYCLES[lanes] ?? 3) + 20);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
     return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
   },

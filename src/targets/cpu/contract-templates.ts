@@ -62,13 +62,13 @@ function predictNs(kernel: Kernel, params: Params): number {
   const k = extentOf(plan.k);
   const run = runAxis(plan)?.extent ?? 1;
   const streams = k * params.width * 4 > RESIDENT_BYTES;
-  const { multiplyAdds } = vectorMachine(params.lanes);
+  const { multiplyAdds, loads } = vectorMachine(params.lanes);
   const panelCycles = (columns: number): number => {
     const rows = rowsFor(columns, params);
     const vectors = Math.ceil(columns / params.lanes);
     const partial = columns % params.lanes;
     const tile = (r: number): number => {
-      const bound = Math.max((r * vectors) / multiplyAdds, (r + vectors) / 2, FMA_LATENCY);
+      const bound = Math.max((r * vectors) / multiplyAdds, (r + vectors) / loads, FMA_LATENCY);
       const isHidden = !streams || columns * 4 <= bound * HIDDEN_BYTES_PER_CYCLE;
       const step = bound + STEP_CYCLES + r * ROW_CYCLES + (isHidden ? 0 : (columns * 4) / STREAM_BYTES_PER_CYCLE);
       return (

@@ -11,15 +11,17 @@ export interface VectorMachine {
   readonly registers: number;
   /** Multiply-adds of vectors a cycle. Of 512 bits some processors do two, but none that has AVX-512 less than one. */
   readonly multiplyAdds: number;
+  /** Loads of vectors and splats a cycle beside them. */
+  readonly loads: number;
   /** A compiler behind the assembler moves all loads of a block before its arithmetic, so that they are live together. */
   readonly loadsFirst: boolean;
 }
 
 /** 128 bits are WebAssembly's: V8 keeps one of sixteen registers, and schedules. */
 const MACHINES: readonly VectorMachine[] = [
-  { lanes: 4, registers: 15, multiplyAdds: 2, loadsFirst: true },
-  { lanes: 8, registers: 16, multiplyAdds: 2, loadsFirst: false },
-  { lanes: 16, registers: 32, multiplyAdds: 1, loadsFirst: false },
+  { lanes: 4, registers: 15, multiplyAdds: 2, loads: 2, loadsFirst: true },
+  { lanes: 8, registers: 16, multiplyAdds: 2, loads: 2, loadsFirst: false },
+  { lanes: 16, registers: 32, multiplyAdds: 1, loads: 0.8, loadsFirst: false },
 ];
 
 /** Lanes that tactics may have, the most first: what has vectors of 512 bits has those of 256 too. */
