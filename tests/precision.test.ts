@@ -202,6 +202,22 @@ describe('assignPrecision', () => {
   it('leaves the graph as it is in fp32 and tf32', async () => {
     for (const precision of ['fp32', 'tf32'] as const) expect((await assign(precision)).assigned).toBe(graph);
   });
+  it('keeps in f32 what overflows, and says so, in fp16 too', async () => {
+    const warnings: string[] = [];
+    const overflowing = network((b, x) => {
+      const squares = b.node('Mul', [x, b.constant(scalarTensor('f32', 60000))], { outputs: ['squares'] })[0];
+      return node(b, 'Div', node(b, 'Mul', squares, squares), node(b, 'Add', squares, squares));
+    });
+    const x = f32([2, 8], 3);
+    const assigned = await assignPrecision(overflowing, OPS, {
+      precision: 'fp16',
+      samples: () => [new Map([['x', x]])],
+      open,
+      onWarning: (w) => warnings.push(w),
+    });
+    expect(warnings.join()).toMatch(/values come near the largest number of f16 and stay in f32: .*"squares"/);
+    expect(Array.from(outputOf(assigned, x)).every(Number.isFinite)).toBe(true);
+  });
   it('names weights that lose digits, with counts', async () => {
     for (const precision of ['fp16', 'auto'] as const) {
       const { assigned, warnings } = await assign(precision);

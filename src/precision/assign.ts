@@ -2,21 +2,22 @@
  * Which dtype each value of a graph has when it runs: the stage between the graph passes and lowering.
  *
  * fp32 and tf32 leave the graph as it is (tf32 is the kernels' affair: products of f32 operands may round them to 10 bits of mantissa).
- * fp16 and bf16 narrow all they can; auto narrows to f16 and keeps in f32 what measurement on samples asks for.
+ * bf16 narrows all it can. fp16 does but for what overflows on samples, so that it never is an infinity; auto keeps in f32 also what
+ * the outputs' accuracy asks for.
  * Told to the user: constants that overflow or lose digits, and what was kept in f32.
  */
 import type { Precision } from '../engine/engine.ts';
 import type { Graph } from '../graph/ir.ts';
 import type { Op } from '../ops/op.ts';
-import { chooseWideNodes, type OpenGraph, type Samples } from './keep-wide.ts';
+import { chooseWideNodes, findLargeValues, type LargeValues, type OpenGraph, type Samples } from './keep-wide.ts';
 import { type NarrowedGraph, narrow } from './narrow.ts';
 import type { NarrowDType } from './round-constant.ts';
 
 export interface AssignOptions {
   readonly precision: Precision;
-  /** Inputs that are typical for the network, one map a sample: what `auto` measures on. */
+  /** Inputs that are typical for the network, one map a sample: what `auto` and `fp16` measure on. */
   readonly samples: () => Samples;
-  /** Makes a graph of f32 ready to run, for `auto`. */
+  /** Makes a graph of f32 ready to run, for these two. */
   readonly open: OpenGraph;
   readonly onWarning: (message: string) => void;
 }
@@ -33,20 +34,32 @@ export async function assignPrecision(
   const { precision, onWarning } = options;
   const to = NARROW[precision];
   if (to === undefined) return graph;
-  if (precision !== 'auto') {
-    const narrowed = narrow(graph, ops, { to });
-    warnOfConstants(narrowed, to, onWarning);
-    return narrowed.graph;
-  }
-  const kept = await chooseWideNodes(graph, ops, options.samples(), options.open);
+  const kept = await chooseWide(graph, ops, options);
   const narrowed = narrow(graph, ops, { to, keepWide: kept.nodes });
   warnOfConstants(narrowed, to, onWarning);
   if (kept.large.length > 0) {
     const names = kept.large.map(({ value, magnitude }) => `"${value}" (${magnitude.toPrecision(3)})`);
     onWarning(`${kept.large.length} values come near the largest number of f16 and stay in f32: ${list(names)}`);
   }
-  if (kept.nodes.size > 0) onWarning(`${kept.nodes.size} nodes stay in f32 for accuracy: ${list([...kept.nodes])}`);
+  if (precision === 'auto' && kept.nodes.size > 0)
+    onWarning(`${kept.nodes.size} nodes stay in f32 for accuracy: ${list([...kept.nodes])}`);
   return narrowed.graph;
+}
+
+/** bf16 has the exponents of f32, so nothing overflows there. */
+async function chooseWide(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  { precision, samples, open }: AssignOptions,
+): Promise<LargeValues> {
+  switch (precision) {
+    case 'auto':
+      return chooseWideNodes(graph, ops, samples(), open);
+    case 'fp16':
+      return findLargeValues(graph, ops, samples(), open);
+    default:
+      return { large: [], nodes: new Set() };
+  }
 }
 
 function warnOfConstants(

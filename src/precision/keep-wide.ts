@@ -40,6 +40,29 @@ export interface KeptWide {
   readonly error: number | undefined;
 }
 
+/** Values that come near the f16 limit over the samples, and the first outputs of the nodes that touch them. */
+export interface LargeValues {
+  readonly large: KeptWide['large'];
+  readonly nodes: ReadonlySet<string>;
+}
+
+/** What would overflow in f16, found by running an f32 graph of static shapes; a NaN or an infinity counts too. */
+export async function findLargeValues(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  samples: Samples,
+  open: OpenGraph,
+): Promise<LargeValues> {
+  const { large } = await measureRanges(graph, ops, samples, open);
+  return { large, nodes: nodesTouching(graph, large) };
+}
+
+function nodesTouching(graph: Graph, large: KeptWide['large']): Set<string> {
+  const tooLarge = new Set(large.map(({ value }) => value));
+  const touches = (node: Node): boolean => [...node.inputs, ...node.outputs].some((name) => tooLarge.has(name));
+  return new Set(graph.nodes.filter(touches).map((node) => node.outputs[0]));
+}
+
 /** The nodes of an f32 graph of static shapes to keep wide. At least one sample; all inputs are given in each. */
 export async function chooseWideNodes(
   graph: Graph,
@@ -48,9 +71,7 @@ export async function chooseWideNodes(
   open: OpenGraph,
 ): Promise<KeptWide> {
   const { large, baseline } = await measureRanges(graph, ops, samples, open);
-  const tooLarge = new Set(large.map(({ value }) => value));
-  const touches = (node: Node): boolean => [...node.inputs, ...node.outputs].some((name) => tooLarge.has(name));
-  const ranged = new Set(graph.nodes.filter(touches).map((node) => node.outputs[0]));
+  const ranged = nodesTouching(graph, large);
   const { narrowed } = narrow(graph, ops, { to: 'f16', keepWide: ranged });
   const candidates = graph.nodes.map((node) => node.outputs[0]).filter((name) => narrowed.has(name));
   const runner = await open(withSwitches(graph, ops, candidates));
