@@ -30,10 +30,14 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     onWarning: terminal.warn,
   });
   const context = loaded.createContext();
+  // Where the context's own arrays stay as they are, a run is what the network takes, and no copy beside it.
   const results: Record<string, TypedArray> = Object.fromEntries(
-    engine.outputs.map(({ name, dtype, shape }) => [name, zeros(dtype, shape).data]),
+    engine.outputs.map(({ name, dtype, shape }) => [
+      name,
+      context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data,
+    ]),
   );
-  let feeds: Readonly<Record<string, Tensor>> = {};
+  let feeds: Readonly<Record<string, Tensor | TypedArray>> = {};
   return {
     name: `hotrod ${engine.target}`,
     engine,
@@ -41,6 +45,9 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     threads: loaded.threads,
     setInputs: (inputs) => {
       feeds = Object.fromEntries(inputs);
+      if (!context.keepsInputs) return;
+      context.run(feeds);
+      feeds = Object.fromEntries([...inputs.keys()].map((name) => [name, context.inputArray(name)]));
     },
     run: () => {
       context.run(feeds, results);

@@ -63,6 +63,8 @@ export interface PhaseTimes {
 export interface DeviceContext {
   /** One array an input, in the engine's order: write the elements here before execute. */
   readonly inputs: readonly TypedArray[];
+  /** True where running leaves `inputs` as they are; elsewhere their memory may serve other values. */
+  readonly keepsInputs?: boolean;
   /** One array an output: valid after execute, until the next. */
   readonly outputs: readonly TypedArray[];
   /** Runs the whole engine. No allocation. */

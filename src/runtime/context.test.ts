@@ -163,6 +163,25 @@ test('a stream gets memory in the order of the engine, and errors before anythin
   expect(() => context.enqueue(stream, { x, y })).toThrow(/after dispose/);
 });
 
+test("the context's own arrays go in and out without a copy", async () => {
+  const context = await open([
+    ['x', 'f32', [4]],
+    ['n', 'i64', [2]],
+  ]);
+  const x = context.inputArray('x') as Float32Array;
+  x.set([1, 2, 3, 4]);
+  const outputs = { x_out: context.outputArray('x_out'), n_out: new BigInt64Array(2) };
+  context.run({ x, n: BigInt64Array.of(5n, 6n) }, outputs);
+  expect([...outputs.x_out]).toEqual([1, 2, 3, 4]);
+  expect([...outputs.n_out]).toEqual([5n, 6n]);
+  // The array of another output is copied to, as any other.
+  const wrong = { n_out: context.outputArray('x_out') as never };
+  expect(() => context.run({ x, n: BigInt64Array.of(5n, 6n) }, wrong)).toThrow(ModelError);
+  expect(() => context.inputArray('y')).toThrow(expect.objectContaining({ code: 'input-unknown' }));
+  expect(() => context.outputArray('y')).toThrow(expect.objectContaining({ code: 'option-invalid' }));
+  expect(context.keepsInputs).toBe(false);
+});
+
 test('a target without streams says so', async () => {
   const context = await open([['x', 'f32', [1]]]);
   const x = { address: 1, byteLength: 4 };

@@ -53,6 +53,11 @@ class Port {
     this.#tag = DTYPES[binding.dtype].array.name;
   }
 
+  /** The device's array itself. */
+  get own(): TypedArray {
+    return this.#array;
+  }
+
   write(value: RuntimeArray | Tensor): void {
     const data = isTensor(value) ? this.#tensorData(value) : value;
     this.#array.set(this.#checked(data, 'input', 'input-mismatch') as never);
@@ -149,7 +154,10 @@ export class ExecutionContext {
     this.#write(inputs);
     this.#device.execute();
     if (!outputs) return this.#copyOutputs();
-    for (const name in outputs) this.#output(name).read(outputs[name]);
+    for (const name in outputs) {
+      const port = this.#output(name);
+      if (outputs[name] !== port.own) port.read(outputs[name]);
+    }
     return outputs;
   }
 
@@ -165,6 +173,26 @@ export class ExecutionContext {
       template: tactic.template,
       ns: ns[i],
     }));
+  }
+
+  /**
+   * The array that an input is read from. Who fills it in place and gives it to `run` saves a copy; a run may leave anything in it, unless
+   * `keepsInputs`. Throws ModelError `input-unknown`.
+   */
+  inputArray(name: string): TypedArray {
+    const port = this.#inputByName.get(name);
+    if (!port) throw this.#unknown('input', name, this.#inputByName);
+    return port.own;
+  }
+
+  /** The array that an output is written to: given to `run`, it is not copied. It holds until the next run. Throws `option-invalid`. */
+  outputArray(name: string): TypedArray {
+    return this.#output(name).own;
+  }
+
+  /** True where running leaves the arrays of inputs as they are. */
+  get keepsInputs(): boolean {
+    return this.#device.keepsInputs === true;
   }
 
   /**
@@ -237,7 +265,7 @@ export class ExecutionContext {
     for (const port of this.#inputs) {
       const value = inputs[port.info.name];
       if (value === undefined) throw missingInput(port.info);
-      port.write(value);
+      if (value !== port.own) port.write(value);
     }
   }
 

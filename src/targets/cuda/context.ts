@@ -25,6 +25,7 @@ const IN_FLIGHT = 64;
 
 export class CudaContext implements DeviceContext {
   readonly inputs: readonly TypedArray[];
+  readonly keepsInputs = true;
   readonly outputs: readonly TypedArray[];
   readonly #loaded: LoadedProgram;
   readonly #onDispose: () => void;
