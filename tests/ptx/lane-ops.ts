@@ -318,8 +318,7 @@ function access(g: Codegen, ins: Instruction, isStore: boolean): void {
   const [m, at] = [g.temp(), g.temp()];
   const thread = 't';
   if (ins.mods.includes('shared::cluster')) {
-    if (isStore) throw new PtxError('stores to other blocks are not supported');
-    g.lines.push(`const ${m}=w.remote(${address}),${at}=w.remoteAt(${address},${size * count});`);
+    g.lines.push(`const ${m}=w.remote(${address}),${at}=w.remoteAt(${address},${size * count},${isStore});`);
   } else if (space === 'shared')
     g.lines.push(
       `const ${m}=w.block.shared,${at}=${m}.${isStore ? 'write' : 'read'}(${address},${size * count},${thread});`,

@@ -16,7 +16,7 @@ import { type GlobalMemory, SHARED_WINDOW, SharedMemory } from './memory.ts';
 import { bytesOf, type Entry, type Instruction, type Operand, PtxError, type PtxModule, parsePtx } from './parse.ts';
 import * as values from './values.ts';
 import { type Block, clusterAddress, LocalMemory, Warp } from './warp.ts';
-import { ldmatrix, mma, reduceLanes, shuffleSource, stmatrix } from './warp-ops.ts';
+import { ldmatrix, mma, reduceLanes, shuffleSource, stmatrix, wgmma } from './warp-ops.ts';
 
 export interface PtxLaunch {
   readonly entry: string;
@@ -556,6 +556,31 @@ const WARP_OPS: Readonly<Record<string, WarpRow>> = {
     return (w, _, n) => {
       everyLane(w, n);
       mma(w, ins, d, a, b, c);
+    };
+  },
+  // Products are added when they are waited for: what is read too early, or overwritten, shows.
+  wgmma: (ins, r) => {
+    const [kind] = ins.mods;
+    if (kind === 'fence') return (w, _, n) => everyLane(w, n);
+    if (kind === 'commit_group')
+      return (w) => {
+        w.productGroups.push(w.products);
+        w.products = [];
+      };
+    if (kind === 'wait_group') {
+      const pending = Number((ins.operands[0] as { text: string }).text);
+      return (w) => {
+        while (w.productGroups.length > pending) for (const add of w.productGroups.shift() ?? []) add();
+      };
+    }
+    const [d, a, b, p] = ins.operands;
+    const offsets = r.offsets(d);
+    const [da, db] = [r.reader(a, 'b64'), r.reader(b, 'b64')];
+    const adds = r.reader(p, 'pred');
+    return (w, _, n) => {
+      everyLane(w, n);
+      const [x, y, add] = [values.unsigned(da(w, 0)), values.unsigned(db(w, 0)), adds(w, 0) !== 0];
+      w.products.push(() => wgmma(w, ins, offsets, x, y, add));
     };
   },
   ldmatrix: matrixRow(true),

@@ -92,6 +92,10 @@ export class GlobalMemory {
   }
 }
 
+/** Writers that are no threads: a copy that is under way, another block. */
+const ASYNC = -1;
+const FROM_AFAR = -2;
+
 /** What a warp knows of the others' progress: its own entry counts its synchronisations. */
 export type Clock = Int32Array;
 
@@ -171,9 +175,10 @@ export class SharedMemory {
     for (let h = a >> 1; h < (a + size + 1) >> 1; h++) {
       const writer = this.#writer[h];
       if (writer === 0) throw new PtxError(`read of shared memory at byte ${a} that nobody wrote`);
-      if (writer < 0)
+      if (writer === ASYNC)
         throw new PtxError(`read of shared memory at byte ${a} that cp.async is still writing: a wait is missing`);
       if (
+        writer > 0 &&
         writer - 1 !== thread &&
         this.#writerClock[h] >= clock[(writer - 1) >> 5] + ((writer - 1) >> 5 === warp ? 0 : 1)
       ) {
@@ -191,8 +196,19 @@ export class SharedMemory {
   readFreely(address: Wide, size: number): number {
     const a = this.#check(address, size, 'read');
     for (let h = a >> 1; h < (a + size + 1) >> 1; h++) {
-      if (this.#writer[h] <= 0)
+      if (this.#writer[h] === 0 || this.#writer[h] === ASYNC)
         throw new PtxError(`read of another block's shared memory at byte ${a} that nobody wrote`);
+    }
+    return a;
+  }
+
+  /** A write by another block: its order with others is the cluster's barrier's affair. */
+  writeFromAfar(address: Wide, size: number): number {
+    const a = this.#check(address, size, 'write');
+    for (let h = a >> 1; h < (a + size + 1) >> 1; h++) {
+      if (this.#writer[h] === ASYNC)
+        throw new PtxError(`write of shared memory at byte ${a} that cp.async is still writing`);
+      this.#writer[h] = FROM_AFAR;
     }
     return a;
   }
@@ -217,10 +233,10 @@ export class SharedMemory {
     const clock = this.clocks[warp];
     for (let h = a >> 1; h < (a + size + 1) >> 1; h++) {
       const writer = this.#writer[h];
-      if (writer < 0) throw new PtxError(`write of shared memory at byte ${a} that cp.async is still writing`);
+      if (writer === ASYNC) throw new PtxError(`write of shared memory at byte ${a} that cp.async is still writing`);
       if (checked) {
         const w = writer - 1;
-        if (writer && w !== thread && this.#writerClock[h] >= clock[w >> 5] + (w >> 5 === warp ? 0 : 1)) {
+        if (writer > 0 && w !== thread && this.#writerClock[h] >= clock[w >> 5] + (w >> 5 === warp ? 0 : 1)) {
           throw new PtxError(
             `race: shared memory at byte ${a} was written by thread ${w} too, with no barrier between`,
           );
@@ -240,7 +256,7 @@ export class SharedMemory {
   /** cp.async: nobody may touch these bytes until `land`. Checked as a write of the thread. */
   begin(address: Wide, size: number, thread: number): number {
     const a = this.write(address, size, thread);
-    this.#writer.fill(-1, a >> 1, (a + size) >> 1);
+    this.#writer.fill(ASYNC, a >> 1, (a + size) >> 1);
     return a;
   }
   land(a: number, size: number, thread: number): void {

@@ -84,6 +84,41 @@ export function mma(
   }
 }
 
+/** An operand of wgmma in shared memory: k contiguous, in rows of 128 bytes with the 128-byte swizzle. */
+function matrixReader(w: Warp, descriptor: bigint, unpack: Unpack): (row: number, k: number) => number {
+  const start = Number(descriptor & 0x3fffn) * 16;
+  const stride = Number((descriptor >> 32n) & 0x3fffn) * 16;
+  if (descriptor >> 62n !== 1n) throw new PtxError('wgmma: only the swizzle of 128 bytes is supported');
+  const { shared } = w.block;
+  return (row, k) => {
+    const linear = start + Math.floor(row / 8) * stride + (row % 8) * 128 + k * 2;
+    const at = shared.readFreely(linear ^ (((linear >> 7) & 7) << 4), 2);
+    return unpack(shared.i16[at >> 1], 0);
+  };
+}
+
+/** What a warp of a warpgroup adds to its 16 rows of d, when the products are waited for. */
+export function wgmma(w: Warp, ins: Instruction, d: readonly number[], a: bigint, b: bigint, adds: boolean): void {
+  const [, nText] = /m64n(\d+)k16/.exec(ins.text) ?? [];
+  const type = ins.mods.at(-1) as string;
+  const unpack = UNPACK[type];
+  const n = Number(nText);
+  if (unpack?.bits !== 16 || d.length !== n / 2) throw new PtxError(`${ins.op} ${ins.mods.join('.')} is not supported`);
+  const [readA, readB] = [matrixReader(w, a, unpack.read), matrixReader(w, b, unpack.read)];
+  const first = 16 * (w.index % 4);
+  const rows = Array.from({ length: 16 }, (_, r) => Array.from({ length: 16 }, (_v, k) => readA(first + r, k)));
+  const columns = Array.from({ length: n }, (_, c) => Array.from({ length: 16 }, (_v, k) => readB(c, k)));
+  for (let lane = 0; lane < 32; lane++) {
+    for (let i = 0; i < d.length; i++) {
+      const row = rows[(lane >> 2) + 8 * ((i >> 1) & 1)];
+      const column = columns[8 * (i >> 2) + 2 * (lane & 3) + (i & 1)];
+      let sum = adds ? w.F[d[i] + lane] : 0;
+      for (let k = 0; k < 16; k++) sum += row[k] * column[k];
+      w.F[d[i] + lane] = sum;
+    }
+  }
+}
+
 /** Rows of 8 halves at the addresses of lanes 8i to 8i + 7 become register i; a lane gets two of row lane / 4, or of a column. */
 export function ldmatrix(w: Warp, d: readonly number[], addresses: Float64Array, transposed: boolean): void {
   const shared = w.block.shared;

@@ -67,6 +67,9 @@ export class Warp {
   atLine = 0;
   /** How often the warp has arrived at the cluster's barrier. */
   clusterArrivals = 0;
+  /** Products of wgmma that are under way: those of the open group, and of those that were committed. */
+  products: (() => void)[] = [];
+  readonly productGroups: (() => void)[][] = [];
   readonly pc = new Int32Array(32);
   readonly exited = new Uint8Array(32);
   live: number;
@@ -132,8 +135,10 @@ export class Warp {
     if (!block) throw new PtxError(`no block ${rank} in the cluster`);
     return block.shared;
   }
-  remoteAt(address: Wide, size: number): number {
-    return this.remote(address).readFreely(Number(address) & ((1 << CLUSTER_SHIFT) - 1), size);
+  remoteAt(address: Wide, size: number, write: boolean): number {
+    const at = Number(address) & ((1 << CLUSTER_SHIFT) - 1);
+    const shared = this.remote(address);
+    return write ? shared.writeFromAfar(at, size) : shared.readFreely(at, size);
   }
 
   activeMask(lanes: Int32Array, n: number): number {

@@ -48,12 +48,12 @@ export interface GemmContext {
 export function beginGemm(site: GemmSite, shape: GemmShape, tile: TileParams): GemmContext {
   const { kernel } = site;
   const params = kernel.buffers.map((_, i) => `p${i}`);
-  const threads = tile.wm * tile.wn * 32;
+  const threads = tile.wm * tile.wn * tile.wk * 32;
   const directives = [
     `.maxntid ${threads}, 1, 1`,
     ...(tile.split > 1 ? [`.reqnctapercluster ${tile.split}, 1, 1`] : []),
   ];
-  const w = new PtxText(site.name, params, directives);
+  const w = new PtxText(site.name, params, directives, tile.wgmma === 1);
   const { n, steps, plan } = shape;
   const { bn, split } = tile;
   const pointers = new Map(kernel.buffers.map((b, i) => [b.name, w.op('b64', 'ld.param.u64', `[${w.param(i)}]`)]));

@@ -32,20 +32,21 @@ export const blocksOf = ({ m, n, batch }: GemmShape, { bm, bn, split }: TilePara
   Math.ceil(m / bm) * Math.ceil(n / bn) * split * batch;
 
 export function predictGemmNs(kernel: Kernel, shape: GemmShape, tile: TileParams): number {
-  const { bm, bn, wm, wn, split, stages } = tile;
+  const { bm, bn, wm, wn, wk, split, stages } = tile;
   const blocks = blocksOf(shape, tile);
   const resident = Math.max(
     1,
     Math.min(
       Math.floor(SHARED_BYTES_PER_MULTIPROCESSOR / (sharedBytes(tile) + 1024)),
-      Math.floor(THREADS_PER_MULTIPROCESSOR / (wm * wn * 32)),
+      Math.floor(THREADS_PER_MULTIPROCESSOR / (wm * wn * wk * 32)),
     ),
   );
   const steps = Math.ceil(shape.steps / split);
   // Warps with small tiles read more of shared memory for each product.
   const efficiency = Math.min(1, 0.68 + ((bm / wm) * (bn / wn)) / 3950);
   const products = (bm * bn * STEP_BYTES) / (PRODUCT_BYTES_PER_NS * efficiency);
-  const gather = shape.a === 'gathered' ? bm * (STEP_BYTES / shape.elementBytes) * GATHER_NS_PER_ELEMENT : 0;
+  const gathered = (shape.a === 'gathered' ? bm : 0) + (shape.b === 'gathered' ? bn : 0);
+  const gather = gathered * (STEP_BYTES / shape.elementBytes) * GATHER_NS_PER_ELEMENT;
   const perStep = Math.max(products, stageBytes(tile) / CACHE_BYTES_PER_NS) + gather;
   const waits = Math.max(0, FILL_NS - (perStep + STEP_NS) * (stages - 1)) / (stages - 1);
   const outputs = (bm * bn) / OUTPUTS_PER_NS;

@@ -9,9 +9,10 @@
  * kernel before, so their first stages are asked for before it is waited for.
  */
 import { beginGemm, type GemmSite } from './gemm-context.ts';
-import { storeSums } from './gemm-outputs.ts';
-import { multiply } from './gemm-products.ts';
+import { prepareOutputs } from './gemm-outputs.ts';
+import { multiply, type Sums } from './gemm-products.ts';
 import type { GemmShape, TileParams } from './gemm-tiles.ts';
+import { multiplyByWarpgroups } from './gemm-warpgroups.ts';
 import type { PtxText } from './ptx-text.ts';
 
 export interface EmittedGemm {
@@ -23,7 +24,11 @@ export interface EmittedGemm {
 
 export function emitGemm(site: GemmSite, shape: GemmShape, tile: TileParams): EmittedGemm {
   const g = beginGemm(site, shape, tile);
-  storeSums(g, multiply(g));
+  let finish = (_: Sums): void => undefined;
+  const sums = (tile.wgmma ? multiplyByWarpgroups : multiply)(g, () => {
+    finish = prepareOutputs(g);
+  });
+  finish(sums);
   const { m, n, batch } = shape;
   const { bm, bn, split } = tile;
   return {

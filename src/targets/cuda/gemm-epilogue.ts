@@ -7,7 +7,7 @@
  */
 import { DTYPES, type DType } from '../../core/dtype.ts';
 import { toAffine } from '../../loop/affine.ts';
-import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import type { Affine, Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { eachExpr, eachStmt } from '../cpu/walk.ts';
 import type { Linear } from './gemm-plan.ts';
 import { floatBits, linearSum, type PtxText } from './ptx-text.ts';
@@ -40,11 +40,12 @@ const BINARY: Readonly<Record<string, string>> = {
   add: 'add.f32',
   sub: 'sub.f32',
   mul: 'mul.f32',
-  div: 'div.rn.f32',
+  div: 'div.full.f32',
   min: 'min.NaN.f32',
   max: 'max.NaN.f32',
 };
 const COMPARE: Readonly<Record<string, string>> = { eq: 'eq', ne: 'neu', lt: 'lt', le: 'le', gt: 'gt', ge: 'ge' };
+const FUNCTIONS: ReadonlySet<string> = new Set(['exp', 'log', 'tanh', 'erf']);
 const LOGIC: ReadonlySet<string> = new Set(['and', 'or', 'xor']);
 
 /** Whether `emitEpilogue` can write the statements. */
@@ -62,7 +63,7 @@ export function canEmitEpilogue(epilogue: readonly Stmt[], axes: ReadonlySet<str
         return FLOATS.has(x.dtype) && value(x.x);
       case 'unary':
         return (
-          (FLOATS.has(x.dtype) && (x.op in UNARY || x.op === 'exp' || x.op === 'tanh') && value(x.x)) ||
+          (FLOATS.has(x.dtype) && (x.op in UNARY || FUNCTIONS.has(x.op)) && value(x.x)) ||
           (x.op === 'not' && value(x.x))
         );
       case 'binary':
@@ -96,38 +97,64 @@ export function epilogueIndices(epilogue: readonly Stmt[]): Linear[] {
   return found;
 }
 
-/** Writes the epilogue for the columns whose sums are in `acc`. */
-export function emitEpilogue(
-  w: PtxText,
-  kernel: Kernel,
-  epilogue: readonly Stmt[],
-  place: EpiloguePlace,
-  acc: readonly string[],
-): void {
-  new Epilogue(w, kernel, place, acc).run(epilogue);
+/** What a load has brought, before it is widened. */
+interface Raw {
+  readonly dtype: DType;
+  /** Pairs of 16-bit elements, or elements. */
+  readonly packed: boolean;
+  readonly regs: readonly string[];
 }
 
-class Epilogue {
+/** Raw loads that several epilogues of a thread share, by buffer and place. */
+export type SharedLoads = Map<string, Raw>;
+
+export class Epilogue {
   readonly #w: PtxText;
   readonly #place: EpiloguePlace;
+  readonly #statements: readonly Stmt[];
   readonly #dtypes: ReadonlyMap<string, DType>;
-  readonly #locals: Map<string, readonly string[]>;
+  readonly #locals = new Map<string, readonly string[]>();
   readonly #done = new Map<Expr, readonly string[]>();
+  readonly #loaded: SharedLoads;
 
-  constructor(w: PtxText, kernel: Kernel, place: EpiloguePlace, acc: readonly string[]) {
+  /** `loaded`: what other epilogues of the thread have loaded already; gets what this one preloads. */
+  constructor(w: PtxText, kernel: Kernel, statements: readonly Stmt[], place: EpiloguePlace, loaded: SharedLoads) {
     this.#w = w;
     this.#place = place;
+    this.#statements = statements;
+    this.#loaded = loaded;
     this.#dtypes = new Map(kernel.buffers.map((b) => [b.name, b.dtype]));
-    this.#locals = new Map([['acc', acc]]);
   }
 
-  run(epilogue: readonly Stmt[]): void {
-    for (const s of epilogue) {
+  /** Loads ahead of `run` what `wants` of the buffers' loads, told whether a load moves with the row. */
+  preload(wants: (movesWithRow: boolean) => boolean): void {
+    eachExpr(this.#statements, (x) => {
+      if (x.kind !== 'load') return;
+      const { key, movesWithRow } = this.#keyOf(x.buffer, x.index);
+      if (!this.#loaded.has(key) && wants(movesWithRow)) this.#loaded.set(key, this.#raw(x.buffer, x.index));
+    });
+  }
+
+  /** Writes the epilogue for the columns whose sums are in `acc`. */
+  run(acc: readonly string[]): void {
+    this.#locals.set('acc', acc);
+    for (const s of this.#statements) {
       if (s.kind === 'let') {
         this.#locals.set(s.local, this.#value(s.value));
         this.#done.clear();
       } else if (s.kind === 'store') this.#store(s.buffer, s.index, this.#value(s.value));
     }
+  }
+
+  /** Tells loads apart: the buffer, and the registers and coefficients of the place. */
+  #keyOf(buffer: string, index: Expr): { key: string; movesWithRow: boolean } {
+    const { digits, column } = this.#place;
+    const { terms, constant } = toAffine(index) as Affine;
+    const moving = terms.filter((t) => digits.has(t.axis));
+    return {
+      key: `${buffer} ${moving.map((t) => `${digits.get(t.axis)}*${t.coef}`).join('+')}+${constant}`,
+      movesWithRow: moving.some((t) => t.axis !== column?.name),
+    };
   }
 
   /** A register for each column. */
@@ -163,7 +190,10 @@ class Epilogue {
         if (x.op === 'not') return each((j) => w.op('pred', 'not.pred', a[j]));
         if (x.op === 'exp')
           return each((j) => w.op('f32', 'ex2.approx.f32', w.op('f32', 'mul.f32', a[j], floatBits(Math.LOG2E))));
+        if (x.op === 'log')
+          return each((j) => w.op('f32', 'mul.f32', w.op('f32', 'lg2.approx.f32', a[j]), floatBits(Math.LN2)));
         if (x.op === 'tanh') return each((j) => this.#tanh(a[j]));
+        if (x.op === 'erf') return each((j) => this.#erf(a[j]));
         return each((j) => w.op('f32', UNARY[x.op], a[j]));
       }
       case 'binary': {
@@ -189,11 +219,28 @@ class Epilogue {
     return w.op('f32', 'fma.rn.f32', r, floatBits(-2), floatBits(1));
   }
 
+  /**
+   * 1 - t·(a1 + t·(a2 + …))·e^(-x²) with t = 1 / (1 + p·|x|) and the sign of x: Abramowitz and Stegun 7.1.26, off by less than 1.5e-7.
+   */
+  #erf(x: string): string {
+    const w = this.#w;
+    const size = w.op('f32', 'abs.f32', x);
+    const t = w.op('f32', 'rcp.approx.f32', w.op('f32', 'fma.rn.f32', size, floatBits(0.3275911), floatBits(1)));
+    const series = [-1.453152027, 1.421413741, -0.284496736, 0.254829592].reduce(
+      (sum, a) => w.op('f32', 'fma.rn.f32', sum, t, floatBits(a)),
+      w.op('f32', 'mov.f32', floatBits(1.061405429)),
+    );
+    const square = w.op('f32', 'mul.f32', size, size);
+    const decay = w.op('f32', 'ex2.approx.f32', w.op('f32', 'mul.f32', square, floatBits(-Math.LOG2E)));
+    const rest = w.op('f32', 'mul.f32', w.op('f32', 'mul.f32', series, t), decay);
+    return w.op('f32', 'copysign.f32', x, w.op('f32', 'sub.f32', floatBits(1), rest));
+  }
+
   /** The address of the first column's element, and how many elements a column is away from the one before. */
   #address(buffer: string, index: Expr): { pointer: string; stride: number; vector: boolean } {
     const w = this.#w;
     const { digits, column, width, pointers } = this.#place;
-    const affine = toAffine(index) as NonNullable<ReturnType<typeof toAffine>>;
+    const affine = toAffine(index) as Affine;
     const bytes = DTYPES[this.#dtypes.get(buffer) as DType].bytes;
     const terms = affine.terms.filter((t) => digits.has(t.axis));
     const offset = linearSum(
@@ -210,29 +257,31 @@ class Epilogue {
 
   #load(buffer: string, index: Expr): readonly string[] {
     const w = this.#w;
+    const { dtype, packed, regs } = this.#loaded.get(this.#keyOf(buffer, index).key) ?? this.#raw(buffer, index);
+    if (packed) return regs.flatMap((pair) => unpack(w, pair, dtype));
+    const wide = dtype === 'f32' ? regs : regs.map((half) => widen(w, half, dtype));
+    return wide.length === 1 ? Array.from({ length: this.#place.width }, () => wide[0]) : wide;
+  }
+
+  #raw(buffer: string, index: Expr): Raw {
+    const w = this.#w;
     const { width } = this.#place;
     const dtype = this.#dtypes.get(buffer) as DType;
     const { pointer, stride, vector } = this.#address(buffer, index);
     if (vector) {
-      if (dtype === 'f32')
-        return [0, 16].flatMap((at) => {
-          const v = w.regs('f32', 4);
-          w.line(`ld.global.v4.f32 {${v.join(', ')}}, [${pointer}+${at}]`);
-          return v;
-        });
-      const v = w.regs('b32', 4);
-      w.line(`ld.global.v4.b32 {${v.join(', ')}}, [${pointer}]`);
-      return v.flatMap((pair) => unpack(w, pair, dtype));
+      const type = dtype === 'f32' ? 'f32' : 'b32';
+      const regs = (dtype === 'f32' ? [0, 16] : [0]).flatMap((at) => {
+        const v = w.regs(type, 4);
+        w.line(`ld.global.v4.${type} {${v.join(', ')}}, [${pointer}+${at}]`);
+        return v;
+      });
+      return { dtype, packed: dtype !== 'f32', regs };
     }
-    const one = (at: number): string => {
-      if (dtype === 'f32') return w.op('f32', 'ld.global.f32', `[${pointer}+${at * 4}]`);
-      return widen(w, w.op('b16', 'ld.global.b16', `[${pointer}+${at * 2}]`), dtype);
-    };
-    if (stride === 0) {
-      const x = one(0);
-      return Array.from({ length: width }, () => x);
-    }
-    return Array.from({ length: width }, (_, j) => one(j * stride));
+    const one = (j: number): string =>
+      dtype === 'f32'
+        ? w.op('f32', 'ld.global.f32', `[${pointer}+${j * stride * 4}]`)
+        : w.op('b16', 'ld.global.b16', `[${pointer}+${j * stride * 2}]`);
+    return { dtype, packed: false, regs: Array.from({ length: stride === 0 ? 1 : width }, (_, j) => one(j)) };
   }
 
   #store(buffer: string, index: Expr, values: readonly string[]): void {

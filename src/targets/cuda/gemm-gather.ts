@@ -1,14 +1,15 @@
 /**
- * Operand a of a matrix product, gathered element by element: for channels that are few or do not lie side by side (the first layer of
- * a network on a picture, planes of channels), and elements that are not aligned.
+ * An operand of a matrix product, gathered element by element: for channels that are few or do not lie side by side (the first layer of
+ * a network on a picture, planes of channels), products along other than contiguous axes, elements that are not aligned.
  *
  * A lane has rows, a warp chunks of k, so that k is the same for all lanes and neighbouring rows are neighbours in memory. A table in
  * the module says for each k its offset and its part of each guard; behind k's end stand rows whose guard fails. Elements are loaded
  * before the products of the stage before and stored to shared memory after them.
  */
+import type { Axis } from '../../loop/ir.ts';
 import { type GemmContext, termsOf } from './gemm-context.ts';
 import type { CopyStep } from './gemm-copies.ts';
-import { coefOf, type GemmPlan, type Guard } from './gemm-plan.ts';
+import { coefOf, type GemmOperand, type Guard } from './gemm-plan.ts';
 import { CHUNK_BYTES, type GemmShape, MOST_GATHER_GUARDS, STEP_BYTES } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
@@ -19,13 +20,47 @@ const ROW_BYTES = 16;
 /** Loads the elements of one step; what it returns stores them into the stage. */
 export type GatherStep = (stage: string) => () => void;
 
+/** One operand: its rows are rows of the output, or columns. */
+interface Side {
+  readonly name: 'a' | 'b';
+  readonly operand: GemmOperand;
+  readonly guards: readonly Guard[];
+  readonly axes: readonly Axis[];
+  readonly extent: number;
+  /** Rows of a tile, the number of this block's tile, and where its rows lie in a stage. */
+  readonly tile: number;
+  readonly tileAt: string;
+  readonly byteOffset: number;
+}
+
+export const gatherA = (g: GemmContext): GatherStep => {
+  const { plan, m } = g.shape;
+  return gather(g, {
+    ...side('a', plan.a),
+    axes: plan.m,
+    extent: m,
+    tile: g.tile.bm,
+    tileAt: g.rowTile,
+    byteOffset: 0,
+  });
+};
+
+export const gatherB = (g: GemmContext): GatherStep => {
+  const { plan, n } = g.shape;
+  const { bm, bn } = g.tile;
+  const place = { tile: bn, tileAt: g.columnTile, byteOffset: bm * STEP_BYTES };
+  return gather(g, { ...side('b', plan.b), axes: plan.n, extent: n, ...place });
+};
+
 /** Rows and k beyond their ends must fail some guard: where there is none, one that nothing else fails. */
-const guardsOf = ({ a }: GemmPlan): readonly Guard[] =>
-  a.guards.length > 0 ? a.guards : [{ coefs: new Map(), constant: 0, extent: 1 }];
+const side = (name: Side['name'], operand: GemmOperand) => ({
+  name,
+  operand,
+  guards: operand.guards.length > 0 ? operand.guards : [{ coefs: new Map(), constant: 0, extent: 1 }],
+});
 
 /** [k][offset, parts of guards]. */
-function gatherTable({ plan, steps, elementBytes, k }: GemmShape): number[] {
-  const guards = guardsOf(plan);
+function gatherTable({ plan, steps, elementBytes, k }: GemmShape, { operand, guards }: Side): number[] {
   const table: number[] = [];
   for (let at = 0; at < (steps * STEP_BYTES) / elementBytes; at++) {
     let rest = at;
@@ -34,36 +69,37 @@ function gatherTable({ plan, steps, elementBytes, k }: GemmShape): number[] {
       digits.set(axis.name, rest % axis.extent);
       rest = Math.floor(rest / axis.extent);
     }
-    const sum = (form: GemmPlan['a'] | Guard): number =>
+    const sum = (form: GemmOperand | Guard): number =>
       at < k ? [...digits].reduce((n, [axis, digit]) => n + digit * coefOf(form, axis), 0) : 0;
     const parts = guards.map((guard, i) => (at >= k && i === 0 ? OUTSIDE : sum(guard)));
-    table.push(sum(plan.a), ...parts, ...new Array<number>(MOST_GATHER_GUARDS - parts.length).fill(0));
+    table.push(sum(operand), ...parts, ...new Array<number>(MOST_GATHER_GUARDS - parts.length).fill(0));
   }
   return table;
 }
 
-export function gatherA(g: GemmContext): GatherStep {
+function gather(g: GemmContext, from: Side): GatherStep {
   const { w } = g;
-  const { plan, m, elementBytes } = g.shape;
-  const { bm, wm, wn } = g.tile;
-  const warps = wm * wn;
-  const guards = guardsOf(plan);
+  const { elementBytes } = g.shape;
+  const { operand, guards, axes, extent, tile, tileAt } = from;
+  const { wm, wn, wk } = g.tile;
+  const warps = wm * wn * wk;
   const perChunk = CHUNK_BYTES / elementBytes;
-  const pointer = g.pointers.get(plan.a.buffer) as string;
-  const rows = Array.from({ length: bm / 32 }, (_, i) => {
-    const index = linearSum(w, [[g.rowTile, bm] as const, [g.lane, 1] as const], 32 * i);
+  const pointer = g.pointers.get(operand.buffer) as string;
+  const tileTerm = tileAt ? [[tileAt, tile] as const] : [];
+  const rows = Array.from({ length: tile / 32 }, (_, i) => {
+    const index = linearSum(w, [...tileTerm, [g.lane, 1] as const], 32 * i);
     const digits = digitsOf(
       w,
       index,
-      plan.m.map((x) => x.extent),
-    ).map((reg, j) => [plan.m[j].name, reg] as const);
+      axes.map((x) => x.extent),
+    ).map((reg, j) => [axes[j].name, reg] as const);
     const all = [...g.batch, ...digits];
-    const inside = m % bm === 0 ? undefined : w.op('pred', 'setp.lt.u32', index, m);
+    const inside = extent % tile === 0 ? undefined : w.op('pred', 'setp.lt.u32', index, extent);
     const parts = guards.map((guard, j) => {
       const part = linearSum(w, termsOf(guard, all), guard.constant);
       return inside && j === 0 ? w.op('b32', 'selp.b32', part, OUTSIDE, inside) : part;
     });
-    return { offset: linearSum(w, termsOf(plan.a, all), plan.a.constant), parts };
+    return { offset: linearSum(w, termsOf(operand, all), operand.constant), parts };
   });
   // Chunk `warp`, and every `warps` further; row r of it lies at place chunk xor (r mod 8).
   const chunks = Array.from({ length: Math.ceil(8 / warps) }, (_, i) =>
@@ -72,7 +108,8 @@ export function gatherA(g: GemmContext): GatherStep {
   const low = w.op('b32', 'and.b32', g.lane, 7);
   const places = chunks.map((chunk) => {
     const place = w.op('b32', 'xor.b32', chunk, low);
-    return linearSum(w, [[g.shared, 1] as const, [g.lane, STEP_BYTES] as const, [place, CHUNK_BYTES] as const], 0);
+    const terms = [[g.shared, 1] as const, [g.lane, STEP_BYTES] as const, [place, CHUNK_BYTES] as const];
+    return linearSum(w, terms, from.byteOffset);
   });
   const table = w.reg('b64');
   const first = linearSum(
@@ -83,7 +120,7 @@ export function gatherA(g: GemmContext): GatherStep {
     ],
     0,
   );
-  w.line(`mad.wide.u32 ${table}, ${first}, 1, ${w.globalTable('k', gatherTable(g.shape))}`);
+  w.line(`mad.wide.u32 ${table}, ${first}, 1, ${w.globalTable(from.name, gatherTable(g.shape, from))}`);
   return (stage) => {
     const loaded = chunks.map((_, c) => {
       const values = rows.map((): string[] => []);
@@ -138,7 +175,7 @@ const pairsOf = ({ w }: GemmContext, halves: readonly string[]): string[] =>
     return pair;
   });
 
-/** A source of a that needs nothing after the products. */
+/** A source that needs nothing after the products. */
 export const withoutStores =
   (copy: CopyStep): GatherStep =>
   (stage) => {

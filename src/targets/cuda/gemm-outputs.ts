@@ -1,176 +1,195 @@
 /**
  * From sums in registers to the outputs: through shared memory, so that a thread gets 8 columns of a row and moves 16 bytes at a time.
- * Where the blocks of a cluster share k, each adds up its part of the rows from all their shared memories.
+ *
+ *     sums of a warp → shared memory of the block that finishes the row: [blocks of the cluster × groups of warps][row][column]
+ *     one barrier → a thread adds up 8 columns over blocks and groups → epilogue
+ *
+ * Blocks of a cluster write into each other's shared memory, so that after the barrier nobody reads another's and blocks may end.
+ * What the epilogue loads does not depend on the sums: it is asked for before the products, as far as registers allow.
  */
 import type { Axis } from '../../loop/ir.ts';
 import type { GemmContext } from './gemm-context.ts';
-import { emitEpilogue, epilogueIndices } from './gemm-epilogue.ts';
+import { Epilogue, epilogueIndices, type SharedLoads } from './gemm-epilogue.ts';
 import { mergeAxes } from './gemm-plan.ts';
-import type { Sums } from './gemm-products.ts';
-import { sumPitch } from './gemm-tiles.ts';
+import { type Sums, warpPlace } from './gemm-products.ts';
+import { sumPitch, sumsAt } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
-export function storeSums(g: GemmContext, sums: Sums): void {
-  const { w } = g;
-  const { bm, bn, wm, wn, split } = g.tile;
-  const pitch = sumPitch(g.tile);
-  w.line('cp.async.wait_group 0');
-  w.line('bar.sync 0');
-  const [warpRow, warpColumn] = wn === 1 ? [g.warp, ''] : wm === 1 ? ['', g.warp] : digitsOf(w, g.warp, [wm, wn]);
-  const group = w.op('b32', 'shr.u32', g.lane, 2);
-  const t = w.op('b32', 'and.b32', g.lane, 3);
-  const at = linearSum(
-    w,
-    [
-      [g.shared, 1],
-      [group, pitch],
-      [t, 8],
-      ...(warpRow ? [[warpRow, (bm / wm) * pitch] as const] : []),
-      ...(warpColumn ? [[warpColumn, (bn / wn) * 4] as const] : []),
-    ],
-    0,
-  );
-  for (const [i, row] of sums.entries()) {
-    for (const [j, s] of row.entries()) {
-      w.line(`st.shared.v2.f32 [${at}+${i * 16 * pitch + j * 32}], {${s[0]}, ${s[1]}}`);
-      w.line(`st.shared.v2.f32 [${at}+${(i * 16 + 8) * pitch + j * 32}], {${s[2]}, ${s[3]}}`);
-    }
-  }
-  if (split > 1) {
-    w.line('barrier.cluster.arrive.release');
-    w.line('barrier.cluster.wait.acquire');
-  } else w.line('bar.sync 0');
-  outputs(g, pitch);
-  if (split > 1) {
-    // A block's shared memory must outlive its readers.
-    w.line('barrier.cluster.arrive.release');
-    w.line('barrier.cluster.wait.acquire');
-  }
+/** Turns of a thread whose rows are loaded ahead: each takes some registers through the whole of k. */
+const MOST_ROWS_AHEAD = 4;
+
+/** 8 columns of a row that a thread finishes. */
+interface Turn {
+  /** Row of the output. */
+  readonly index: string;
+  /** Bytes from the first turn's sums. */
+  readonly offset: number;
+  readonly epilogue: Epilogue | undefined;
 }
 
-/** This block's rows of the tile, 8 columns a thread and turn. */
-function outputs(g: GemmContext, pitch: number): void {
+interface OutputPlan {
+  readonly row: string;
+  readonly column: string;
+  /** False for threads without outputs; undefined where all have some. */
+  readonly active: string | undefined;
+  readonly n0: string;
+  readonly turns: readonly Turn[];
+}
+
+/** Plans the outputs of a thread and asks for what they need; what it returns finishes them. */
+export function prepareOutputs(g: GemmContext): (sums: Sums) => void {
+  const plan = planOutputs(g);
+  return (sums) => {
+    joinSums(g, sums);
+    writeOutputs(g, plan);
+  };
+}
+
+function planOutputs(g: GemmContext): OutputPlan {
   const { w } = g;
-  const { m, n, plan } = g.shape;
+  const { n } = g.shape;
   const { bm, bn, split } = g.tile;
   const perRow = bn / 8;
   const rows = bm / split;
   const rowStep = g.threads / perRow;
-  const turns = Math.max(1, rows / rowStep);
   const column = w.op('b32', 'mul.lo.u32', w.op('b32', 'and.b32', g.tid, perRow - 1), 8);
-  let row = w.op('b32', 'shr.u32', g.tid, Math.log2(perRow));
-  const done = w.newLabel();
-  if (rowStep > rows) w.line(`@${w.op('pred', 'setp.ge.u32', row, rows)} bra ${done}`);
-  if (split > 1)
-    row = linearSum(
-      w,
-      [
-        [row, 1],
-        [g.rank, rows],
-      ],
-      0,
-    );
+  const row = w.op('b32', 'shr.u32', g.tid, Math.log2(perRow));
   const n0 = linearSum(w, [[column, 1], ...(g.columnTile ? [[g.columnTile, bn] as const] : [])], 0);
-  if (n % bn !== 0) w.line(`@${w.op('pred', 'setp.ge.u32', n0, n)} bra ${done}`);
-  const m0 = linearSum(
-    w,
-    [
-      [row, 1],
-      [g.rowTile, bm],
-    ],
-    0,
-  );
-  const source = linearSum(
-    w,
-    [
-      [g.shared, 1],
-      [row, pitch],
-      [column, 4],
-    ],
-    0,
-  );
-  const sources =
-    split === 1
-      ? [source]
-      : Array.from({ length: split }, (_, r) => w.op('b32', 'mapa.shared::cluster.u32', source, r));
-  for (let i = 0; i < turns; i++) {
+  const has = [
+    ...(rowStep > rows ? [w.op('pred', 'setp.lt.u32', row, rows)] : []),
+    ...(n % bn === 0 ? [] : [w.op('pred', 'setp.lt.u32', n0, n)]),
+  ];
+  const active = has.length === 2 ? w.op('pred', 'and.pred', has[0], has[1]) : has[0];
+  const own = split === 1 ? [] : [[g.rank, rows] as const];
+  const m0 = linearSum(w, [[row, 1] as const, [g.rowTile, bm] as const, ...own], 0);
+  const count = Math.max(1, rows / rowStep);
+  const vectors = n % 8 === 0;
+  const loaded: SharedLoads = new Map();
+  const turns = Array.from({ length: count }, (_, i): Turn => {
     const index = linearSum(w, [[m0, 1]], i * rowStep);
-    if (m % bm !== 0) w.line(`@${w.op('pred', 'setp.ge.u32', index, m)} bra ${done}`);
-    const sums = sumOf(g, sources, i * rowStep * pitch);
-    const digits = outputDigits(g, index);
-    const axis = plan.form.axes.find((x) => x.role === 'n' && x.extent > 1);
-    if (n % 8 === 0) epilogue(g, digits, axis, n0, sums);
-    else singleColumns(g, digits, axis, n0, sums);
+    const epilogue = vectors ? epilogueAt(g, index, n0, 8, loaded) : undefined;
+    return { index, offset: i * rowStep * sumPitch(g.tile), epilogue };
+  });
+  const plan = { row, column, active, n0, turns };
+  if (vectors) eachTurn(g, plan, ({ epilogue }) => epilogue?.preload((rows) => !rows || count <= MOST_ROWS_AHEAD));
+  return plan;
+}
+
+/** Runs `body` for each turn that has a row, where the thread has columns. */
+function eachTurn(g: GemmContext, { active, turns }: OutputPlan, body: (turn: Turn) => void): void {
+  const { w } = g;
+  const done = w.newLabel();
+  if (active) w.line(`@!${active} bra ${done}`);
+  for (const turn of turns) {
+    if (g.shape.m % g.tile.bm !== 0) w.line(`@${w.op('pred', 'setp.ge.u32', turn.index, g.shape.m)} bra ${done}`);
+    body(turn);
   }
   w.label(done);
 }
 
-/** 8 sums, added up over the blocks of the cluster. */
-function sumOf(g: GemmContext, sources: readonly string[], offset: number): string[] {
-  const { w } = g;
-  const space = sources.length > 1 ? 'shared::cluster' : 'shared';
-  const parts = sources.map((s) =>
-    [0, 16].flatMap((half) => {
-      const v = w.regs('f32', 4);
-      w.line(`ld.${space}.v4.f32 {${v.join(', ')}}, [${s}+${offset + half}]`);
-      return v;
-    }),
-  );
-  return parts.reduce((x, y) => x.map((v, i) => w.op('f32', 'add.f32', v, y[i])));
+function epilogueAt(g: GemmContext, index: string, column: string, width: number, loaded: SharedLoads): Epilogue {
+  const { plan } = g.shape;
+  const axis = plan.form.axes.find((x) => x.role === 'n' && x.extent > 1);
+  const rows = outputDigits(g, index);
+  const digits = axis ? new Map([...rows, [axis.name, column]]) : rows;
+  const place = { digits, column: axis, width, pointers: g.pointers, aligned: g.aligned };
+  return new Epilogue(g.w, g.kernel, plan.form.epilogue, place, loaded);
 }
 
-/** The form's own m and batch axes, of which the plan may have merged some. */
+/** The form's own m and batch axes, of which the plan may have merged others than the epilogue can. */
 function outputDigits(g: GemmContext, index: string): Map<string, string> {
-  const { w } = g;
   const { plan } = g.shape;
-  const own = plan.form.axes.filter((x) => x.role === 'm' && x.extent > 1);
+  const own: readonly Axis[] = plan.form.axes.filter((x) => x.role === 'm' && x.extent > 1);
   const merged = mergeAxes(own, epilogueIndices(plan.form.epilogue));
   const regs = digitsOf(
-    w,
+    g.w,
     index,
     merged.map((x) => x.extent),
   );
   return new Map([...merged.map((x, i) => [x.name, regs[i]] as const), ...g.batch]);
 }
 
-function epilogue(
-  g: GemmContext,
-  digits: Map<string, string>,
-  axis: Axis | undefined,
-  n0: string,
-  sums: readonly string[],
-): void {
-  const place = {
-    digits: axis ? new Map([...digits, [axis.name, n0]]) : digits,
-    column: axis,
-    width: 8,
-    pointers: g.pointers,
-    aligned: g.aligned,
-  };
-  emitEpilogue(g.w, g.kernel, g.shape.plan.form.epilogue, place, sums);
+/** Sums to the shared memory of the block that finishes their rows. */
+function joinSums(g: GemmContext, sums: Sums): void {
+  const { w } = g;
+  const { bm, bn, wm, wn, wk, split } = g.tile;
+  const pitch = sumPitch(g.tile);
+  const rows = bm / split;
+  const { row, column, group } = warpPlace(g);
+  const t = w.op('b32', 'and.b32', g.lane, 3);
+  const firstRow = linearSum(w, [[w.op('b32', 'shr.u32', g.lane, 2), 1] as const, ...term(row, bm / wm)], 0);
+  const place = [[g.shared, 1] as const, [t, 8] as const, ...term(column, (bn / wn) * 4)];
+  const store = (at: string, offset: number, a: string, b: string): void =>
+    w.line(`st.shared${split > 1 ? '::cluster' : ''}.v2.f32 [${at}+${offset}], {${a}, ${b}}`);
+  if (split === 1) {
+    w.line('cp.async.wait_group 0');
+    w.line('bar.sync 0');
+    const at = linearSum(w, [...place, [firstRow, pitch] as const, ...term(group, bm * pitch)], 0);
+    for (const [i, half, s] of halves(sums)) {
+      for (const [j, [a, b]] of s.entries()) store(at, (i * 16 + half * 8) * pitch + j * 32, a, b);
+    }
+    w.line('bar.sync 0');
+    return;
+  }
+  // This block's sums are the part rank·wk + group of whichever block finishes the row.
+  const part = linearSum(w, [[g.rank, wk] as const, ...term(group, 1)], 0);
+  const base = linearSum(w, [...place, [part, rows * pitch] as const], sumsAt(g.tile));
+  w.line('barrier.cluster.wait.acquire');
+  for (const [i, half, s] of halves(sums)) {
+    const r = linearSum(w, [[firstRow, 1]], i * 16 + half * 8);
+    const owner = w.op('b32', 'shr.u32', r, Math.log2(rows));
+    const local = linearSum(w, [[base, 1] as const, [w.op('b32', 'and.b32', r, rows - 1), pitch] as const], 0);
+    const at = w.op('b32', 'mapa.shared::cluster.u32', local, owner);
+    for (const [j, [a, b]] of s.entries()) store(at, j * 32, a, b);
+  }
+  w.line('barrier.cluster.arrive.release');
+  w.line('barrier.cluster.wait.acquire');
+}
+
+const term = (reg: string, coef: number): (readonly [string, number])[] => (reg ? [[reg, coef]] : []);
+
+/** Rows g and g + 8 of each m tile: its number, which half, and the pairs of its n tiles. */
+const halves = (sums: Sums): (readonly [number, 0 | 1, readonly (readonly [string, string])[]])[] =>
+  sums.flatMap((row, i) => [
+    [i, 0, row.map((s) => [s[0], s[1]] as const)] as const,
+    [i, 1, row.map((s) => [s[2], s[3]] as const)] as const,
+  ]);
+
+function writeOutputs(g: GemmContext, plan: OutputPlan): void {
+  const { w } = g;
+  const { split, wk, bm } = g.tile;
+  const pitch = sumPitch(g.tile);
+  const source = linearSum(
+    w,
+    [[g.shared, 1] as const, [plan.row, pitch] as const, [plan.column, 4] as const],
+    sumsAt(g.tile),
+  );
+  const parts = Array.from({ length: split * wk }, (_, i) => (i * bm * pitch) / split);
+  eachTurn(g, plan, ({ index, offset, epilogue }) => {
+    const sums = parts
+      .map((part) => load8(g, source, part + offset))
+      .reduce((x, y) => x.map((v, i) => w.op('f32', 'add.f32', v, y[i])));
+    if (epilogue) epilogue.run(sums);
+    else singleColumns(g, index, plan.n0, sums);
+  });
+}
+
+function load8({ w }: GemmContext, source: string, offset: number): string[] {
+  return [0, 16].flatMap((half) => {
+    const v = w.regs('f32', 4);
+    w.line(`ld.shared.v4.f32 {${v.join(', ')}}, [${source}+${offset + half}]`);
+    return v;
+  });
 }
 
 /** Columns one by one, where their number is no multiple of 8. */
-function singleColumns(
-  g: GemmContext,
-  digits: Map<string, string>,
-  axis: Axis | undefined,
-  n0: string,
-  sums: readonly string[],
-): void {
+function singleColumns(g: GemmContext, index: string, n0: string, sums: readonly string[]): void {
   const { w } = g;
   const skip = w.newLabel();
   for (const [j, sum] of sums.entries()) {
     const at = linearSum(w, [[n0, 1]], j);
     w.line(`@${w.op('pred', 'setp.ge.u32', at, g.shape.n)} bra ${skip}`);
-    const place = {
-      digits: axis ? new Map([...digits, [axis.name, at]]) : digits,
-      column: axis,
-      width: 1,
-      pointers: g.pointers,
-      aligned: g.aligned,
-    };
-    emitEpilogue(w, g.kernel, g.shape.plan.form.epilogue, place, [sum]);
+    epilogueAt(g, index, at, 1, new Map()).run([sum]);
   }
   w.label(skip);
 }

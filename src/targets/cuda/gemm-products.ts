@@ -4,20 +4,22 @@
 
 import type { GemmContext } from './gemm-context.ts';
 import { copiesOfA, copiesOfB } from './gemm-copies.ts';
-import { gatherA, withoutStores } from './gemm-gather.ts';
+import { gatherA, gatherB, withoutStores } from './gemm-gather.ts';
 import { CHUNK_BYTES, STEP_BYTES, stageBytes } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
 /** The sums of a thread: [m tile of 16][n tile of 8][4]. */
 export type Sums = readonly (readonly (readonly string[])[])[];
 
-/** The sums of this thread: [m tile of 16][n tile of 8][4]. */
-export function multiply(g: GemmContext): Sums {
+/** The sums of this thread. `meanwhile` is written between the first copies and the first products. */
+export function multiply(g: GemmContext, meanwhile: () => void): Sums {
   const { w } = g;
   const { bm, bn, wm, wn, stages } = g.tile;
   const [rows, columns] = [bm / wm / 16, bn / wn / 8];
   const bytes = stageBytes(g.tile);
-  const copyB = copiesOfB(g);
+  // Nobody may write to a block of the cluster that has not begun.
+  if (g.tile.split > 1) w.line('barrier.cluster.arrive.relaxed');
+  const copyB = g.shape.b === 'gathered' ? gatherB(g) : withoutStores(copiesOfB(g));
   const bFirst = g.programmatic && g.shape.b === 'packed';
   const loading = w.reg('b32');
   w.line(`mov.b32 ${loading}, ${g.first}`);
@@ -35,18 +37,19 @@ export function multiply(g: GemmContext): Sums {
   };
   const stageAt = (i: number): string => w.op('b32', 'mov.b32', i * bytes);
   if (g.programmatic) w.line('griddepcontrol.launch_dependents');
-  if (bFirst) for (let i = 0; i < stages - 1; i++) guarded(i, () => copyB(stageAt(i)));
+  if (bFirst) for (let i = 0; i < stages - 1; i++) guarded(i, () => copyB(stageAt(i))());
   const copyA = g.shape.a === 'chunks' ? withoutStores(copiesOfA(g)) : gatherA(g);
   if (g.programmatic) w.line('griddepcontrol.wait');
   for (let i = 0; i < stages - 1; i++) {
     guarded(i, () => {
       const at = stageAt(i);
       copyA(at)();
-      if (!bFirst) copyB(at);
+      if (!bFirst) copyB(at)();
     });
     w.line('cp.async.commit_group');
   }
   w.line(`add.s32 ${loading}, ${loading}, ${stages - 1}`);
+  meanwhile();
   const sums = Array.from({ length: rows }, () => Array.from({ length: columns }, () => w.regs('f32', 4)));
   for (const x of sums.flat(2)) w.line(`mov.f32 ${x}, 0f00000000`);
   const products = productsOfStage(g, rows, columns);
@@ -64,15 +67,14 @@ export function multiply(g: GemmContext): Sums {
   w.line('bar.sync 0');
   const beyond = w.op('pred', 'setp.ge.s32', loading, g.end);
   w.line(`@${beyond} bra ${skip}`);
-  const store = copyA(to);
-  copyB(to);
+  const stores = [copyA(to), copyB(to)];
   w.label(skip);
   w.line('cp.async.commit_group');
   products(from, sums);
-  if (g.shape.a === 'gathered') {
+  if (g.shape.a === 'gathered' || g.shape.b === 'gathered') {
     const stored = w.newLabel();
     w.line(`@${beyond} bra ${stored}`);
-    store();
+    for (const store of stores) store();
     w.label(stored);
   }
   turn(to);
@@ -83,22 +85,36 @@ export function multiply(g: GemmContext): Sums {
   return sums;
 }
 
+/** Where a warp's tile lies: numbers along rows, columns and k; '' where there is one. */
+export function warpPlace(g: GemmContext): { readonly row: string; readonly column: string; readonly group: string } {
+  const { wm, wn, wk } = g.tile;
+  const several = [wk, wm, wn].filter((n) => n > 1);
+  const digits = digitsOf(g.w, g.warp, several);
+  const next = (n: number): string => (n > 1 ? (digits.shift() as string) : '');
+  const [group, row, column] = [next(wk), next(wm), next(wn)];
+  return { row, column, group };
+}
+
 /** What multiplies one stage: four slices of 32 bytes of k, the fragments of the next loaded before the products of this. */
 function productsOfStage(g: GemmContext, rows: number, columns: number): (stage: string, sums: Sums) => void {
   const { w } = g;
-  const { wm, wn, bm, bn } = g.tile;
+  const { wm, wn, wk, bm, bn } = g.tile;
   const { dtype, b } = g.shape;
-  const [warpRow, warpColumn] = wn === 1 ? [g.warp, ''] : wm === 1 ? ['', g.warp] : digitsOf(w, g.warp, [wm, wn]);
+  const { row: warpRow, column: warpColumn, group } = warpPlace(g);
+  const perGroup = 4 / wk;
+  /** The slice of 32 bytes that a group takes at its turn s: group·perGroup + s; both are in different bits. */
+  const inSlices = (x: string): string =>
+    group ? w.op('b32', 'xor.b32', x, w.op('b32', 'mul.lo.u32', group, perGroup * 2)) : x;
   const low = w.op('b32', 'and.b32', g.lane, 7);
   const bit = (n: number): string => w.op('b32', 'and.b32', w.op('b32', 'shr.u32', g.lane, n), 1);
-  const slices = [0, 1, 2, 3];
+  const slices = Array.from({ length: perGroup }, (_, s) => s);
   // a: lanes 0-15 address rows, lane bit 4 the upper half of the slice.
   const aRow = linearSum(
     w,
     [...(warpRow ? [[warpRow, bm / wm] as const] : []), [w.op('b32', 'and.b32', g.lane, 15), 1]],
     0,
   );
-  const aHalf = w.op('b32', 'xor.b32', bit(4), low);
+  const aHalf = inSlices(w.op('b32', 'xor.b32', bit(4), low));
   const aAt = slices.map((s) => {
     const place = w.op('b32', 'xor.b32', aHalf, 2 * s);
     return w.op(
@@ -119,7 +135,7 @@ function productsOfStage(g: GemmContext, rows: number, columns: number): (stage:
     if (b !== 'columns') {
       // Lane bit 4: columns 8 to 15, bit 3: the upper half of the slice.
       const row = linearSum(w, [...(warpColumn ? [[warpColumn, bn / wn] as const] : []), [bit(4), 8], [low, 1]], 0);
-      const place = w.op('b32', 'xor.b32', w.op('b32', 'xor.b32', bit(3), low), 2 * s);
+      const place = w.op('b32', 'xor.b32', inSlices(w.op('b32', 'xor.b32', bit(3), low)), 2 * s);
       return w.op(
         'b32',
         'add.s32',
@@ -134,14 +150,8 @@ function productsOfStage(g: GemmContext, rows: number, columns: number): (stage:
         ),
       );
     }
-    const row = linearSum(
-      w,
-      [
-        [bit(3), 8],
-        [low, 1],
-      ],
-      16 * s,
-    );
+    const inGroup = group ? [[group, perGroup * 16] as const] : [];
+    const row = linearSum(w, [[bit(3), 8], [low, 1], ...inGroup], 16 * s);
     return linearSum(
       w,
       [
@@ -178,7 +188,7 @@ function productsOfStage(g: GemmContext, rows: number, columns: number): (stage:
   return (stage, sums) => {
     let now = load(stage, 0);
     for (const s of slices) {
-      const next = s < 3 ? load(stage, s + 1) : now;
+      const next = s < perGroup - 1 ? load(stage, s + 1) : now;
       for (const [i, a] of now.a.entries()) {
         for (const [j, bf] of now.bs.entries()) {
           const d = `{${sums[i][j].join(', ')}}`;

@@ -1,12 +1,12 @@
 /**
  * Tiles of the tensor-core matrix product, and which of them a contract may use: everything legality asks, in one place.
  *
- * A block computes bm × bn of the output, its warps wm × wn of them; k runs in steps of 128 bytes through `stages` buffers in shared
+ * A block computes bm × bn of the output by wm × wn × wk warps; k runs in steps of 128 bytes through `stages` buffers in shared
  * memory; `split` blocks of a cluster share the k of a tile and add up through each other's shared memory.
  */
 import { DTYPES, type DType } from '../../core/dtype.ts';
 import type { Kernel } from '../../loop/ir.ts';
-import type { KernelFacts, Params } from '../target.ts';
+import type { KernelFacts } from '../target.ts';
 import { canEmitEpilogue } from './gemm-epilogue.ts';
 import { coefOf, extentOf, type GemmPlan, planGemm } from './gemm-plan.ts';
 
@@ -16,18 +16,44 @@ export interface Tile {
   /** Warps along m and n. */
   readonly wm: number;
   readonly wn: number;
+  /** Groups of such warps that share the k of each step: more warps where a tile is small. */
+  readonly wk: number;
+  /** 1: by warpgroups with wgmma, each 64 rows of all columns. */
+  readonly wgmma: 0 | 1;
 }
 
-export const TILES: readonly Tile[] = [
-  { bm: 128, bn: 128, wm: 2, wn: 4 },
-  { bm: 128, bn: 64, wm: 4, wn: 2 },
-  { bm: 64, bn: 128, wm: 2, wn: 4 },
-  { bm: 64, bn: 64, wm: 2, wn: 2 },
-  { bm: 64, bn: 32, wm: 4, wn: 1 },
-  { bm: 32, bn: 64, wm: 2, wn: 2 },
-  { bm: 32, bn: 32, wm: 2, wn: 2 },
-  { bm: 16, bn: 64, wm: 1, wn: 4 },
-  { bm: 16, bn: 32, wm: 1, wn: 2 },
+const WARP_TILES: readonly Omit<Tile, 'wgmma'>[] = [
+  { bm: 128, bn: 128, wm: 2, wn: 4, wk: 1 },
+  { bm: 128, bn: 64, wm: 4, wn: 2, wk: 1 },
+  { bm: 64, bn: 128, wm: 2, wn: 4, wk: 1 },
+  { bm: 64, bn: 64, wm: 2, wn: 2, wk: 1 },
+  { bm: 64, bn: 64, wm: 2, wn: 2, wk: 2 },
+  { bm: 64, bn: 32, wm: 4, wn: 1, wk: 1 },
+  { bm: 64, bn: 32, wm: 2, wn: 1, wk: 4 },
+  { bm: 32, bn: 64, wm: 2, wn: 2, wk: 1 },
+  { bm: 32, bn: 64, wm: 1, wn: 2, wk: 4 },
+  { bm: 32, bn: 32, wm: 2, wn: 2, wk: 1 },
+  { bm: 32, bn: 32, wm: 1, wn: 1, wk: 4 },
+  { bm: 32, bn: 32, wm: 2, wn: 1, wk: 4 },
+  { bm: 16, bn: 64, wm: 1, wn: 4, wk: 1 },
+  { bm: 16, bn: 64, wm: 1, wn: 2, wk: 4 },
+  { bm: 16, bn: 32, wm: 1, wn: 2, wk: 1 },
+  { bm: 16, bn: 32, wm: 1, wn: 1, wk: 4 },
+];
+/** A warp has 16 rows, a warpgroup four warps. */
+const WARPGROUP_TILES: readonly Omit<Tile, 'wgmma'>[] = [
+  { bm: 128, bn: 256, wm: 8, wn: 1, wk: 1 },
+  { bm: 128, bn: 128, wm: 8, wn: 1, wk: 1 },
+  { bm: 128, bn: 64, wm: 8, wn: 1, wk: 1 },
+  { bm: 256, bn: 128, wm: 16, wn: 1, wk: 1 },
+  { bm: 256, bn: 64, wm: 16, wn: 1, wk: 1 },
+  { bm: 64, bn: 256, wm: 4, wn: 1, wk: 1 },
+  { bm: 64, bn: 128, wm: 4, wn: 1, wk: 1 },
+  { bm: 64, bn: 64, wm: 4, wn: 1, wk: 1 },
+];
+const TILES: readonly Tile[] = [
+  ...WARP_TILES.map((t) => ({ ...t, wgmma: 0 as const })),
+  ...WARPGROUP_TILES.map((t) => ({ ...t, wgmma: 1 as const })),
 ];
 const STAGES = [2, 3, 4, 6, 8] as const;
 const SPLITS = [1, 2, 4, 8] as const;
@@ -47,7 +73,9 @@ export type BKind =
   /** Where it lies: k contiguous. */
   | 'rows'
   /** Where it lies: columns contiguous. */
-  | 'columns';
+  | 'columns'
+  /** Element by element. */
+  | 'gathered';
 
 export type AKind =
   /** 16 bytes of k lie side by side, aligned. */
@@ -112,51 +140,55 @@ function aIsChunked(plan: GemmPlan, chunk: number): boolean {
 
 function bKind(plan: GemmPlan, facts: KernelFacts, chunk: number, dtype: DType): BKind | undefined {
   if (facts.constant.has(plan.b.buffer)) return 'packed';
-  if (facts.unaligned?.has(plan.b.buffer)) return undefined;
-  if (plan.k.length !== 1 || plan.b.constant % chunk !== 0) return undefined;
+  const gathered = extentOf(plan.k) <= MOST_GATHERED ? 'gathered' : undefined;
+  if (facts.unaligned?.has(plan.b.buffer) || plan.k.length !== 1 || plan.b.constant % chunk !== 0) return gathered;
   const n = plan.n[0]?.name ?? '';
   const k = plan.k[0].name;
-  if (plan.batch.some((x) => coefOf(plan.b, x.name) % chunk !== 0)) return undefined;
-  if (coefOf(plan.b, k) === 1 && coefOf(plan.b, n) % chunk === 0) return 'rows';
+  if (plan.batch.some((x) => coefOf(plan.b, x.name) % chunk !== 0)) return gathered;
+  if (coefOf(plan.b, k) === 1 && coefOf(plan.b, n) % chunk === 0) {
+    // Beyond k's end a chunk would hold elements of the next row.
+    return plan.k[0].extent % chunk === 0 ? 'rows' : gathered;
+  }
   // Fragments of columns are transposed by ldmatrix, which knows 16-bit elements only.
   const columns = dtype !== 'f32' && coefOf(plan.b, n) === 1 && coefOf(plan.b, k) % chunk === 0;
-  return columns && (plan.n[0]?.extent ?? 1) % chunk === 0 ? 'columns' : undefined;
+  return columns && (plan.n[0]?.extent ?? 1) % chunk === 0 ? 'columns' : gathered;
 }
 
 export interface TileParams extends Tile {
   readonly stages: number;
   readonly split: number;
 }
-export const tileOf = (p: Params): TileParams => ({
-  bm: p.bm,
-  bn: p.bn,
-  wm: p.wm,
-  wn: p.wn,
-  stages: p.stages,
-  split: p.split,
-});
-
 export const stageBytes = (t: Tile): number => (t.bm + t.bn) * STEP_BYTES;
 /** Pitch of a row of sums in shared memory: 32 bytes more than a line, so that a warp's stores meet different banks. */
 export const sumPitch = (t: Tile): number => t.bn * 4 + 32;
-export const sharedBytes = (t: TileParams): number => Math.max(stageBytes(t) * t.stages, t.bm * sumPitch(t));
+/** Sums of all groups of warps, one behind the other. */
+export const sumBytes = (t: Tile): number => t.wk * t.bm * sumPitch(t);
+/** Where sums lie: over the stages, but behind them where other blocks may write while this one still reads its stages. */
+export const sumsAt = (t: TileParams): number => (t.split > 1 ? stageBytes(t) * t.stages : 0);
+export const sharedBytes = (t: TileParams): number => Math.max(stageBytes(t) * t.stages, sumsAt(t) + sumBytes(t));
+
+export interface GemmChip {
+  readonly sharedBytesPerBlock: number;
+  readonly clusters: boolean;
+  /** wgmma: sm_90a. */
+  readonly warpgroups: boolean;
+}
 
 /** Legal parameter rows. */
-export function tileRows(
-  shape: GemmShape,
-  chip: { readonly sharedBytesPerBlock: number; readonly clusters: boolean },
-): TileParams[] {
+export function tileRows(shape: GemmShape, chip: GemmChip): TileParams[] {
   const rows: TileParams[] = [];
   for (const tile of TILES) {
     if (shape.b === 'columns' && tile.bn < 64) continue;
+    if (tile.wgmma && !(chip.warpgroups && canWarpgroup(shape))) continue;
     // A gathering warp has 32 rows.
     if (shape.a === 'gathered' && tile.bm < 32) continue;
     for (const split of SPLITS) {
       if (split > 1 && (!chip.clusters || shape.steps < 2 * split || tile.bm % split !== 0)) continue;
       const steps = Math.ceil(shape.steps / split);
       for (const stages of STAGES) {
-        // More buffers than steps are never filled; with two, every step waits for its copies.
-        if (stages > 2 ? stages > steps + 1 : steps > 2) continue;
+        // Copies run a stage ahead of the products, two for warpgroups; more buffers than steps are never filled.
+        const least = tile.wgmma || steps > 2 ? 3 : 2;
+        if (stages < least || stages > Math.max(least, steps + 1 + tile.wgmma)) continue;
         const row = { ...tile, stages, split };
         if (sharedBytes(row) <= chip.sharedBytesPerBlock) rows.push(row);
       }
@@ -164,3 +196,7 @@ export function tileRows(
   }
   return rows;
 }
+
+/** wgmma takes 16-bit elements as they lie in stages of rows; the copies' stores are told to it, a gather's are not. */
+const canWarpgroup = ({ a, b, elementBytes }: GemmShape): boolean =>
+  a === 'chunks' && (b === 'packed' || b === 'rows') && elementBytes === 2;

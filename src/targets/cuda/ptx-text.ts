@@ -13,7 +13,7 @@ const PREFIX: Readonly<Record<PtxType, string>> = { b16: '%h', b32: '%r', b64: '
 export class PtxText {
   readonly name: string;
   /** True where only the very architecture has its instructions. */
-  readonly exact = false;
+  readonly exact: boolean;
   readonly #params: readonly string[];
   readonly #directives: readonly string[];
   readonly #lines: string[] = [];
@@ -23,8 +23,9 @@ export class PtxText {
   #dynamic = false;
 
   /** `params` are 64-bit. */
-  constructor(name: string, params: readonly string[], directives: readonly string[]) {
+  constructor(name: string, params: readonly string[], directives: readonly string[], exact = false) {
     this.name = name;
+    this.exact = exact;
     this.#params = params;
     this.#directives = directives;
   }

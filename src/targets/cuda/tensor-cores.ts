@@ -13,6 +13,8 @@ import { bufferArgs, type CudaTemplate } from './template.ts';
 /** cp.async, mma.sync of 16 rows and bf16 came with sm_80, clusters with sm_90. */
 const LEAST = 'sm_80';
 const CLUSTERS = 'sm_90';
+/** wgmma exists on this very architecture only. */
+const WARPGROUPS = 'sm_90a';
 /** Shared memory of a block by architecture, the newest that the chip has. */
 const SHARED_BYTES: readonly (readonly [feature: string, bytes: number])[] = [
   ['sm_120', 101_376],
@@ -26,7 +28,7 @@ const SHARED_BYTES: readonly (readonly [feature: string, bytes: number])[] = [
 interface GemmParams extends TileParams {
   /** 1: b is packed. */
   readonly packed: number;
-  /** 1: a is gathered element by element. */
+  /** 1: a is gathered element by element, 2: b, 3: both. */
   readonly gathered: number;
 }
 
@@ -37,8 +39,15 @@ export const tensorCores: CudaTemplate = {
     const sharedBytesPerBlock = SHARED_BYTES.find(([feature]) => features.includes(feature))?.[1];
     const shape = features.includes(LEAST) ? gemmShape(kernel, facts) : undefined;
     if (!shape || sharedBytesPerBlock === undefined) return [];
-    const kinds = { packed: shape.b === 'packed' ? 1 : 0, gathered: shape.a === 'gathered' ? 1 : 0 };
-    const rows = tileRows(shape, { sharedBytesPerBlock, clusters: features.includes(CLUSTERS) });
+    const kinds = {
+      packed: shape.b === 'packed' ? 1 : 0,
+      gathered: (shape.a === 'gathered' ? 1 : 0) + (shape.b === 'gathered' ? 2 : 0),
+    };
+    const rows = tileRows(shape, {
+      sharedBytesPerBlock,
+      clusters: features.includes(CLUSTERS),
+      warpgroups: features.includes(WARPGROUPS),
+    });
     return rows.map((row) => ({ ...row, ...kinds }));
   },
   predictNs: (kernel, params) => predictGemmNs(kernel, shapeOf(kernel, params), rowOf(params)),
@@ -65,7 +74,7 @@ function shapeOf(kernel: Kernel, params: Params): GemmShape {
   const facts: KernelFacts = {
     constant: new Set(packed ? [form.b.buffer] : []),
     tf32: true,
-    unaligned: new Set(gathered ? [form.a.buffer] : []),
+    unaligned: new Set([...(gathered & 1 ? [form.a.buffer] : []), ...(gathered & 2 ? [form.b.buffer] : [])]),
   };
   const shape = gemmShape(kernel, facts);
   if (!shape) throw new Bug('cuda-gemm', `kernel ${kernel.name} has no shape for tensor cores`);
