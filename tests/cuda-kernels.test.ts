@@ -13,6 +13,7 @@ import { evalKernel } from '../src/loop/eval.ts';
 import type { Buffer, Kernel } from '../src/loop/ir.ts';
 import { legalizeKernel } from '../src/loop/legalize.ts';
 import { eachExpr, eachStmt } from '../src/targets/cpu/walk.ts';
+import { depthwise } from '../src/targets/cuda/depthwise.ts';
 import { generated } from '../src/targets/cuda/generated.ts';
 import type { Chip } from '../src/targets/cuda/program.ts';
 import { CUDA_OPS } from '../src/targets/cuda/scalar-ops.ts';
@@ -79,7 +80,7 @@ function checkKernel(kernel: Kernel, chip: Chip, inputs: ReadonlyMap<string, Typ
   for (const b of kernel.buffers) if (b.role === 'out') expected.set(b.name, new DTYPES[b.dtype].array(b.elements));
   evalKernel(kernel, expected);
   let ran = 0;
-  for (const template of [tiled, generated]) {
+  for (const template of [tiled, depthwise, generated]) {
     if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
     const all = [new Set(['w']), new Set<string>()].flatMap((constant) =>
       template.candidates(kernel, { constant }, [`sm_${chip.computeCapability}`]),
@@ -150,6 +151,10 @@ describe('convolutions and products', () => {
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', outLayout: 'nhwc' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, epilogue: 'bias-clip' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, layout: 'nchw', epilogue: 'bias-clip' },
+    { size: [8, 8], ic: 16, oc: 16, kernel: [5, 5], pad: 2, group: 16, epilogue: 'bias-clip' },
+    { batch: 2, size: [9, 8], ic: 8, oc: 8, kernel: [3, 3], pad: 1, stride: 2, group: 8, epilogue: 'bias-relu' },
+    { size: [8, 12], ic: 6, oc: 6, kernel: [7, 7], pad: 3, group: 6 },
+    { size: [8, 12], ic: 4, oc: 4, kernel: [3, 3], pad: 2, dilation: 2, group: 4 },
     { size: [9, 9], ic: 12, oc: 8, kernel: [3, 3], pad: 1, group: 4, epilogue: 'bias-clip' },
     { size: [1, 1], ic: 1, oc: 1, kernel: [1, 1] },
     { size: [0, 4], ic: 2, oc: 2, kernel: [1, 1] },

@@ -18,7 +18,7 @@ import { registerOf } from './registers.ts';
 import { scalarBinary } from './scalar-ops.ts';
 import type { Team } from './team.ts';
 
-/** Expression nodes that an unrolled loop may have in all. */
+/** Expression nodes that an unrolled loop may have in all, where the caller says nothing else. */
 const MOST_UNROLLED = 700;
 const MOST_TAPS = 49;
 /** Iterations of a long loop that run as one. */
@@ -32,12 +32,14 @@ export class BodyEmitter {
   readonly #reassigned: ReadonlySet<string>;
   /** Registers of locals that are assigned more than once. */
   readonly #fixed = new Map<string, Reg[]>();
+  readonly #mostUnrolled: number;
   #team: Team | undefined;
 
-  constructor(k: PtxKernel, kernel: Kernel, exprs: ExprEmitter, team?: Team) {
+  constructor(k: PtxKernel, kernel: Kernel, exprs: ExprEmitter, team?: Team, mostUnrolled = MOST_UNROLLED) {
     this.#k = k;
     this.exprs = exprs;
     this.#team = team;
+    this.#mostUnrolled = mostUnrolled;
     this.#reassigned = reassignedLocals(kernel.body);
   }
 
@@ -166,14 +168,14 @@ export class BodyEmitter {
     const size = exprSize(s.value) * this.exprs.lanes;
     const taps = axes.reduce((n, a) => n * a.extent, 1);
     const [axis, ...rest] = axes;
-    if (taps <= MOST_TAPS && taps * size <= MOST_UNROLLED) {
+    if (taps <= MOST_TAPS && taps * size <= this.#mostUnrolled) {
       for (let i = 0; i < axis.extent; i++) {
         this.exprs.bindAxis(axis, { offset: i });
         this.#taps(s, rest, tap);
       }
       return;
     }
-    const step = rest.length === 0 && size * UNROLL <= MOST_UNROLLED ? UNROLL : 1;
+    const step = rest.length === 0 && size * UNROLL <= this.#mostUnrolled ? UNROLL : 1;
     this.#steps(s, axis, step, () => this.#taps(s, rest, tap));
   }
 

@@ -216,7 +216,7 @@ export class ExprEmitter {
   }
 
   #binary(x: Extract<Expr, { kind: 'binary' }>): Value {
-    const within = this.#rangeCheck(x);
+    const within = this.#rangeCheck(x) ?? this.#linearValue(x);
     if (within) return within;
     const fused = this.#fusedSum(x);
     if (fused) return fused;
@@ -232,6 +232,21 @@ export class ExprEmitter {
     return zip(a, b, (p, q) => scalarBinary(this.k, x.op, dtype, p, q, known));
   }
 
+  /** A sum of indices: equal for equal sums, whichever unrolled iterations they come from. */
+  #linearValue(x: Extract<Expr, { kind: 'binary' }>): Value | undefined {
+    if (x.dtype !== 'i32' || (x.op !== 'add' && x.op !== 'sub' && x.op !== 'mul')) return undefined;
+    if (this.table.linear(x).terms.some(({ atom }) => atom === x)) return undefined;
+    const { terms, constants, perLane } = this.#resolve(x);
+    const sum = this.#sum(terms);
+    const plus = (reg: Reg | undefined, constant: number): Reg => {
+      if (!reg) return this.k.op('mov.u32', constant);
+      return constant === 0 ? reg : this.k.op('add.s32', reg, constant);
+    };
+    if (perLane) return perLane.map((reg, lane) => plus(sum ? this.k.op('add.s32', reg, sum) : reg, constants[lane]));
+    if (constants.every((c) => c === constants[0])) return [plus(sum, constants[0])];
+    return constants.map((constant) => plus(sum, constant));
+  }
+
   /** 0 <= x && x < n is one unsigned comparison. */
   #rangeCheck(x: Extract<Expr, { kind: 'binary' }>): Value | undefined {
     const { a, b } = x;
@@ -243,9 +258,9 @@ export class ExprEmitter {
     return this.value(a.a).map((reg) => this.k.op('setp.lt.u32', reg, bound));
   }
 
-  /** a·b + c in one rounding on floats, one instruction on i32. */
+  /** a·b + c in one rounding. */
   #fusedSum(x: Extract<Expr, { kind: 'binary' }>): Value | undefined {
-    const type = x.dtype === 'i32' ? 'mad.lo.s32' : x.dtype === 'f64' ? 'fma.rn.f64' : 'fma.rn.f32';
+    const type = x.dtype === 'f64' ? 'fma.rn.f64' : 'fma.rn.f32';
     if (!FUSES.has(x.dtype) || x.op !== 'add') return undefined;
     const [product, other] = isProduct(x.a) ? [x.a, x.b] : [x.b, x.a];
     if (!isProduct(product)) return undefined;
@@ -484,7 +499,7 @@ export class ExprEmitter {
   }
 }
 
-const FUSES: ReadonlySet<DType> = new Set<DType>(['f32', 'f16', 'bf16', 'f64', 'i32']);
+const FUSES: ReadonlySet<DType> = new Set<DType>(['f32', 'f16', 'bf16', 'f64']);
 const isProduct = (x: Expr): x is Extract<Expr, { kind: 'binary' }> =>
   x.kind === 'binary' && x.op === ('mul' as BinaryOp);
 const isZero = (x: Expr): boolean => x.kind === 'const' && Number(x.value) === 0 && !Object.is(x.value, -0);
