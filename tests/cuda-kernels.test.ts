@@ -134,6 +134,8 @@ describe('loop nests', () => {
     [1, 1, 5003],
     [1, 1, 8192],
     [3, 64, 40],
+    [64, 60, 12],
+    [1, 1, 40_003],
   ] as const;
   const cases = extents.flatMap((s, i) =>
     loopKernels(s).map((kernel) => [`${kernel.name} ${s.join('x')}`, kernel, CHIPS[i % CHIPS.length]] as const),

@@ -58,7 +58,7 @@ export class BodyEmitter {
         this.#assign(s.local, this.exprs.value(s.value));
         return;
       case 'reduce':
-        if (team) this.#assign(s.local, [this.#teamReduce(team, s)]);
+        if (team) this.#assign(s.local, this.#teamReduce(team, s));
         else this.#assign(s.local, this.#reduce(s));
         return;
       case 'if':
@@ -200,12 +200,13 @@ export class BodyEmitter {
 
   // Loops that a team shares out.
 
-  #teamReduce(team: Team, s: Extract<Stmt, { kind: 'reduce' }>): Reg {
+  #teamReduce(team: Team, s: Extract<Stmt, { kind: 'reduce' }>): Value {
     for (const a of s.axes) if (a.extent === 1) this.exprs.bindAxis(a, { offset: 0 });
     const axes = s.axes.filter((a) => a.extent !== 1);
-    if (s.axes.some((a) => a.extent === 0)) return this.exprs.scalar(constant(s.dtype, identity(s.op, s.dtype)));
-    const lanes = team.lanes;
-    const acc = Array.from({ length: lanes }, () => this.#start(s.op, s.dtype));
+    if (s.axes.some((a) => a.extent === 0)) return this.exprs.value(constant(s.dtype, identity(s.op, s.dtype)));
+    const points = team.across === 'points';
+    const width = points ? this.#widthOf(s) : team.lanes;
+    const acc = Array.from({ length: width }, () => this.#start(s.op, s.dtype));
     this.#shareOut(team, axes, [s], (valid) => {
       const value = valid ? this.exprs.masked(valid, () => this.exprs.value(s.value)) : this.exprs.value(s.value);
       acc.forEach((reg, i) => {
@@ -213,9 +214,10 @@ export class BodyEmitter {
         this.#k.move(reg, valid ? choose(this.#k, valid, folded, reg) : folded);
       });
     });
+    if (points) return this.#settle(acc).map((reg) => team.combine(reg, s.op, s.dtype));
     const [first, ...others] = acc;
     for (const other of others) this.#foldInto(first, s, other);
-    return team.combine(this.#settle([first])[0], s.op, s.dtype);
+    return [team.combine(this.#settle([first])[0], s.op, s.dtype)];
   }
 
   #teamFor(team: Team, axis: Axis, body: readonly Stmt[]): void {
@@ -238,11 +240,13 @@ export class BodyEmitter {
    */
   #shareOut(team: Team, axes: readonly Axis[], body: readonly Stmt[], each: (valid: Reg | undefined) => void): void {
     const k = this.#k;
-    const { threads, lanes, rank } = team;
+    const { threads, rank } = team;
+    const points = team.across === 'points';
+    const lanes = points ? 1 : team.lanes;
     const units = axes.reduce((n, a) => n * a.extent, 1) / lanes;
     const run = (from: Reg, offset: number, certain: boolean): void => {
       const valid = certain ? undefined : k.op('setp.lt.s32', k.op('add.s32', from, offset), units);
-      this.exprs.withLanes(lanes, () => {
+      this.exprs.withLanes(points ? this.exprs.lanes : lanes, () => {
         this.#bindUnits(axes, lanes, from, offset);
         each(valid);
       });

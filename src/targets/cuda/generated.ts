@@ -22,10 +22,10 @@ export const generated: CudaTemplate = {
   form: 'any',
   candidates: () => [{}],
   predictNs: (kernel) => {
-    const { points, lanes, threads, shape, kernel: merged } = planNest(kernel);
+    const { points, lanes, threads, spread, shape, kernel: merged } = planNest(kernel);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
     const { operations, iterations } = workOf(merged.body);
-    const shared = shape === 'points' ? 1 : threads * lanes;
+    const shared = shape === 'points' ? 1 : threads * spread * (shape === 'row' ? lanes : 1);
     return (
       LAUNCH_NS +
       Math.max(bytes / BYTES_PER_NS, (points * operations) / OPS_PER_NS, (iterations / shared) * ITERATION_NS)
@@ -61,12 +61,15 @@ function emitGenerated(site: KernelSite): EmittedKernel {
   if (plan.points === 0) return { launches: [], scratchBytes: 0 };
   const { code, buffers } = beginKernel(site, plan.block);
   const exprs = new ExprEmitter(code, plan.kernel, buffers, site.alignments);
-  const pointsPerBlock = plan.shape === 'points' ? plan.block * plan.lanes : plan.block / plan.threads;
+  const blocks = site.chip.computeCapability >= 90 ? plan.spread : 1;
+  const perBlock = plan.block / plan.threads;
+  const units = plan.points / (plan.shape === 'row' ? 1 : plan.lanes);
   if (plan.shape === 'points') emitPoints(code, plan, exprs);
-  else emitTeam(code, plan, exprs);
-  const grid = [Math.ceil(plan.points / pointsPerBlock), 1, 1] as const;
+  else emitTeam(code, plan, exprs, blocks);
+  const grid = [Math.ceil(units / perBlock) * blocks, 1, 1] as const;
+  const cluster = blocks > 1 && { cluster: [blocks, 1, 1] as const };
   const args = bufferArgs(site.kernel);
-  return { launches: [{ code, grid, block: [plan.block, 1, 1], args }], scratchBytes: 0 };
+  return { launches: [{ code, grid, block: [plan.block, 1, 1], ...cluster, args }], scratchBytes: 0 };
 }
 
 function emitPoints(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
@@ -82,20 +85,29 @@ function emitPoints(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
   else k.if(k.op('setp.lt.u32', flat, threads), run);
 }
 
-function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
+function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter, blocks: number): void {
   const { axes, points, threads, block, lanes } = plan;
   const perBlock = block / threads;
   const tid = k.special('tid.x');
   const isRow = plan.shape === 'row';
-  const [rank, column] = isRow
+  const [local, column] = isRow
     ? [remainderBy(k, tid, threads), divideBy(k, tid, threads)]
     : [divideBy(k, tid, perBlock), remainderBy(k, tid, perBlock)];
-  const flat = k.op('mad.lo.u32', k.special('ctaid.x'), perBlock, column);
-  const valid = points % perBlock === 0 ? undefined : k.op('setp.lt.u32', flat, points);
-  bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, points - 1) : flat, 1);
-  const place = { threads, lanes, rank, valid };
-  const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
-  new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
+  const cluster = divideBy(k, k.special('ctaid.x'), blocks);
+  const part = remainderBy(k, k.special('ctaid.x'), blocks);
+  const rank = blocks > 1 ? k.op('mad.lo.u32', part, threads, local) : local;
+  const flat = k.op('mad.lo.u32', cluster, perBlock, column);
+  // In lanes lie a row's iterations, or neighbouring points of a column.
+  const pointLanes = isRow ? 1 : lanes;
+  const units = points / pointLanes;
+  const valid = units % perBlock === 0 ? undefined : k.op('setp.lt.u32', flat, units);
+  const place = { threads: threads * blocks, lanes, local, rank, valid, blocks };
+  exprs.withLanes(pointLanes, () => {
+    bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, units - 1) : flat, pointLanes);
+    const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
+    new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
+    team.finish();
+  });
 }
 
 /** Axes from a flat position in units of `lanes` points, the last axis fastest. */

@@ -26,8 +26,9 @@ export interface NestPlan {
   readonly points: number;
   /** Points of a thread, or iterations that a team's thread takes at once. */
   readonly lanes: number;
-  /** Threads that compute one point. */
+  /** Threads of a block that compute one point, and how many blocks share it where the chip has clusters. */
   readonly threads: number;
+  readonly spread: number;
   /** Threads of a block. */
   readonly block: number;
 }
@@ -39,6 +40,8 @@ const POINTS_BLOCK = 128;
 /** Threads of a block of teams that meet within a warp; larger teams have blocks of their own. */
 const ROW_BLOCK = 128;
 const COLUMN_WIDTH = 32;
+/** Blocks that a cluster has on every chip with clusters. */
+const MOST_SPREAD = 8;
 /** Buffers that stay in the caches: how they are read matters little. */
 const SMALL_BYTES = 65_536;
 
@@ -138,7 +141,7 @@ function makePlan(kernel: Kernel, isRoutine: boolean): NestPlan {
   const last = axes.at(-1);
   let lanes = last ? facts.lanesAlong(kernel.body, last) : 1;
   while (lanes > 1 && points / lanes < FEW_THREADS) lanes /= 2;
-  return { ...plan, shape: 'points', lanes, threads: 1, block: POINTS_BLOCK };
+  return { ...plan, shape: 'points', lanes, threads: 1, spread: 1, block: POINTS_BLOCK };
 }
 
 /** Axes by how far a step moves the stores, the nearest last; of equals those go last along which more loads are neighbours. */
@@ -191,16 +194,30 @@ function rowPlan(facts: Facts, plan: Partial, loops: readonly Loop[], longest: n
   let threads = Math.min(powerOfTwo(units), Math.max(powerOfTwo(units / 8), Math.min(32, powerOfTwo(units))));
   while (threads < Math.min(512, powerOfTwo(units)) && plan.points * threads < ENOUGH_THREADS) threads *= 2;
   threads = Math.min(threads, 1024);
-  return { ...plan, shape: 'row', lanes, threads, block: threads > 32 ? threads : ROW_BLOCK };
+  const spread = threads >= 256 ? spreadOf(plan.points, units / threads) : 1;
+  return { ...plan, shape: 'row', lanes, threads, spread, block: threads > 32 ? threads : ROW_BLOCK };
 }
 
 function columnPlan(facts: Facts, plan: Partial, longest: number): NestPlan | undefined {
   const last = plan.axes.at(-1);
   if (!last || plan.points >= ENOUGH_THREADS) return undefined;
   if (!facts.strides(facts.loads(plan.kernel.body), last).includes(1)) return undefined;
+  let lanes = Math.min(4, facts.lanesAlong(plan.kernel.body, last));
+  while (lanes > 1 && plan.points / lanes < COLUMN_WIDTH / 4) lanes /= 2;
+  const units = plan.points / lanes;
   let threads = 2;
-  while (threads < 16 && threads * 4 <= longest && plan.points * threads < ENOUGH_THREADS) threads *= 2;
-  return { ...plan, shape: 'column', lanes: 1, threads, block: threads * COLUMN_WIDTH };
+  while (threads < 16 && threads * 4 <= longest && units * threads < ENOUGH_THREADS) threads *= 2;
+  const width = Math.min(COLUMN_WIDTH, Math.max(8, powerOfTwo(units)));
+  while (threads * width < 512 && threads * 8 <= longest) threads *= 2;
+  const spread = spreadOf(Math.ceil(units / width), longest / threads);
+  return { ...plan, shape: 'column', lanes, threads, spread, block: threads * width };
+}
+
+/** Blocks to share a team of a block when there are few and each thread would have many turns. */
+function spreadOf(blocks: number, turns: number): number {
+  let spread = 1;
+  while (spread < MOST_SPREAD && turns / spread >= 16 && blocks * spread < 128) spread *= 2;
+  return spread;
 }
 
 /** Nodes of an expression, shared ones once. */

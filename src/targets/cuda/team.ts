@@ -5,6 +5,7 @@
  * - column: the points of a block are neighbours (`width` of them) and a team stands across, so that what lies next to each other
  *   in memory along the points is read by neighbouring threads; they meet in shared memory.
  *
+ * A team may reach over the blocks of a cluster, which then read each other's shared memory (sm_90).
  * Every thread of a block takes part in every meeting, so none may leave early: `valid` tells whether its point exists.
  */
 import type { DType } from '../../core/dtype.ts';
@@ -15,8 +16,9 @@ import { scalarBinary } from './scalar-ops.ts';
 
 export interface Team {
   readonly threads: number;
-  /** Neighbouring iterations that a thread takes at once. */
+  /** What a thread takes at once: neighbouring iterations, or neighbouring points. */
   readonly lanes: number;
+  readonly across: 'iterations' | 'points';
   readonly rank: Reg;
   /** A predicate; absent where every point exists. */
   readonly valid: Reg | undefined;
@@ -24,13 +26,19 @@ export interface Team {
   readonly first: Reg;
   /** Op over the team's values, for all of its threads. To be called where all threads of the block are. */
   combine(x: Reg, op: ReduceOp, dtype: DType): Reg;
+  /** To be called once, after all else. */
+  finish(): void;
 }
 
 interface TeamPlace {
   readonly threads: number;
   readonly lanes: number;
+  /** Which of the threads of its block that share the team; `rank` counts through all blocks. */
+  readonly local: Reg;
   readonly rank: Reg;
   readonly valid: Reg | undefined;
+  /** Blocks of a cluster that share each team; 1 where a block has teams of its own. */
+  readonly blocks: number;
 }
 
 const first = (k: PtxKernel, { rank, valid }: TeamPlace): Reg => {
@@ -39,33 +47,77 @@ const first = (k: PtxKernel, { rank, valid }: TeamPlace): Reg => {
 };
 
 export function rowTeam(k: PtxKernel, place: TeamPlace): Team {
-  const { threads, rank } = place;
-  const within = Math.min(threads, 32);
-  const warps = threads / within;
+  const { threads, local, blocks } = place;
+  const inBlock = threads / blocks;
+  const within = Math.min(inBlock, 32);
+  const warps = inBlock / within;
   const shared = warps > 1 ? alternating(k, warps) : undefined;
-  const combine = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
+  const meeting = blocks > 1 ? new Meeting(k, blocks, 1) : undefined;
+  const inOneBlock = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
     const inWarp = butterfly(k, x, within, op, dtype);
     if (!shared) return inWarp;
     const slot = shared();
-    const lane = k.op('and.b32', rank, 31);
-    k.if(k.op('setp.eq.u32', lane, 0), () => put(k, slot(k.op('shr.u32', rank, 5)), inWarp));
+    const lane = k.op('and.b32', local, 31);
+    k.if(k.op('setp.eq.u32', lane, 0), () => put(k, slot(k.op('shr.u32', local, 5)), inWarp));
     k.do('bar.sync', 0);
     return butterfly(k, get(k, slot(k.op('and.b32', lane, warps - 1)), dtype), warps, op, dtype);
   };
-  return { ...place, first: first(k, place), combine };
+  const combine = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
+    const own = inOneBlock(x, op, dtype);
+    return meeting ? meeting.combine(own, k.op('mov.u32', 0), k.op('setp.eq.u32', local, 0), op, dtype) : own;
+  };
+  return { ...place, across: 'iterations', first: first(k, place), combine, finish: () => meeting?.finish() };
 }
 
 export function columnTeam(k: PtxKernel, place: TeamPlace, width: number, column: Reg): Team {
-  const { threads, rank } = place;
-  const shared = alternating(k, threads * width);
+  const { threads, local, blocks } = place;
+  const rows = threads / blocks;
+  const shared = alternating(k, rows * width);
+  const meeting = blocks > 1 ? new Meeting(k, blocks, width) : undefined;
   const combine = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
     const slot = shared();
-    put(k, slot(k.op('mad.lo.s32', rank, width, column)), x);
+    put(k, slot(k.op('mad.lo.s32', local, width, column)), x);
     k.do('bar.sync', 0);
-    const parts = Array.from({ length: threads }, (_, i) => get(k, slot(k.op('add.s32', column, i * width)), dtype));
-    return parts.reduce((a, b) => scalarBinary(k, op, dtype, a, b));
+    const parts = Array.from({ length: rows }, (_, i) => get(k, slot(k.op('add.s32', column, i * width)), dtype));
+    const own = parts.reduce((a, b) => scalarBinary(k, op, dtype, a, b));
+    return meeting ? meeting.combine(own, column, k.op('setp.eq.u32', local, 0), op, dtype) : own;
   };
-  return { ...place, first: first(k, place), combine };
+  return { ...place, across: 'points', first: first(k, place), combine, finish: () => meeting?.finish() };
+}
+
+/** The blocks of a cluster exchange one value a column, in slots that are written once: each meeting has its own. */
+class Meeting {
+  readonly #k: PtxKernel;
+  readonly #blocks: number;
+  readonly #width: number;
+
+  constructor(k: PtxKernel, blocks: number, width: number) {
+    this.#k = k;
+    this.#blocks = blocks;
+    this.#width = width;
+  }
+
+  /** Op over the blocks' values of a column. `writes` holds in one thread a column, which have equal values. */
+  combine(x: Reg, column: Reg, writes: Reg, op: ReduceOp, dtype: DType): Reg {
+    const k = this.#k;
+    const slot = k.op('mad.lo.s32', column, SLOT_BYTES, k.shared(this.#width * SLOT_BYTES));
+    k.if(writes, () => put(k, slot, x));
+    this.#await();
+    const parts = Array.from({ length: this.#blocks }, (_, block) =>
+      get(k, k.op('mapa.shared::cluster.u32', slot, block), dtype, 'shared::cluster'),
+    );
+    return parts.reduce((a, b) => scalarBinary(k, op, dtype, a, b));
+  }
+
+  /** No block may end while another reads its shared memory. */
+  finish(): void {
+    this.#await();
+  }
+
+  #await(): void {
+    this.#k.do('barrier.cluster.arrive.aligned');
+    this.#k.do('barrier.cluster.wait.aligned');
+  }
 }
 
 const SLOT_BYTES = 8;
@@ -88,10 +140,10 @@ function put(k: PtxKernel, at: Reg, x: Reg): void {
   k.store('shared', memoryType(reg), k.at(at), [reg]);
 }
 
-function get(k: PtxKernel, at: Reg, dtype: DType): Reg {
+function get(k: PtxKernel, at: Reg, dtype: DType, kind = 'shared'): Reg {
   const type = registerOf(dtype);
-  if (type === 'pred') return k.op('setp.ne.u32', k.load('shared', 'b32', k.at(at))[0], 0);
-  return k.load('shared', type === 'b16' ? 'b32' : type, k.at(at))[0];
+  if (type === 'pred') return k.op('setp.ne.u32', k.load(kind, 'b32', k.at(at))[0], 0);
+  return k.load(kind, type === 'b16' ? 'b32' : type, k.at(at))[0];
 }
 
 const memoryType = ({ type }: Reg): 'b32' | 'f32' | 'b64' | 'f64' => (type === 'pred' || type === 'b16' ? 'b32' : type);
