@@ -19,13 +19,48 @@ test('demo: the right answer, in agreement with the reference, and everything it
   expect(report.answer.confidence).toBeCloseTo(0.984, 2);
   expect(report.latencies.map((row) => row.name)).toEqual(['hotrod wasm', 'reference', 'onnxruntime']);
   expect(report.files).toEqual(
-    ['symbols.engine', 'latency.svg', 'latency.png', 'report.md'].map((name) => join(folder, name)),
+    ['symbols.engine', 'latency.svg', 'latency.png', 'report.md', 'graph.html', 'report.html'].map((name) =>
+      join(folder, name),
+    ),
   );
   expect(readFileSync(join(folder, 'report.md'), 'utf8')).toContain('"infinity" (class 184), confidence 98.');
+  const page = readFileSync(join(folder, 'report.html'), 'utf8');
+  for (const part of [
+    'data:image/png;base64,',
+    'infinity',
+    'Conv + Relu',
+    'onnxruntime',
+    'Environment',
+    process.version,
+  ])
+    expect(page).toContain(part);
+  // Two graphs and the chart, and nothing from anywhere else.
+  expect(page.match(/<svg/g)).toHaveLength(3);
+  expect(page.match(/(src|href)="(?!data:|graph\.html)[^"]*"/g)).toBeNull();
   expect(readFileSync(join(folder, 'latency.svg'), 'utf8')).toContain('onnxruntime');
   expect(
     (await decodePicture(readFileSync(join(folder, 'latency.png')), { file: 'latency.png' })).width,
   ).toBeGreaterThan(700);
+});
+
+test('demo: another network and picture, or a hint', () => {
+  const folder = temporaryFolder();
+  const model = join(ROOT, 'node_modules/detypify-service/train/model.onnx');
+  const picture = join(ROOT, 'assets/infinity.png');
+  const common = ['--target', 'wasm', '--duration', '0', '--output', folder];
+  const report = hotrodJson<{ files: string[]; latencies: { name: string }[] }>([
+    ...['demo', '--model', model, '--picture', picture, '--preset', 'grey', ...common],
+  ]);
+  expect(report).toMatchObject({
+    model: 'model',
+    answer: { index: 184, label: 'class 184' },
+    accuracy: { passed: true },
+  });
+  expect(report).not.toHaveProperty('correct');
+  expect(report.latencies.map(({ name }) => name)).toContain('onnxruntime');
+  const half = hotrod(['demo', '--model', model, ...common]);
+  expect(half.status).toBe(2);
+  expect(half.stderr).toContain('--model and --picture');
 });
 
 test('demo: says what it does, stage by stage, and prints the answer', () => {

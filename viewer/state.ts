@@ -1,4 +1,5 @@
 /** What the user has chosen, in one place; whoever shows it is told of each change. */
+import { firstOpen } from '../src/view/first-open.ts';
 import type { BoxId } from '../src/view/scene.ts';
 import type { Metric, Network, SideName } from './network.ts';
 
@@ -10,9 +11,6 @@ export interface Selection {
 
 /** `layout`: other blocks are open. `selection`, `hover`, `look`: only what is drawn changes. */
 export type Change = 'layout' | 'selection' | 'hover' | 'look';
-
-/** Boxes that a first picture may have. */
-const FIRST_BOXES = 60;
 
 export class State {
   readonly network: Network;
@@ -26,7 +24,7 @@ export class State {
   constructor(network: Network) {
     this.network = network;
     this.shown = network.sides;
-    this.open = firstOpen(network);
+    this.open = firstOpen(network.model, network.sides[0]);
   }
 
   onChange(listener: (change: Change) => void): void {
@@ -58,25 +56,4 @@ export class State {
     }
     this.set('selection', { selection });
   }
-}
-
-/** Level by level all blocks of a level, as long as the picture stays small. A lone block around everything is always opened. */
-function firstOpen({ model, sides }: Network): ReadonlySet<number> {
-  const side = model[sides[0]];
-  if (!side) return new Set();
-  const children = new Map<number, number>();
-  for (const { group } of side.items) children.set(group, (children.get(group) ?? 0) + 1);
-  for (const { parent } of model.groups) children.set(parent, (children.get(parent) ?? 0) + 1);
-  const open = new Set<number>();
-  let level = model.groups.flatMap(({ parent }, g) => (parent < 0 ? [g] : []));
-  let boxes = children.get(-1) ?? 0;
-  while (level.length > 0) {
-    const more = level.reduce((sum, g) => sum + (children.get(g) ?? 0), 0);
-    if (boxes + more > FIRST_BOXES && !(level.length <= 2 && more <= 2 * FIRST_BOXES)) break;
-    boxes += more;
-    for (const g of level) open.add(g);
-    const opened = new Set(level);
-    level = model.groups.flatMap(({ parent }, g) => (opened.has(parent) ? [g] : []));
-  }
-  return open;
 }

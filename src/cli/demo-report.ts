@@ -6,10 +6,20 @@ import type { MissingPeer } from './peers.ts';
 import type { Statistics } from './statistics.ts';
 import { formatBytes, formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 
+export interface Answer {
+  readonly index: number;
+  readonly label: string;
+  readonly confidence: number;
+}
+
 export interface DemoReport {
+  readonly model: string;
   readonly picture: string;
-  readonly answer: { readonly index: number; readonly label: string; readonly confidence: number };
-  readonly correct: boolean;
+  /** The most likely, and with it those that come next. */
+  readonly answer: Answer;
+  readonly answers: readonly Answer[];
+  /** Where it is known what the picture shows. */
+  readonly correct?: boolean;
   /** The engine's output against the reference's. */
   readonly accuracy: OutputRow;
   readonly build: {
@@ -24,7 +34,7 @@ export interface DemoReport {
   readonly missing: readonly MissingPeer[];
 }
 
-const LATENCY_HEAD = ['runtime', 'median', 'min', 'p99', 'against the engine'];
+export const LATENCY_HEAD = ['runtime', 'median', 'min', 'p99', 'against the engine'];
 
 export function demoText(report: DemoReport, files: readonly string[]): string {
   return [
@@ -54,13 +64,15 @@ export function demoMarkdown(report: DemoReport): string {
   ].join('\n\n');
 }
 
-const answerLine = ({ answer, correct }: DemoReport): string =>
-  `The picture shows "${answer.label}" (class ${answer.index}), confidence ${(100 * answer.confidence).toFixed(2)} %: ${correct ? 'right' : 'WRONG'}.`;
+function answerLine({ answer, correct }: DemoReport): string {
+  const verdict = correct === undefined ? '.' : correct ? ': right.' : ': WRONG.';
+  return `The picture shows "${answer.label}" (class ${answer.index}), confidence ${(100 * answer.confidence).toFixed(2)} %${verdict}`;
+}
 
 const accuracyLine = ({ accuracy }: DemoReport): string =>
   `Engine against reference: mean absolute error ${formatNumber(accuracy.mae)}, maximum ${formatNumber(accuracy.maxAbs)}, cosine ${accuracy.cosine.toFixed(9)}.`;
 
-function latencyRows({ latencies }: DemoReport): string[][] {
+export function latencyRows({ latencies }: DemoReport): string[][] {
   const ours = latencies.find((row) => row.ours)?.latencyMs.median ?? Number.NaN;
   return latencies.map(({ name, latencyMs }) => [
     name,

@@ -1,35 +1,39 @@
 /**
- * `hotrod demo`: the whole story on one picture, offline. Read a trained network, build an engine, save it, load it again, classify a
- * picture whose answer is known, compare with the reference, measure against other runtimes, draw the chart, write the report.
+ * `hotrod demo`: the whole story on one picture. Read a trained network, build an engine, save it, load it again, classify the picture,
+ * compare with the reference, measure against other runtimes, draw the chart and the graphs, write the report.
  *
- * The network knows 411 hand-drawn symbols and comes with the npm package detypify-service (MIT). The picture is Hotrod's own
+ * Without options it needs no network connection, and the answer is known: the network knows 411 hand-drawn symbols and comes with the npm package detypify-service (MIT). The picture is Hotrod's own
  * (scripts/draw-demo-picture.mjs).
  */
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
+import { Option } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import { type Tensor, toNumbers } from '../core/tensor.ts';
-import { makeFolder, writeFileAtomically } from '../host/files.ts';
+import { bindShapes } from '../graph/bind.ts';
+import { makeFolder } from '../host/files.ts';
+import { OPS } from '../ops/all.ts';
+import { pageModel } from '../view/page-model.ts';
 import { confidences, topK } from '../vision/answer.ts';
 import { decodePicture } from '../vision/decode.ts';
 import { parseLabels } from '../vision/labels.ts';
-import { preprocess } from '../vision/preprocess.ts';
-import { PRESETS } from '../vision/presets.ts';
-import { barChartSvg, svgToPng } from './chart.ts';
+import { type Preprocess, preprocess } from '../vision/preprocess.ts';
+import { PRESETS, type PresetName } from '../vision/presets.ts';
 import { compareTensors } from './compare-tensors.ts';
-import { buildModel } from './compile-model.ts';
-import { type DemoReport, demoMarkdown, demoText } from './demo-report.ts';
+import { buildModel, readModelGraph } from './compile-model.ts';
+import { writeDemo } from './demo-files.ts';
+import { type DemoReport, demoText } from './demo-report.ts';
 import { writeEngineFile } from './engine-file.ts';
 import { type EngineRunner, openEngineRunner } from './engine-runner.ts';
 import { readInputFile } from './files.ts';
 import { measureInTurn, timedRun } from './measure.ts';
-import { type EngineInput, type OnnxInput, openModel } from './model-input.ts';
+import { type EngineInput, openModel, type SourceInput } from './model-input.ts';
 import { addModelOptions, buildOptionsOf, type ModelFlags } from './model-options.ts';
 import { parseAmount } from './options.ts';
-import { openPeers } from './peers.ts';
+import { openPeers, openReference, type PeerName } from './peers.ts';
+import { profileLayers } from './profile-layers.ts';
 import type { Runner } from './runner.ts';
 import { statistics } from './statistics.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
@@ -38,9 +42,12 @@ const PACKAGE = 'detypify-service';
 const PICTURE = fileURLToPath(new URL('../../assets/infinity.png', import.meta.url));
 /** What the picture shows, as the network's labels call it. */
 const RIGHT_ANSWER = 'infinity';
-const PEERS = ['reference', 'onnxruntime'] as const;
 
 interface DemoFlags extends ModelFlags {
+  readonly model?: string;
+  readonly picture?: string;
+  readonly preset: PresetName;
+  readonly labels?: string;
   readonly output: string;
   readonly duration: number;
 }
@@ -49,42 +56,70 @@ export function addDemoCommand(program: Command): void {
   const command = program
     .command('demo')
     .description('the whole story on one picture: build, save, load, classify, compare, measure')
+    .option('--model <file>', 'another network: a PyTorch checkpoint, an ONNX file')
+    .option('--picture <file>', 'the picture for it: JPEG, PNG or WebP')
+    .addOption(
+      new Option('--preset <name>', 'how that network was fed').choices(Object.keys(PRESETS)).default('imagenet'),
+    )
+    .option('--labels <file>', 'its class names: a line each, or JSON')
     .option('--output <folder>', 'where the engine, the chart and the report go', 'demo-out')
     .option('--duration <s>', 'time to measure each runtime', parseAmount, 2);
-  addModelOptions(command).addHelpText('after', '\nExample: hotrod demo --threads 2').action(demoCommand);
+  addModelOptions(command)
+    .addHelpText('after', '\nExample: hotrod demo --model resnet50.pth --picture dog.jpg --labels imagenet.txt')
+    .action(demoCommand);
+}
+
+/** What the story is about. */
+interface Subject {
+  readonly name: string;
+  readonly model: SourceInput;
+  readonly picture: string;
+  readonly steps: Preprocess;
+  readonly labels: readonly string[];
+  /** What the picture shows, where that is known. */
+  readonly answer?: string;
+  /** Who is measured beside the engine. Evaluating a large network node by node takes minutes, so only the small one is timed so. */
+  readonly peers: readonly PeerName[];
 }
 
 async function demoCommand(flags: DemoFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
-  const { modelFile, labels } = findNetwork();
+  const subject = await chooseSubject(flags);
+  const { model } = subject;
   makeFolder(flags.output);
-  const engineFile = join(flags.output, 'symbols.engine');
-  const model = (await openModel(modelFile)) as OnnxInput;
+  const engineFile = join(flags.output, `${subject.name}.engine`);
+  const picture = await decodePicture(readInputFile(subject.picture, 'picture'), { file: subject.picture });
+  const tensor = preprocess(picture, subject.steps);
 
-  const built = await buildModel(model, buildOptionsOf(flags), terminal, flags.timingCache);
+  const graph = readModelGraph(model, terminal);
+  const shapes = { [graph.inputs[0]]: tensor.shape };
+  const built = await buildModel(model, buildOptionsOf(flags, shapes), terminal, flags.timingCache);
   writeEngineFile(engineFile, built.engine);
   const loaded = (await openModel(engineFile)) as EngineInput;
   terminal.note(`saved and loaded ${engineFile}`);
 
   const engine = await openEngineRunner(loaded.engine, flags, terminal);
-  const { peers, missing } = await openPeers(
-    PEERS,
-    model,
-    engine,
-    { gpu: false, outputs: loaded.engine.outputs },
-    terminal,
-  );
+  const options = { gpu: loaded.engine.target === 'cuda', outputs: loaded.engine.outputs };
+  const { peers, missing } = await openPeers(subject.peers, model, engine, options, terminal);
   for (const { name, reason } of missing) terminal.warn(`${name} is not measured: ${reason}`);
   try {
-    const picture = await decodePicture(readFileSync(PICTURE), { file: PICTURE });
-    const input = new Map([[engine.inputs[0].name, preprocess(picture, PRESETS.grey.steps)]]);
-    const [output, baseline] = await runBoth(engine, peers[0], input);
-    const [answer] = topK(confidences(toNumbers(output)), 1);
-    const label = labels[answer.index] ?? `class ${answer.index}`;
+    const input = new Map([[engine.inputs[0].name, tensor]]);
+    terminal.note('comparing with the reference');
+    const output = await firstOutput(engine, input);
+    const reference = openReference(bindShapes(graph, OPS, shapes, terminal.warn));
+    const baseline = await firstOutput(reference, input);
+    const answers = topK(confidences(toNumbers(output)), 5).map(({ index, confidence }) => ({
+      index,
+      label: subject.labels[index] ?? `class ${index}`,
+      confidence,
+    }));
+    const latencies = await measureAll(engine, peers, input, flags, terminal);
     const report: DemoReport = {
-      picture: PICTURE,
-      answer: { index: answer.index, label, confidence: answer.confidence },
-      correct: label === RIGHT_ANSWER,
+      model: subject.name,
+      picture: subject.picture,
+      answer: answers[0],
+      answers,
+      ...(subject.answer !== undefined && { correct: answers[0].label === subject.answer }),
       accuracy: compareTensors('answer', output, baseline, {}),
       build: {
         target: loaded.engine.target,
@@ -94,15 +129,59 @@ async function demoCommand(flags: DemoFlags): Promise<void> {
       },
       engine: { file: engineFile, fileBytes: loaded.bytes.byteLength, steps: loaded.engine.steps.length },
       threads: engine.threads,
-      latencies: await measureAll(engine, peers, input, flags, terminal),
+      latencies,
       missing,
     };
-    const files = await writeReport(report, flags.output, terminal);
+    const ms = profileLayers(engine).map((layer) => layer.ms);
+    const times = ms.length > 0 ? { ms, how: 'measured step by step during the demo' } : undefined;
+    const bound = bindShapes(graph, OPS, shapes, terminal.warn);
+    const page = pageModel({
+      name: subject.name,
+      graph: bound,
+      engine: loaded.engine,
+      ops: OPS,
+      ...(times && { times }),
+    });
+    const files = await writeDemo(report, page, flags.output, terminal);
     terminal.result({ ...report, files }, () => demoText(report, files));
-    if (!report.correct || !report.accuracy.passed) process.exitCode = 1;
+    if (report.correct === false || !report.accuracy.passed) process.exitCode = 1;
   } finally {
     for (const runner of [engine, ...peers]) await runner.dispose();
   }
+}
+
+/** The network that npm brought and its picture, or what the options name. Throws ModelError `option-invalid` where only one is named. */
+async function chooseSubject(flags: DemoFlags): Promise<Subject> {
+  const { model: file, picture } = flags;
+  if ((file === undefined) !== (picture === undefined)) {
+    throw new ModelError('option-invalid', '--model and --picture are given together or not at all');
+  }
+  if (file === undefined || picture === undefined) {
+    const { modelFile, labels } = findNetwork();
+    const model = (await openModel(modelFile)) as SourceInput;
+    const steps = PRESETS.grey.steps;
+    return {
+      name: 'symbols',
+      model,
+      picture: PICTURE,
+      steps,
+      labels,
+      answer: RIGHT_ANSWER,
+      peers: ['reference', 'onnxruntime'],
+    };
+  }
+  const model = await openModel(file, flags);
+  if (model.kind === 'engine') {
+    throw new ModelError('option-invalid', `--model ${file} is an engine`, {
+      hint: 'Name the model it was built from.',
+    });
+  }
+  const labels =
+    flags.labels === undefined
+      ? []
+      : parseLabels(new TextDecoder().decode(readInputFile(flags.labels, 'labels')), flags.labels);
+  const name = basename(file, extname(file));
+  return { name, model, picture, steps: PRESETS[flags.preset].steps, labels, peers: ['onnxruntime', 'torch'] };
 }
 
 /** The network's file and labels, from the installed package. Throws ModelError `package-missing` with what to install. */
@@ -124,20 +203,11 @@ function findNetwork(): { readonly modelFile: string; readonly labels: readonly 
   }
 }
 
-/** The first output of the engine and of the baseline on the same input. */
-async function runBoth(
-  engine: EngineRunner,
-  baseline: Runner,
-  input: ReadonlyMap<string, Tensor>,
-): Promise<[Tensor, Tensor]> {
-  const outputs: Tensor[] = [];
-  for (const runner of [engine, baseline]) {
-    await runner.setInputs(input);
-    await timedRun(runner);
-    const [output] = runner.outputs().values();
-    outputs.push(output);
-  }
-  return [outputs[0], outputs[1]];
+async function firstOutput(runner: Runner, input: ReadonlyMap<string, Tensor>): Promise<Tensor> {
+  await runner.setInputs(input);
+  await timedRun(runner);
+  const [output] = runner.outputs().values();
+  return output;
 }
 
 async function measureAll(
@@ -156,20 +226,4 @@ async function measureAll(
     ours: runner === engine,
     latencyMs: statistics(samples[i]),
   }));
-}
-
-/** Writes the chart and the report into the folder; PNG where sharp is there to draw it. */
-async function writeReport(report: DemoReport, folder: string, terminal: Terminal): Promise<readonly string[]> {
-  const bars = report.latencies.map(({ name, ours, latencyMs }) => ({ name, ours, value: latencyMs.median }));
-  const svg = await barChartSvg('One inference of the symbol network', bars);
-  const files = new Map<string, Uint8Array>([['latency.svg', new TextEncoder().encode(svg)]]);
-  try {
-    files.set('latency.png', await svgToPng(svg));
-  } catch (error) {
-    if (!(error instanceof ModelError)) throw error;
-    terminal.warn(`the chart is written as SVG only: ${error.message}; ${error.hint}`);
-  }
-  files.set('report.md', new TextEncoder().encode(demoMarkdown(report)));
-  for (const [name, bytes] of files) writeFileAtomically(join(folder, name), bytes);
-  return [report.engine.file, ...[...files.keys()].map((name) => join(folder, name))];
 }

@@ -1,9 +1,7 @@
 /**
  * `hotrod view`: the graph of a model beside the engine that runs it, in a page served to this machine only, or written as one file.
  */
-import { readFileSync } from 'node:fs';
 import { basename, extname } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import type { Engine } from '../engine/engine.ts';
@@ -26,6 +24,7 @@ import { openInBrowser, servePage } from './serve-page.ts';
 import { formatThreads } from './table.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
 import { viewGraph } from './view-graph.ts';
+import { readTemplate } from './viewer-template.ts';
 
 interface ViewFlags extends ModelFlags {
   readonly html?: string;
@@ -108,14 +107,5 @@ async function stepTimes(engine: Engine, flags: ViewFlags, terminal: Terminal): 
     };
   } finally {
     await runner.dispose();
-  }
-}
-
-function readTemplate(): string {
-  const file = fileURLToPath(new URL('../viewer/page.html', import.meta.url));
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new ModelError('file-missing', `the viewer's page is not built: ${file}`, { hint: 'npm run build', cause });
   }
 }
