@@ -158,11 +158,22 @@ class Lowerer {
   }
 
   /** The view that an index node's output is of its input, where each of its elements is one load at affine coordinates. */
-  #viewOf(cluster: Cluster): Storage | undefined {
-    const { root, output, value } = cluster;
+  #viewOf({ root, output, value }: Cluster): Storage | undefined {
+    if (this.#outputs.has(value)) return undefined;
+    return this.#viewThrough(root, output, value, (input) =>
+      this.fusion.inlined.has(input) ? undefined : this.storageOf(input),
+    );
+  }
+
+  #viewThrough(
+    root: Node,
+    output: number,
+    value: string,
+    storageOf: (input: string) => Storage | undefined,
+  ): Storage | undefined {
     const { shape, dtype } = this.#type(value);
     const lowering = this.ops.get(root.op)?.lower;
-    if (lowering?.kind !== 'index' || this.#outputs.has(value)) return undefined;
+    if (lowering?.kind !== 'index') return undefined;
     const axes = shape.map((_, d) => `d${d}`);
     let read: { input: string; coords: readonly Expr[] } | undefined;
     const marker = e.local('view', dtype);
@@ -181,10 +192,11 @@ class Lowerer {
       output,
       axes.map((name, d) => (shape[d] === 1 ? e.index(0) : e.axis(name))),
     );
-    if (element !== marker || !read || this.fusion.inlined.has(read.input)) return undefined;
+    const source = element === marker && read ? storageOf(read.input) : undefined;
+    if (!source || !read) return undefined;
     const at = read.coords.map(toAffine);
     if (!at.every((a) => a !== undefined)) return undefined;
-    return affineView(this.storageOf(read.input), at, shape, axes);
+    return affineView(source, at, shape, axes);
   }
 
   #lowerConcat(node: Node, axis: number): void {
@@ -241,20 +253,33 @@ class Lowerer {
     );
   }
 
-  /** The order of the largest of these inputs (through inlined nodes) that has the rank of `value`; row-major where there is none. */
+  /** The order of the largest of these inputs that has the rank of `value`, as it comes through inlined nodes; row-major where there is none. */
   #orderOfLargest(names: readonly string[], value: string): readonly number[] {
     const rank = this.#type(value).shape.length;
-    let best: Storage | undefined;
-    const visit = (name: string): void => {
-      if (name === '' || this.graph.constants.has(name)) return;
-      if (this.fusion.inlined.has(name)) this.fusion.producers.get(name)?.node.inputs.forEach(visit);
-      else if (this.#type(name).shape.length === rank && (this.#storages.has(name) || this.#isAlias(name))) {
-        const storage = this.storageOf(name);
-        if (!best || elements(storage.shape) > elements(best.shape)) best = storage;
-      }
-    };
-    names.forEach(visit);
+    const best = this.#largest(names, rank);
     return best ? orderOf(best) : rowMajorOrder(rank);
+  }
+
+  #largest(names: readonly string[], rank: number): Storage | undefined {
+    const [first, ...rest] = names.flatMap((name) => this.#likeness(name, rank) ?? []);
+    return rest.reduce((best, s) => (elements(s.shape) > elements(best.shape) ? s : best), first);
+  }
+
+  /** A storage of so many dims in the order in which a reader meets the elements of a value: its own, or what it is computed from. */
+  #likeness(name: string, rank: number): Storage | undefined {
+    if (name === '' || this.graph.constants.has(name)) return undefined;
+    if (!this.fusion.inlined.has(name)) {
+      const isThere = this.#storages.has(name) || this.#isAlias(name);
+      return isThere && this.#type(name).shape.length === rank ? this.storageOf(name) : undefined;
+    }
+    const producer = this.fusion.producers.get(name);
+    if (!producer) return undefined;
+    const { node, output } = producer;
+    const view = this.#viewThrough(node, output, name, (input) =>
+      this.#likeness(input, this.#type(input).shape.length),
+    );
+    if (view) return view.shape.length === rank ? view : undefined;
+    return this.#largest(node.inputs, rank);
   }
 
   #isAlias(name: string): boolean {
