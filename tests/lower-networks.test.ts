@@ -186,6 +186,31 @@ describe('lowering of networks', () => {
     expect(lowered.steps.map((s) => s.kernel.name)).toHaveLength(net.kernels);
   });
 
+  it('a residual sum with a transposed product keeps the channels last that convolutions ask for', () => {
+    const net: Net = {
+      name: 'convnext block',
+      kernels: 4,
+      build(b) {
+        const x = conv(b, b.input('x', 'f32', [1, 4, 6, 6]), [4, 4, 1, 1]);
+        const deep = conv(b, x, [4, 1, 3, 3], { group: 4, ...same });
+        const rows = apply(b, 'Transpose', [deep], { perm: [0, 2, 3, 1] });
+        const mixed = apply(b, 'Mul', [apply(b, 'MatMul', [rows, weight(b, [4, 4])]), weight(b, [4])]);
+        const back = apply(b, 'Transpose', [mixed], { perm: [0, 3, 1, 2] });
+        b.output(conv(b, apply(b, 'Add', [back, x]), [4, 1, 3, 3], { group: 4, ...same }));
+      },
+    };
+    const graph = graphOf(net);
+    const lowered = lower(graph, OPS);
+    check(graph, lowered);
+    const depthwise = lowered.steps.flatMap(({ kernel: { form } }) =>
+      form.kind === 'contract' && form.axes.some((a) => a.role === 'batch') ? [form] : [],
+    );
+    expect(
+      depthwise.map(({ a, axes }) => a.dims[0].at.terms[0].axis === axes.find((x) => x.role === 'batch')?.name),
+    ).toEqual([true, true]);
+    expect(depthwise.map(({ a }) => a.dims[0].stride)).toEqual([1, 1]);
+  });
+
   it('is deterministic', () => {
     const text = () => NETS.flatMap((net) => lower(graphOf(net), OPS).steps.map((s) => printKernel(s.kernel)));
     expect(text()).toEqual(text());

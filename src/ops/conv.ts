@@ -24,6 +24,7 @@ import {
   type Role,
   wideAxis,
 } from './contract-axes.ts';
+import { withoutIdleTaps } from './conv-taps.ts';
 import { checkOneType } from './dims.ts';
 import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
@@ -68,6 +69,7 @@ const conv = defineOp({
       [2, scaleAndShiftBias(bias, affine, weight.dtype)],
     ]);
   },
+  expand: withoutIdleTaps,
   lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },
   cases: convCases(),
 });
@@ -240,6 +242,8 @@ function convCases(): OpCase[] {
       strides: [2, 3],
       dilations: [2, 3],
     }),
+    make('taps that are never inside', [1, 8, 5, 6], [3, 8, 3, 3], { pads: [7, 3, 7, 3], dilations: [7, 3] }),
+    make('no tap that is ever inside', [1, 3, 2, 2], [4, 3, 2, 2], { pads: [5, 5, 5, 5], dilations: [10, 10] }),
     make('grouped', [1, 6, 5, 7], [9, 2, 3, 3], { group: 3, pads: [1, 1, 1, 1] }),
     make('depthwise', [2, 7, 9, 6], [7, 1, 3, 3], { group: 7, pads: [1, 1, 1, 1], strides: [2, 1] }),
     make('depthwise 5x5 with multiplier 2', [1, 5, 8, 8], [10, 1, 5, 5], { group: 5, pads: [2, 2, 2, 2] }),

@@ -246,7 +246,8 @@ function expandResize(
     const terms = Array.from({ length: table.taps }, (_, t) => {
       const every = (values: Int32Array | Float64Array) =>
         Array.from({ length: output }, (_, o) => values[o * table.taps + t]);
-      const picked = one('Gather', [y, b.constant(i64Vector(every(table.positions)))], { axis: d });
+      const positions = every(table.positions);
+      const picked = one('Gather', [y, b.constant(fromNumbers('i32', [positions.length], positions))], { axis: d });
       return nearest ? picked : one('Mul', [picked, along(work, d, every(table.weights))]);
     });
     y = terms.reduce((sum, term) => one('Add', [sum, term]));

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { bindDim, type Dim, sym } from '../core/shape.ts';
-import { staticWindow, type WindowAttrs, windowOutput } from './window.ts';
+import { staticWindow, trimWindow, type WindowAttrs, windowOutput } from './window.ts';
 
 const ATTRS: WindowAttrs = { auto_pad: 'NOTSET', dilations: undefined, pads: undefined, strides: undefined };
 const fail = (message: string): never => {
@@ -74,6 +74,35 @@ it('tells symbolic sizes that the known sizes satisfy', () => {
       const bound = bindDim(open, new Map([['h', size]]));
       const known = output(attrs, [size], [kernel], ceilMode)[0];
       expect([known, 'fresh']).toContainEqual(typeof bound === 'number' ? bound : 'fresh');
+    }),
+  );
+});
+
+it('a window without its idle taps reads the same of the input, and fits as often', () => {
+  const wide = fc.record({
+    size: fc.integer({ min: 1, max: 9 }),
+    kernel: fc.integer({ min: 1, max: 5 }),
+    stride: fc.integer({ min: 1, max: 3 }),
+    dilation: fc.integer({ min: 1, max: 9 }),
+    begin: fc.integer({ min: 0, max: 40 }),
+    end: fc.integer({ min: 0, max: 40 }),
+  });
+  fc.assert(
+    fc.property(wide, ({ size, kernel, stride, dilation, begin, end }) => {
+      const attrs = { ...ATTRS, pads: [begin, end], strides: [stride], dilations: [dilation] };
+      fc.pre(size + begin + end >= (kernel - 1) * dilation + 1);
+      const out = output(attrs, [size], [kernel]) as number[];
+      const [whole] = staticWindow(attrs, [size], [kernel], out);
+      const { window, first } = trimWindow(whole);
+      const reads = (w: typeof whole, shift: number): string[] =>
+        Array.from({ length: w.output * w.kernel }, (_, i) => [Math.floor(i / w.kernel), i % w.kernel])
+          .map(([o, tap]) => ({ o, tap: tap + shift, at: o * w.stride + tap * w.dilation - w.padBegin }))
+          .filter(({ at }) => at >= 0 && at < size)
+          .map(({ o, tap, at }) => `${o} ${tap} ${at}`);
+      expect(reads(window, first)).toEqual(reads(whole, 0));
+      const pads = [window.padBegin, window.padEnd];
+      expect(Math.min(...pads, window.kernel - 1)).toBeGreaterThanOrEqual(0);
+      expect(output({ ...attrs, pads }, [size], [window.kernel])).toEqual(out);
     }),
   );
 });

@@ -107,6 +107,23 @@ export function staticWindow(
 export const leavesInput = (w: WindowDim): boolean =>
   w.padBegin > 0 || (w.output - 1) * w.stride + (w.kernel - 1) * w.dilation - w.padBegin >= w.input;
 
+/**
+ * The same outputs from fewer taps: without those at the ends that lie in the padding for every output, as long as no pad becomes
+ * negative and one tap is left. `first` is the tap that is first now. Windows of wide dilation on small images are mostly such taps.
+ */
+export function trimWindow(w: WindowDim): { readonly window: WindowDim; readonly first: number } {
+  const reach = (w.output - 1) * w.stride;
+  const span = (kernel: number): number => reach + (kernel - 1) * w.dilation + 1;
+  let first = 0;
+  while (first < w.kernel - 1 && first * w.dilation - w.padBegin + reach < 0 && (first + 1) * w.dilation <= w.padBegin)
+    first++;
+  const padBegin = w.padBegin - first * w.dilation;
+  let kernel = w.kernel - first;
+  while (kernel > 1 && (kernel - 1) * w.dilation - padBegin >= w.input && span(kernel - 1) - w.input - padBegin >= 0)
+    kernel--;
+  return { window: { ...w, kernel, padBegin, padEnd: Math.max(0, span(kernel) - w.input - padBegin) }, first };
+}
+
 /** The input coordinate of a tap, as an index Expr. */
 export const windowCoord = (w: WindowDim, output: Expr, tap: Expr): Expr =>
   add(add(mul(output, index(w.stride)), mul(tap, index(w.dilation))), index(-w.padBegin));

@@ -37,6 +37,9 @@ const OVERLAP_PART = 32;
 /** Runs of k below this are worth a loop nest without guards for tiles inside. */
 const SHORT_RUN = 16;
 
+/** Runs of k from which on it is worth to ask whether any row is inside. */
+const LONG_RUN = 32;
+
 /** A register tile: its rows and columns, and the code that differs by its size. */
 interface TileShape {
   readonly rows: number;
@@ -336,7 +339,7 @@ class GemmEmitter {
     const names = [...axes, ...(view.run ? [view.run] : [])].map((a) => a.name);
     this.#exprs.prepare(this.#reads(reads), names);
     if (axes.length === 0) {
-      this.#hotLoop(view, reads, shape, b, acc);
+      this.#run(view, reads, shape, b, acc);
       return;
     }
     asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
@@ -344,6 +347,24 @@ class GemmEmitter {
         this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
         this.#outerLoops(view, axes.slice(1), reads, shape, b, acc);
       }),
+    );
+  }
+
+  /** A run of k, unless it is long and all rows are outside: near the border, and everywhere in a window wider than its input. */
+  #run(view: View, reads: RowReads, shape: TileShape, b: Reg, acc: Accumulators): void {
+    const asm = this.#asm;
+    const length = view.run?.extent ?? 1;
+    const guards = reads.guard.flatMap((guard) => guard ?? []);
+    const hot = (): void => this.#hotLoop(view, reads, shape, b, acc);
+    if (guards.length === 0 || length < LONG_RUN || this.#source.kind === 'direct') {
+      hot();
+      return;
+    }
+    const someInside = guards.map((guard) => this.#exprs.value(guard)).reduce((x, y) => asm.op('or', [x, y]));
+    asm.if(
+      someInside,
+      () => this.#scopes.scope(hot),
+      () => this.#bump(b, length * this.#blocking.width * 4),
     );
   }
 
