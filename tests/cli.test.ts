@@ -358,6 +358,7 @@ describe('what is refused', () => {
       [['build', model, '-o', `${engine}2`, '--target', 'wasm', '--embed-code'], 'embedded'],
       [['bench', engine, '--against', 'onnxruntime'], '--onnx'],
       [['bench', model, '--against', 'abacus'], 'abacus'],
+      [['bench', engine, '--iterations', '1', '--warmup', '0', '--streams', '2'], 'no streams'],
       [['compare', model, '--against', 'abacus'], 'abacus'],
       [['compare', model, '--metric', 'mae'], '--threshold'],
     ];

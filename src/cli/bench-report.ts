@@ -6,6 +6,7 @@ import type { MachinePeak } from './machine-peak.ts';
 import type { PhaseReport } from './phases.ts';
 import { type LayerTime, percentOfPeak } from './profile-layers.ts';
 import type { Statistics } from './statistics.ts';
+import type { StreamReport } from './streams.ts';
 import { formatMs, formatNumber, formatThreads, textTable } from './table.ts';
 
 /** A peer's row; `ratio` is the engine's median latency over the peer's: below 1 the engine is faster. */
@@ -21,6 +22,7 @@ export interface BenchReport {
   readonly iterations: number;
   readonly latencyMs: Statistics;
   readonly throughput: number;
+  readonly streamed?: StreamReport;
   readonly peers: readonly PeerRow[];
   readonly missing: readonly { readonly name: string; readonly reason: string }[];
 }
@@ -54,6 +56,9 @@ export function benchText(
       ],
     ),
     ...spread,
+    ...(report.streamed
+      ? [`With ${report.streamed.streams} in flight: ${formatNumber(report.streamed.throughput)} inferences/s`]
+      : []),
     ...report.peers.map((peer) => ratioText(peer)),
     ...report.missing.map(({ name, reason }) => `${name} was not measured: ${reason}`),
   ];

@@ -32,6 +32,7 @@ interface BenchFlags extends ModelFlags {
   readonly duration: number;
   readonly iterations?: number;
   readonly batch?: number;
+  readonly streams?: number;
   readonly profile?: boolean;
   readonly against?: readonly PeerName[];
   readonly onnx?: string;
@@ -54,6 +55,7 @@ export function addBenchCommand(program: Command): void {
     .option('--duration <s>', 'time to measure', parseAmount, 3)
     .option('--iterations <n>', 'inferences to measure, instead of a time', parseCount)
     .option('--batch <n>', 'size of the first dim of every input', parseCount)
+    .option('--streams <n>', 'inferences in flight at once, for throughput (target cuda)', parseCount)
     .option('--profile', "a row for each kernel: time, GFLOP/s, GB/s, share of the machine's measured peak")
     .option('--against <list>', `other runtimes, measured in turn: ${PEER_NAMES.join(',')}`, parsePeers)
     .option('--onnx <file>', 'the model behind an engine, for --against')
@@ -106,6 +108,8 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
     const times = runner.phases(Math.min(samples[0].length, MOST_PHASES));
     const phases = times && phaseReport(times);
     const peak = flags.profile ? await measurePeak(engine.target, terminal) : undefined;
+    const streamed =
+      flags.streams === undefined ? undefined : await runner.streams(flags.streams, flags.duration * 1e3);
     const layers = flags.profile ? profileLayers(runner).map((layer) => withPeak(layer, peak)) : undefined;
     const batch = flags.batch ?? 1;
     const report = {
@@ -117,6 +121,7 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
       throughput: (1e3 * batch) / latencyMs.mean,
       variation: coefficientOfVariation(samples[0]),
       ...phases,
+      ...(streamed && { streamed: { ...streamed, throughput: batch * streamed.throughput } }),
       peers: rows,
       missing: tensorrt && 'reason' in tensorrt ? [...missing, tensorrt] : missing,
       ...(peak && { peak }),

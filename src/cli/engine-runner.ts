@@ -2,6 +2,7 @@
  * An engine opened to run from the command line, as one runner among others.
  */
 import type { TypedArray } from '../core/dtype.ts';
+import { ModelError } from '../core/errors.ts';
 import { type Tensor, tensor, zeros } from '../core/tensor.ts';
 import type { Device, PhaseTimes } from '../engine/device.ts';
 import type { Engine, TargetName } from '../engine/engine.ts';
@@ -10,6 +11,7 @@ import { loadEngine } from '../runtime/load.ts';
 import { wasmDevice } from '../targets/wasm/device.ts';
 import type { ModelFlags } from './model-options.ts';
 import type { Runner } from './runner.ts';
+import type { StreamReport } from './streams.ts';
 import type { Terminal } from './terminal.ts';
 
 export interface EngineRunner extends Runner {
@@ -19,6 +21,8 @@ export interface EngineRunner extends Runner {
   profile(): readonly StepProfile[];
   /** Times copies and kernels of `count` inferences by themselves; undefined where the target cannot tell them apart. */
   phases(count: number): PhaseTimes | undefined;
+  /** Throughput with that many inferences in flight. Throws ModelError `option-invalid` where the target has no streams. */
+  streams(count: number, durationMs: number): Promise<StreamReport>;
 }
 
 /** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep their memory. */
@@ -37,6 +41,7 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
       context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data,
     ]),
   );
+  let given: ReadonlyMap<string, Tensor> = new Map();
   let feeds: Readonly<Record<string, Tensor | TypedArray>> = {};
   return {
     name: `hotrod ${engine.target}`,
@@ -44,6 +49,7 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     inputs: engine.inputs,
     threads: loaded.threads,
     setInputs: (inputs) => {
+      given = inputs;
       feeds = Object.fromEntries(inputs);
       if (!context.keepsInputs) return;
       context.run(feeds);
@@ -56,6 +62,14 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
       new Map(engine.outputs.map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())])),
     profile: () => context.profile(feeds),
     phases: (count) => context.phases(feeds, count),
+    streams: async (count, durationMs) => {
+      if (engine.target !== 'cuda')
+        throw new ModelError('option-invalid', `target ${engine.target} has no streams`, {
+          hint: 'leave --streams out',
+        });
+      const { measureStreams } = await import('./streams.ts');
+      return measureStreams(loaded, given, count, durationMs);
+    },
     dispose: () => loaded.dispose(),
   };
 }

@@ -590,5 +590,8 @@ function copyAsync(g: Codegen, ins: Instruction): void {
     g.lines.push(
       `w.copy(l,${g.address(to)},${g.address(from)},${n},${bytes && !g.isReg(bytes) ? g.read(bytes, 'b32') : bytes && g.typeOf((bytes as { name: string }).name) === 'pred' ? `(${g.read(bytes, 'pred')}?0:${n})` : bytes ? g.read(bytes, 'b32') : n});`,
     );
+  } else if (ins.mods.join('.') === 'async.bulk.prefetch.L2.global') {
+    const [from, bytes] = ins.operands;
+    g.lines.push(`w.prefetch(${g.address(from)},${g.read(bytes, 'b32')});`);
   } else throw new PtxError(`cp.${ins.mods.join('.')} is not supported`);
 }

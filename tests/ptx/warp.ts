@@ -160,6 +160,12 @@ export class Warp {
     }
     this.#open[lane].push({ to: at, from: source, size, bytes });
   }
+  /** cp.async.bulk.prefetch: changes nothing, but must be aligned and inside. */
+  prefetch(from: Wide, bytes: number): void {
+    if (bytes % 16 !== 0 || bytes === 0) throw new PtxError(`bulk prefetch of ${bytes} bytes`);
+    this.global.at(from, 16, false);
+    this.global.at((from as number) + bytes - 16, 16, false);
+  }
   commit(lane: number): void {
     this.#groups[lane].push(this.#open[lane]);
     this.#open[lane] = [];

@@ -36,7 +36,6 @@ export function multiply(g: GemmContext, meanwhile: () => void): Sums {
     w.label(skip);
   };
   const stageAt = (i: number): string => w.op('b32', 'mov.b32', i * bytes);
-  if (g.programmatic) w.line('griddepcontrol.launch_dependents');
   if (bFirst) for (let i = 0; i < stages - 1; i++) guarded(i, () => copyB(stageAt(i))());
   const copyA = g.shape.a === 'chunks' ? withoutStores(copiesOfA(g)) : gatherA(g);
   if (g.programmatic) w.line('griddepcontrol.wait');

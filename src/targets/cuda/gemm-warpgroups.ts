@@ -33,7 +33,6 @@ export function multiplyByWarpgroups(g: GemmContext, meanwhile: () => void): Sum
     body();
     w.label(skip);
   };
-  if (g.programmatic) w.line('griddepcontrol.launch_dependents');
   if (bFirst) for (let i = 0; i < ahead; i++) inside(i, () => copyB(stageAt(i)));
   const copyA = copiesOfA(g);
   if (g.programmatic) w.line('griddepcontrol.wait');

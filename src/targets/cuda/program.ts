@@ -4,10 +4,12 @@
  * Each kernel, tactic and alignment of buffers is one piece of code, however many steps use it. Entries are named by the kernel and a
  * hash of all that decides their text. Modules hold about as much text each, so that they compile in parallel in like times.
  */
+
 import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
+import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
 import { templateOf } from './templates.ts';
@@ -71,15 +73,49 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
     emitted.set(key, known);
     return known;
   });
-  const modules = packModules([...emitted.values()].flatMap((e) => e.launches.map((l) => l.code)));
+  const entries = new Entries(chip);
+  const placed = pieces.flatMap((piece, step) =>
+    piece.launches.map((launch, i) => {
+      // The first launch of a step asks for the weights of the next.
+      const weights = i === 0 ? prefetchedWeights(program.steps[step + 1]) : undefined;
+      return { step, launch, ...entries.place(launch, weights) };
+    }),
+  );
+  const modules = packModules(entries.used);
   return {
     modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
-    launches: pieces.flatMap((piece, step) =>
-      piece.launches.map((launch) => bindLaunch(launch, program.steps[step], step, modules)),
+    launches: placed.map(({ step, launch, code, more }) =>
+      bindLaunch({ ...launch, code }, program.steps[step], step, modules, more),
     ),
     scratchBytes: pieces.reduce((n, piece) => Math.max(n, piece.scratchBytes), 0),
     programmatic,
   };
+}
+
+/** The entries that launches use: as they were emitted, or with a request for the next step's weights. */
+class Entries {
+  readonly used: PtxEntry[] = [];
+  readonly #chip: Chip;
+  readonly #prefetching = new Map<PtxEntry, PtxEntry>();
+
+  constructor(chip: Chip) {
+    this.#chip = chip;
+  }
+
+  place(
+    { code, grid }: KernelLaunch,
+    weights: BufferRef | undefined,
+  ): { readonly code: PtxEntry; readonly more: readonly CudaArg[] } {
+    if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY) return { code: this.#use(code), more: [] };
+    const prefetching = this.#prefetching.get(code) ?? withPrefetch(code);
+    this.#prefetching.set(code, prefetching);
+    return { code: this.#use(prefetching), more: prefetchArgs(weights, grid[0] * grid[1]) };
+  }
+
+  #use(code: PtxEntry): PtxEntry {
+    if (!this.used.includes(code)) this.used.push(code);
+    return code;
+  }
 }
 
 function emitStep(program: Program, step: Step, chip: Chip, programmatic: boolean): EmittedKernel {
@@ -125,7 +161,14 @@ function packModules(kernels: readonly PtxEntry[]): PtxEntry[][] {
   return modules;
 }
 
-function bindLaunch(launch: KernelLaunch, step: Step, index: number, modules: readonly PtxEntry[][]): CudaLaunch {
+/** `more` are arguments behind those of the launch. */
+function bindLaunch(
+  launch: KernelLaunch,
+  step: Step,
+  index: number,
+  modules: readonly PtxEntry[][],
+  more: readonly CudaArg[],
+): CudaLaunch {
   const { code, grid, block, cluster } = launch;
   const bind = (arg: KernelArg): CudaArg =>
     arg.kind === 'buffer' ? { kind: 'buffer', ref: step.buffers[arg.index] } : arg;
@@ -137,6 +180,6 @@ function bindLaunch(launch: KernelLaunch, step: Step, index: number, modules: re
     block,
     sharedBytes: launch.sharedBytes ?? 0,
     ...(cluster && { cluster }),
-    args: launch.args.map(bind),
+    args: [...launch.args.map(bind), ...more],
   };
 }
