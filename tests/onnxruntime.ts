@@ -27,13 +27,15 @@ const TYPES: readonly (readonly [DType, ort.Tensor.Type])[] = [
 const TYPE_OF = new Map(TYPES);
 const DTYPE_OF = new Map(TYPES.map(([dtype, type]) => [type, dtype]));
 
-/** Runs the model. Rejects where onnxruntime refuses it. */
-export async function runModel(bytes: Uint8Array, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
-  const session = await ort.InferenceSession.create(bytes, {
-    graphOptimizationLevel: 'disabled',
-    intraOpNumThreads: 1,
-    logSeverityLevel: 4,
-  });
+/** Runs the model: its bytes, or its file with what lies beside it. Rejects where onnxruntime refuses it. */
+export async function runModel(
+  model: Uint8Array | string,
+  inputs: ReadonlyMap<string, Tensor>,
+): Promise<Map<string, Tensor>> {
+  const options = { graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, logSeverityLevel: 4 } as const;
+  const session = await (typeof model === 'string'
+    ? ort.InferenceSession.create(model, options)
+    : ort.InferenceSession.create(model, options));
   try {
     const results = await session.run(Object.fromEntries([...inputs].map(([name, t]) => [name, toOrt(t)])));
     return new Map(Object.entries(results).map(([name, value]) => [name, fromOrt(value)]));

@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, (program: Command) => Promise<void>>> = 
   inspect: async (program) => (await import('./inspect.ts')).addInspectCommand(program),
   view: async (program) => (await import('./view.ts')).addViewCommand(program),
   devices: async (program) => (await import('./devices.ts')).addDevicesCommand(program),
+  export: async (program) => (await import('./export.ts')).addExportCommand(program),
   demo: async (program) => (await import('./demo.ts')).addDemoCommand(program),
 };
 

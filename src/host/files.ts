@@ -41,13 +41,58 @@ export function makeFolder(folder: string): void {
   }
 }
 
+/** A file written piece by piece under another name, which takes its own when it is whole. Methods throw ModelError `file-write`. */
+export class OutputFile {
+  bytes = 0;
+  readonly #file: string;
+  readonly #temporary: string;
+  #descriptor: number | undefined;
+
+  constructor(file: string) {
+    this.#file = file;
+    this.#temporary = temporaryName(file);
+    this.#attempt(() => {
+      this.#descriptor = openSync(this.#temporary, 'wx');
+    });
+  }
+  append(bytes: Uint8Array): void {
+    this.#attempt((descriptor) => writeBytes(descriptor, bytes));
+    this.bytes += bytes.length;
+  }
+  finish(): void {
+    this.#attempt((descriptor) => {
+      fsyncSync(descriptor);
+      this.#close();
+      renameSync(this.#temporary, this.#file);
+    });
+  }
+  /** Leaves nothing behind, unless it is finished already. */
+  discard(): void {
+    this.#close();
+    rmSync(this.#temporary, { force: true });
+  }
+  #close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
+  }
+  #attempt(work: (descriptor: number) => void): void {
+    try {
+      work(this.#descriptor ?? -1);
+    } catch (cause) {
+      throw writeError(this.#file, cause);
+    }
+  }
+}
+
+const temporaryName = (file: string): string => join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+
 function isSpecial(file: string): boolean {
   const stat = statSync(file, { throwIfNoEntry: false });
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
 function replaceFile(file: string, bytes: Uint8Array): void {
-  const temporary = join(dirname(file), `.${basename(file)}.${process.pid}.tmp`);
+  const temporary = temporaryName(file);
   try {
     writeAll(temporary, 'wx', bytes);
     renameSync(temporary, file);
@@ -63,13 +108,17 @@ const MOST_BYTES_A_WRITE = 2 ** 30;
 function writeAll(file: string, flags: string, bytes: Uint8Array): void {
   const descriptor = openSync(file, flags);
   try {
-    for (let at = 0; at < bytes.length; )
-      at += writeSync(descriptor, bytes, at, Math.min(bytes.length - at, MOST_BYTES_A_WRITE));
+    writeBytes(descriptor, bytes);
     // Before the rename: a crash must not leave the new name on bytes that never reached the disk.
     if (flags === 'wx') fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
   }
+}
+
+function writeBytes(descriptor: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; )
+    at += writeSync(descriptor, bytes, at, Math.min(bytes.length - at, MOST_BYTES_A_WRITE));
 }
 
 function writeError(file: string, cause: unknown): ModelError {

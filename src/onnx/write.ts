@@ -1,5 +1,6 @@
 /**
- * Graph to ONNX bytes: the inverse of read.ts. Operators in a graph have their newest forms, so nothing is converted.
+ * Graph to ONNX bytes: the inverse of read.ts. Operators in a graph have their newest forms, so nothing is converted, but for older
+ * opsets that are asked for (older-opsets.ts).
  *
  * Value names and the order of nodes, inputs and constants are kept; a node is named by its loc. Attributes that have the operator's
  * default are left out. The same graph gives the same bytes.
@@ -10,18 +11,19 @@ import { ModelError } from '../core/errors.ts';
 import { byteLength, type Tensor } from '../core/tensor.ts';
 import { VERSION } from '../core/version.ts';
 import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
-import type { Op } from '../ops/op.ts';
+import { ints, type Op } from '../ops/op.ts';
 import { writeAttribute } from './attributes.ts';
 import { checkLocation } from './external-data.ts';
 import { LOC_KEY } from './flatten.ts';
 import { writeValueInfo } from './inputs.ts';
+import { expandNewer, OLDEST_EXPRESSIBLE_OPSET, olderForm } from './older-opsets.ts';
 import { type ModelProto, ModelProtoSchema, type NodeProto, NodeProtoSchema } from './onnx_pb.ts';
 import { IR_VERSION, NEWEST_OPSET, OLDEST_WRITABLE_OPSET } from './opsets.ts';
 import { type PlaceExternal, writeTensor } from './tensors.ts';
 
 export interface WriteOptions {
   readonly ops: ReadonlyMap<string, Op>;
-  /** Version of the default operator set to declare, NEWEST_OPSET where not given; not below OLDEST_WRITABLE_OPSET. */
+  /** Version of the default operator set to declare, NEWEST_OPSET where not given; not below OLDEST_EXPRESSIBLE_OPSET. */
   readonly opset?: number;
   readonly externalData?: ExternalDataOptions;
 }
@@ -43,14 +45,15 @@ const MOST_BYTES = 2 ** 31 - 1;
 /** Throws ModelError `onnx-unsupported`, or `option-invalid` for an opset out of range, or too old for an operator. */
 export function writeOnnx(graph: Graph, options: WriteOptions): Uint8Array {
   const opset = options.opset ?? NEWEST_OPSET;
-  if (!(opset >= OLDEST_WRITABLE_OPSET && opset <= NEWEST_OPSET)) {
+  if (!(opset >= OLDEST_EXPRESSIBLE_OPSET && opset <= NEWEST_OPSET)) {
     throw new ModelError(
       'option-invalid',
-      `opset ${opset}: ${OLDEST_WRITABLE_OPSET} to ${NEWEST_OPSET} can be written`,
+      `opset ${opset}: ${OLDEST_EXPRESSIBLE_OPSET} to ${NEWEST_OPSET} can be written`,
     );
   }
   checkSize(graph, options);
-  return toBinary(ModelProtoSchema, modelOf(graph, opset, options));
+  const expressible = opset < OLDEST_WRITABLE_OPSET ? expandNewer(graph, options.ops, opset) : graph;
+  return toBinary(ModelProtoSchema, modelOf(expressible, opset, options));
 }
 
 function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto {
@@ -59,8 +62,12 @@ function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto
   const isExternal = (tensor: Tensor): boolean =>
     externalData !== undefined && byteLength(tensor) >= externalData.thresholdBytes;
   const info = (name: string) => writeValueInfo(name, graph.values.get(name)!);
+  const node = graph.nodes.map((each) => writeNode(each, operatorOf(each, options.ops, opset), opset, graph.constants));
+  // What an older form has as an attribute is no input there.
+  const read = new Set([...node.flatMap(({ input }) => input), ...graph.outputs]);
+  const constants = [...graph.constants].filter(([name]) => opset >= OLDEST_WRITABLE_OPSET || read.has(name));
   return create(ModelProtoSchema, {
-    irVersion: BigInt(IR_VERSION),
+    irVersion: BigInt(irVersion(opset)),
     producerName: 'hotrod',
     producerVersion: VERSION,
     opsetImport: opsetImport(graph, opset, options.ops),
@@ -68,10 +75,8 @@ function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto
       name: graph.name,
       input: graph.inputs.map(info),
       output: graph.outputs.map(info),
-      initializer: [...graph.constants].map(([name, tensor]) =>
-        writeTensor(tensor, name, isExternal(tensor) ? place : undefined),
-      ),
-      node: graph.nodes.map((node) => writeNode(node, operatorOf(node, options.ops, opset))),
+      initializer: constants.map(([name, tensor]) => writeTensor(tensor, name, isExternal(tensor) ? place : undefined)),
+      node,
     },
   });
 }
@@ -96,20 +101,30 @@ function opsetImport(graph: Graph, opset: number, ops: ReadonlyMap<string, Op>):
   return [['', opset] as const, ...others].map(([domain, version]) => ({ domain, version: BigInt(version) }));
 }
 
-function writeNode(node: Node, op: Op): NodeProto {
-  const attribute = Object.entries(node.attrs).flatMap(
-    ([name, value]) => writeAttribute(name, value, op.attrSpecs[name]) ?? [],
-  );
+function writeNode(node: Node, op: Op, opset: number, constants: ReadonlyMap<string, Tensor>): NodeProto {
+  const isOlder = opset < OLDEST_WRITABLE_OPSET && !op.onnx.domain;
+  const { inputs, attrs, olderInts } = isOlder ? olderForm(node, opset, constants) : { ...node, olderInts: {} };
+  const attribute = [
+    ...Object.entries(attrs).flatMap(([name, value]) => writeAttribute(name, value, op.attrSpecs[name]) ?? []),
+    ...Object.entries(olderInts).flatMap(([name, value]) => writeAttribute(name, value, ints.required) ?? []),
+  ];
   return create(NodeProtoSchema, {
     opType: op.name,
     domain: op.onnx.domain ?? '',
     name: node.loc.join('+'),
-    input: [...node.inputs],
+    input: [...inputs],
     output: [...node.outputs],
     attribute,
-    // One name is the node's own; more, or none, are kept beside it.
-    metadataProps: node.loc.length === 1 ? [] : [{ key: LOC_KEY, value: JSON.stringify(node.loc) }],
+    // One name is the node's own; more, or none, are kept beside it, which files of older sets have no place for.
+    metadataProps:
+      node.loc.length === 1 || opset < OLDEST_WRITABLE_OPSET ? [] : [{ key: LOC_KEY, value: JSON.stringify(node.loc) }],
   });
+}
+
+/** The file format's version that an operator set came with. */
+function irVersion(opset: number): number {
+  if (opset >= OLDEST_WRITABLE_OPSET) return IR_VERSION;
+  return opset >= 19 ? 9 : 8;
 }
 
 function externalPlacer({ location, append }: ExternalDataOptions): PlaceExternal {

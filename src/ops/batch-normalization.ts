@@ -50,6 +50,12 @@ const batchNormalization = defineOp({
     }
     return [fromNumbers(out.dtype, out.shape, y)];
   },
+  channelAffine(ctx) {
+    const statistics = [1, 2, 3, 4].map((i) => ctx.constant(i));
+    if (ctx.input(0).shape.length < 2 || !statistics.every((t) => t !== undefined)) return undefined;
+    const { factor, shift } = channelScale(statistics, ctx.attrs.epsilon);
+    return { input: 0, axis: 1, scale: factor, shift };
+  },
   expand(b, node, { epsilon }, types) {
     const { dtype, shape } = types[0]!;
     const dims = channelDims(shape);

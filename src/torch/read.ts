@@ -17,6 +17,7 @@ import { isProgramArchive, type ProgramArchive, readProgramArchive } from './pro
 import { translateProgram } from './program/translate.ts';
 import { type Recognised, recognise } from './recognise.ts';
 import { renameValue } from './rename-value.ts';
+import type { StateDict } from './state-dict.ts';
 import { openZip } from './zip.ts';
 
 export interface TorchOptions {
@@ -31,7 +32,7 @@ export interface TorchModel {
   readonly graph: Graph;
   /** The architecture's name; undefined for an exported program. */
   readonly arch: string | undefined;
-  /** Elements of all weights. */
+  /** Elements of all parameters, as PyTorch counts them. */
   readonly parameters: number;
 }
 
@@ -47,8 +48,7 @@ export function readTorch(bytes: Uint8Array, options: TorchOptions): TorchModel 
   if (zip && isProgramArchive(zip)) return readProgram(readProgramArchive(zip, bytes.length), options);
   const recognised = recognise(readCheckpoint(bytes), options.arch);
   const graph = graphOf(recognised, inputShape(recognised, options.shapes ?? {}), options.ops);
-  const parameters = [...recognised.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
-  return { graph, arch: recognised.architecture.name, parameters };
+  return { graph, arch: recognised.architecture.name, parameters: parameterCount(recognised.weights) };
 }
 
 /** An exported program says its own shapes; those that it leaves open are bound when it is built. */
@@ -59,9 +59,14 @@ function readProgram(archive: ProgramArchive, { ops, arch }: TorchOptions): Torc
     });
   }
   const graph = translateProgram(archive, 'program', ops);
-  const parameters = [...archive.weights.values()].reduce((sum, { data }) => sum + data.length, 0);
-  return { graph, arch: undefined, parameters };
+  return { graph, arch: undefined, parameters: parameterCount(archive.weights) };
 }
+
+/** Statistics of batch normalisation are weights, but no parameters: training counts them, and does not learn them. */
+const STATISTIC = /(^|\.)(running_mean|running_var|num_batches_tracked)$/;
+
+const parameterCount = (weights: StateDict): number =>
+  [...weights].reduce((sum, [key, { data }]) => sum + (STATISTIC.test(key) ? 0 : data.length), 0);
 
 function inputShape(recognised: Recognised, shapes: Readonly<Record<string, Shape>>): Shape {
   const { architecture, family, weights } = recognised;
