@@ -18,7 +18,10 @@ export interface CliResult {
 }
 
 /** Runs `hotrod ARGS`. `fileLimitKiB` lets no file grow beyond that, as a full disk does. */
-export function hotrod(args: readonly string[], options: { cwd?: string; fileLimitKiB?: number } = {}): CliResult {
+export function hotrod(
+  args: readonly string[],
+  options: { cwd?: string; fileLimitKiB?: number; env?: Readonly<Record<string, string>> } = {},
+): CliResult {
   if (!existsSync(CLI)) throw new Error('the command line is not built: npm run build');
   const { fileLimitKiB } = options;
   const [command, all] =
@@ -28,7 +31,7 @@ export function hotrod(args: readonly string[], options: { cwd?: string; fileLim
   const { DEBUG: _, ...env } = process.env;
   const { status, stdout, stderr } = spawnSync(command, all, {
     encoding: 'utf8',
-    env: { ...env, NO_COLOR: '1' },
+    env: { ...env, NO_COLOR: '1', ...options.env },
     maxBuffer: 1 << 28,
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });

@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, (program: Command) => Promise<void>>> = 
   view: async (program) => (await import('./view.ts')).addViewCommand(program),
   devices: async (program) => (await import('./devices.ts')).addDevicesCommand(program),
   export: async (program) => (await import('./export.ts')).addExportCommand(program),
+  download: async (program) => (await import('./download.ts')).addDownloadCommand(program),
   demo: async (program) => (await import('./demo.ts')).addDemoCommand(program),
 };
 

@@ -2,12 +2,15 @@
  * The MODEL argument: an ONNX file with its external data beside it, a PyTorch file, or a built engine. Opened once, told apart by its
  * first bytes.
  */
+import { existsSync } from 'node:fs';
 import { extname } from 'node:path';
 import type { Engine } from '../engine/engine.ts';
 import { isEngine } from '../engine/format.ts';
 import { hasTorchName, isTorchFile } from '../torch/is-torch-file.ts';
+import { publishedWeights } from '../torch/published.ts';
 import { engineOfBytes } from './engine-file.ts';
-import { readSharedInput, withFile } from './files.ts';
+import { readInputFile, readSharedInput, withFile } from './files.ts';
+import { processTerminal } from './terminal.ts';
 
 export interface OnnxInput {
   readonly kind: 'onnx';
@@ -33,10 +36,11 @@ export type SourceInput = OnnxInput | TorchInput;
 export type ModelInput = SourceInput | EngineInput;
 
 /**
- * Reads the file. `arch` names the architecture of a checkpoint. Throws ModelError: `file-missing`, or what parsing an engine throws.
+ * Reads the file, or the weights that torchvision publishes where there is no such file but such a name (`resnet50`). `arch` names the architecture of a checkpoint. Throws ModelError: `file-missing`, or what parsing an engine throws.
  * Other models are parsed when they are built.
  */
 export async function openModel(file: string, { arch }: { readonly arch?: string } = {}): Promise<ModelInput> {
+  if (!existsSync(file) && publishedWeights(file)) return openPublished(file);
   const bytes = readSharedInput(file, 'model', isEngine);
   if (isTorchFile(bytes) || hasTorchName(file))
     return { kind: 'torch', file, bytes, ...(arch !== undefined && { arch }) };
@@ -46,4 +50,10 @@ export async function openModel(file: string, { arch }: { readonly arch?: string
   } catch (error) {
     throw withFile(file, error);
   }
+}
+
+async function openPublished(name: string): Promise<TorchInput> {
+  const { fetchWeights } = await import('./download.ts');
+  const { file, arch } = await fetchWeights(name, processTerminal(true));
+  return { kind: 'torch', file, bytes: readInputFile(file, 'model'), arch };
 }

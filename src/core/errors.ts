@@ -28,6 +28,7 @@ export const ERROR_CODES = {
   'engine-version': 'the engine was written by a newer Hotrod',
   'engine-machine': 'the engine cannot run on this machine',
   'target-unavailable': 'the target is not available on this machine',
+  'download-failed': 'a file could not be downloaded, or is not the one that was wanted',
   'picture-decode': 'the picture cannot be decoded',
   'package-missing': 'an optional package is needed and not installed',
   'out-of-memory': 'the machine has not enough memory for this engine',

@@ -10,6 +10,10 @@ export interface Knob {
 }
 
 export const KNOBS = {
+  HOTROD_WEIGHTS_URL: {
+    default: '',
+    doc: 'where published weights are downloaded from instead of torchvision’s server: the folder of a mirror',
+  },
   DEBUG: {
     default: '0',
     doc: '1 stages and times; 2 kernels and tactics; 3 the graph after each pass; 4 emitted code; 5 loop IR after each rewrite; 6 runtime steps. Each level shows those below too, and errors come with their stack',
