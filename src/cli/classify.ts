@@ -133,11 +133,12 @@ function preprocessSteps(flags: ClassifyFlags, dtype: Preprocess['dtype']): Prep
   const preset: Preprocess = PRESETS[flags.preset].steps;
   const to = flags.resize === undefined ? preset.resize?.to : resizeTo(flags.resize);
   const filter = resizeFilter(flags, preset.resize?.filter ?? { kernel: 'bilinear', antialias: true });
+  const ofValues = preset.resize?.of === 'values' && filter.kernel === 'bilinear';
   const crop = flags.crop === undefined ? (flags.resize === undefined ? preset.crop : undefined) : cropTo(flags.crop);
   const { resize: _, crop: __, ...rest } = preset;
   return {
     ...rest,
-    ...(to !== undefined && { resize: { to, filter } }),
+    ...(to !== undefined && { resize: { to, filter, ...(ofValues && { of: 'values' as const }) } }),
     ...(crop !== undefined && { crop }),
     order: flags.order ?? preset.order,
     scale: flags.scale ?? preset.scale,

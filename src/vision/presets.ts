@@ -28,9 +28,10 @@ export const PRESETS = {
   },
   // Channels come as OpenCV decodes them and are never swapped, so the mean of red meets blue: the answers it is compared with did so too.
   tutorial: {
-    summary: 'OpenCV and PyTorch: short side 224 without antialias, no crop, BGR with the mean and deviation of RGB',
+    summary:
+      'OpenCV and PyTorch: short side 224 in float32 without antialias, no crop, BGR with the mean and deviation of RGB',
     steps: {
-      resize: { to: { kind: 'short-side', size: 224 }, filter: { kernel: 'bilinear', antialias: false } },
+      resize: { to: { kind: 'short-side', size: 224 }, filter: { kernel: 'bilinear', antialias: false }, of: 'values' },
       order: 'bgr',
       scale: 1 / 255,
       mean: IMAGENET_MEAN,

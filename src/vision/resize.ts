@@ -50,10 +50,15 @@ export function resizePicture(picture: Picture, to: ResizeTo, filter: ResizeFilt
  */
 export function centerCrop(picture: Picture, width: number, height: number): Picture {
   const framed = surround(picture, width, height);
-  const left = halfToEven(framed.width - width);
-  const top = halfToEven(framed.height - height);
+  const [left, top] = cropOrigin(framed, { width, height });
   return cropPicture(framed, left, top, width, height);
 }
+
+/** Where the middle of that size begins. */
+export const cropOrigin = (from: Size, to: Size): readonly [left: number, top: number] => [
+  halfToEven(from.width - to.width),
+  halfToEven(from.height - to.height),
+];
 
 function surround(picture: Picture, width: number, height: number): Picture {
   if (picture.width >= width && picture.height >= height) return picture;
