@@ -1,7 +1,8 @@
 /** Native memory and threads, where this machine has them; otherwise a reason. */
 import { describe, expect, test } from 'vitest';
 import { importKoffi } from './ffi.ts';
-import { type NativeSystem, openNativeSystem } from './native-system.ts';
+import { openNativeSystem } from './native-system.ts';
+import type { NativeSystem } from './native-types.ts';
 import { processorKind } from './processor.ts';
 
 const system = await openNativeSystem();

@@ -4,7 +4,7 @@
  * A feature counts where the processor has it and the system saves the registers that it needs (XGETBV, register XCR0).
  * Leaves and bits: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, CPUID; volume 1, 13.3 and 14.3.
  */
-import type { NativeSystem } from './native-system.ts';
+import type { NativeCalls, NativeSystem } from './native-types.ts';
 
 /** Features that code may be made for, weakest first, by the names that compilers give them. */
 export type ProcessorFeature =
@@ -62,20 +62,31 @@ const FEATURES: readonly Row[] = [
   row('avx512vnni', '7 0 ecx 11', ZMM_STATE),
 ];
 
-/** cpuid(leaf, subleaf, out): the four registers to out[0..3], by the System V convention. */
-const CPUID = new Uint8Array([
-  ...[0x53], // push rbx
-  ...[0x49, 0x89, 0xd0], // mov r8, rdx
-  ...[0x89, 0xf8], // mov eax, edi
-  ...[0x89, 0xf1], // mov ecx, esi
-  ...[0x0f, 0xa2], // cpuid
-  ...[0x41, 0x89, 0x00], // mov [r8], eax
-  ...[0x41, 0x89, 0x58, 0x04], // mov [r8+4], ebx
-  ...[0x41, 0x89, 0x48, 0x08], // mov [r8+8], ecx
-  ...[0x41, 0x89, 0x50, 0x0c], // mov [r8+12], edx
-  ...[0x5b], // pop rbx
-  ...[0xc3], // ret
-]);
+/** Where arguments come in: leaf to eax, subleaf to ecx, out to r8. */
+const CPUID_ARGUMENTS: Readonly<Record<NativeCalls['convention'], readonly number[]>> = {
+  systemv: [
+    ...[0x49, 0x89, 0xd0], // mov r8, rdx
+    ...[0x89, 0xf8], // mov eax, edi
+    ...[0x89, 0xf1], // mov ecx, esi
+  ],
+  windows: [
+    ...[0x89, 0xc8], // mov eax, ecx
+    ...[0x89, 0xd1], // mov ecx, edx
+  ],
+};
+/** cpuid(leaf, subleaf, out): the four registers to out[0..3]. */
+const cpuidCode = (convention: NativeCalls['convention']): Uint8Array =>
+  new Uint8Array([
+    ...[0x53], // push rbx
+    ...CPUID_ARGUMENTS[convention],
+    ...[0x0f, 0xa2], // cpuid
+    ...[0x41, 0x89, 0x00], // mov [r8], eax
+    ...[0x41, 0x89, 0x58, 0x04], // mov [r8+4], ebx
+    ...[0x41, 0x89, 0x48, 0x08], // mov [r8+8], ecx
+    ...[0x41, 0x89, 0x50, 0x0c], // mov [r8+12], edx
+    ...[0x5b], // pop rbx
+    ...[0xc3], // ret
+  ]);
 /** The low half of XCR0. */
 const XGETBV = new Uint8Array([
   ...[0x31, 0xc9], // xor ecx, ecx
@@ -93,7 +104,7 @@ export function readProcessorFeatures(system: NativeSystem): ProcessorFeature[] 
   const { ffi } = system;
   const code = system.mapPages(CODE_BYTES);
   try {
-    system.write(code, CPUID);
+    system.write(code, cpuidCode(system.calls.convention));
     system.write(code + XGETBV_OFFSET, XGETBV);
     system.makeExecutable(code, CODE_BYTES);
     const cpuid = ffi.functionAt(code, 'void', ['int', 'int', 'void *']);

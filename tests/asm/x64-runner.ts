@@ -1,5 +1,6 @@
 /** Runs a program written against `Asm` as machine code on this processor, over a given memory; says why not where it cannot. */
-import { type NativeSystem, openNativeSystem } from '../../src/host/native-system.ts';
+import { openNativeSystem } from '../../src/host/native-system.ts';
+import type { NativeSystem } from '../../src/host/native-types.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../src/host/processor-features.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { BASE_FEATURES, WIDE_FEATURES, X64Asm } from '../../src/targets/x64/asm.ts';

@@ -9,7 +9,8 @@ import { ModelError } from '../../core/errors.ts';
 import type { Device, DeviceInfo, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { contextBytes } from '../../engine/scratch.ts';
-import { type NativeSystem, openNativeSystem } from '../../host/native-system.ts';
+import { openNativeSystem } from '../../host/native-system.ts';
+import type { NativeSystem } from '../../host/native-types.ts';
 import { coreCount, processorKind, processorName } from '../../host/processor.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../host/processor-features.ts';
 import { admitEngine } from '../admit.ts';
@@ -95,7 +96,7 @@ export function openProgram(
   const threads = options.threads === 'auto' ? coreCount() : Math.max(1, Math.floor(options.threads));
   const spins = threads > coreCount() ? CROWDED_SPINS : SPINS;
   const bytesOfContext = contextBytes(program, threads);
-  const code = emitProgram(program, { threads, spins }, emit);
+  const code = emitProgram(program, { threads, spins, calls: system.calls }, emit);
   const weights = weightBlock(system, engine.weightBytes);
   const team = startTeam(system, code);
   const contexts = new Set<{ dispose(): void }>();

@@ -5,7 +5,7 @@
  * to another thread while native code has its address. Guards behind let vector loads read past the end of a buffer.
  */
 import { ModelError } from '../../core/errors.ts';
-import type { NativeSystem } from '../../host/native-system.ts';
+import type { NativeSystem } from '../../host/native-types.ts';
 
 const ALIGNMENT = 64;
 const GUARD_BYTES = 64;

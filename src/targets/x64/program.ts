@@ -3,22 +3,24 @@
  *
  * In come kernels, steps, the number of threads and whoever writes the code of one kernel; out go bytes that run at any address, the
  * same for the same input. How many threads there are is known here, so a step that a thread has no part in is not in its line. Tiles
- * are shared out as share.ts says, or by fixed ranges where they are few. Entries follow the System V convention:
+ * are shared out as share.ts says, or by fixed ranges where they are few. Entries follow the system's convention:
  *
  *     run(weights, arena, control)           thread 0: wakes the workers, does its share, returns when all have finished
  *     worker(control)                        one entry a worker: waits for the epoch to change, runs, waits again, until told to stop
  *     stop(control)                          tells the workers
  *     step(entry, weights, arena)            one step on the calling thread, by its entry
  *
- * Between entries and kernels rbx holds the weights' address, r12 the arena's, r13 the control block's.
+ * On Windows (x64 ABI conventions of Microsoft's C++ documentation) an entry keeps rdi, rsi and xmm6 to xmm15 too, and moves its
+ * arguments to where System V has them. Between entries and kernels rbx holds the weights' address, r12 the arena's, r13 the control block's.
  */
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { type ScratchLayout, scratchLayout } from '../../engine/scratch.ts';
+import type { NativeCalls } from '../../host/native-types.ts';
 import { type EmitKernel, programFunctions, tileRange } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { X64Asm } from './asm.ts';
 import { CONTROL } from './control.ts';
-import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RDI, RDX, RSI, RSP, r32, r64 } from './encode.ts';
+import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, r32, r64, xmm } from './encode.ts';
 import { callShare, chunkOf, counterBytes, emitClear, emitShare, shareRow, sharersOf } from './share.ts';
 import { addTo, emitSync, R_CONTROL, type Sync } from './sync.ts';
 
@@ -26,6 +28,7 @@ export interface ProgramOptions {
   readonly threads: number;
   /** Looks that a waiting thread takes before it sleeps. */
   readonly spins: number;
+  readonly calls: NativeCalls;
 }
 
 /** Code, and byte offsets of its entries. */
@@ -44,7 +47,13 @@ export interface ProgramCode {
 
 const R_WEIGHTS = RBX;
 const R_ARENA = 12;
-const CALLEE_SAVED = [RBX, RBP, 12, 13, 14, 15];
+const R8 = 8;
+const SYSTEMV_SAVED = [RBX, RBP, 12, 13, 14, 15];
+/** What an entry must leave as it was. */
+const CALLEE_SAVED = {
+  systemv: { general: SYSTEMV_SAVED, vector: [] },
+  windows: { general: [...SYSTEMV_SAVED, RDI, RSI], vector: [6, 7, 8, 9, 10, 11, 12, 13, 14, 15] },
+} as const;
 const FUNCTION_ALIGNMENT = 64;
 
 export function emitProgram(program: Program, options: ProgramOptions, emitKernel: EmitKernel): ProgramCode {
@@ -80,6 +89,7 @@ class ControlEmitter {
   readonly #code: Encoder;
   readonly #calls: readonly Call[];
   readonly #threads: number;
+  readonly #convention: NativeCalls['convention'];
   readonly #sync: Sync | undefined;
   /** Shares out tiles; undefined on one thread. */
   readonly #share: Label | undefined;
@@ -87,13 +97,14 @@ class ControlEmitter {
   /** Bytes below the return address of a line: a kernel's buffer addresses, and what keeps the stack aligned to 16 at calls. */
   readonly #frameBytes: number;
 
-  constructor(code: Encoder, calls: readonly Call[], { threads, spins }: ProgramOptions) {
+  constructor(code: Encoder, calls: readonly Call[], { threads, spins, calls: native }: ProgramOptions) {
     this.#code = code;
     this.#calls = calls;
     this.#threads = threads;
+    this.#convention = native.convention;
     const most = calls.reduce((n, call) => Math.max(n, pointersOf(call, 0).length), 0);
     this.#frameBytes = 8 * (most % 2 === 0 ? most + 1 : most);
-    this.#sync = threads > 1 ? emitSync(code, threads, spins) : undefined;
+    this.#sync = threads > 1 ? emitSync(code, threads, spins, native) : undefined;
     this.#share = threads > 1 ? emitShare(code, calls.length) : undefined;
     this.#counterBytes = threads > 1 ? counterBytes(calls.length, threads) : 0;
   }
@@ -271,12 +282,25 @@ class ControlEmitter {
   #outerEntry(body: () => void): Label {
     const code = this.#code;
     const entry = this.#entry();
-    for (const register of CALLEE_SAVED) code.emit('push', r64(register));
-    // The return address and six registers: 8 more keep the stack aligned to 16.
-    code.emit('sub_i', r64(RSP), imm(8));
+    const { general, vector } = CALLEE_SAVED[this.#convention];
+    for (const register of general) code.emit('push', r64(register));
+    // The return address and an even number of registers: 8 more keep the stack aligned to 16.
+    const bytes = 8 + 16 * vector.length;
+    code.emit('sub_i', r64(RSP), imm(bytes));
+    vector.forEach((register, i) => {
+      code.emit('vmovups_mr', mem(RSP, 16 * i), xmm(register));
+    });
+    if (this.#convention === 'windows') {
+      code.emit('mov', r64(RDI), r64(RCX));
+      code.emit('mov', r64(RSI), r64(RDX));
+      code.emit('mov', r64(RDX), r64(R8));
+    }
     body();
-    code.emit('add_i', r64(RSP), imm(8));
-    for (const register of CALLEE_SAVED.toReversed()) code.emit('pop', r64(register));
+    vector.forEach((register, i) => {
+      code.emit('vmovups', xmm(register), mem(RSP, 16 * i));
+    });
+    code.emit('add_i', r64(RSP), imm(bytes));
+    for (const register of general.toReversed()) code.emit('pop', r64(register));
     code.emit('xor', r32(RAX), r32(RAX));
     code.emit('ret');
     return entry;

@@ -2,16 +2,18 @@
  * How threads of the program meet, in machine code: waiting for a word to change, waking who waits, the barrier between steps.
  *
  * The barrier is the centralised one with a generation in place of a sense (Mellor-Crummey and Scott, 1991): the last to arrive
- * resets the count and changes the generation. Waiting is a bounded spin, then sleep in the system's futex, so that more threads
- * than cores still get on. A sleeper counts itself before the system compares, and who changes a word does so by a locked
+ * resets the count and changes the generation. Waiting is a bounded spin, then sleep in the system (Linux's futex, Windows'
+ * WaitOnAddress), so that more threads than cores still get on. A sleeper counts itself before the system compares, and who changes a word does so by a locked
  * instruction and looks at the count after: one of the two sees the other, so no wake is lost.
  */
+import type { NativeCalls } from '../../host/native-types.ts';
 import { CONTROL, SLEEPERS } from './control.ts';
-import { type Encoder, imm, type Label, mem, RAX, RCX, RDI, RDX, RSI, r32, r64 } from './encode.ts';
+import { type Encoder, imm, type Label, mem, RAX, RCX, RDI, RDX, RSI, RSP, r32, r64 } from './encode.ts';
 
 /** Holds the address of the control block in all of the program but kernels, which keep it. */
 export const R_CONTROL = 13;
 const R8 = 8;
+const R9 = 9;
 const R10 = 10;
 
 /** linux/futex.h and the x86-64 system call table. */
@@ -19,8 +21,10 @@ const SYS_FUTEX = 202;
 const FUTEX_WAIT_PRIVATE = 128;
 const FUTEX_WAKE_PRIVATE = 129;
 const ALL = 2 ** 31 - 1;
+/** What a function of Windows may write to above its return address. */
+const SHADOW_BYTES = 32;
 
-/** Subroutines; they keep rbx, rbp and r12 to r15. */
+/** Subroutines; they keep rbx, rbp and r12 to r15. The stack is aligned to 16 where they are called. */
 export interface Sync {
   /** edi… rdi is the address of a word, esi what it was when last seen; returns when it is something else. */
   readonly await: Label;
@@ -31,15 +35,15 @@ export interface Sync {
 }
 
 /** Emits the subroutines. `spins` is how often a thread looks before it sleeps, about 20 ns each. */
-export function emitSync(code: Encoder, threads: number, spins: number): Sync {
+export function emitSync(code: Encoder, threads: number, spins: number, calls: NativeCalls): Sync {
   const sync: Sync = { await: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
-  emitAwait(code, sync, spins);
-  emitWake(code, sync);
+  emitAwait(code, sync, spins, calls);
+  emitWake(code, sync, calls);
   emitBarrier(code, sync, threads);
   return sync;
 }
 
-function emitAwait(code: Encoder, sync: Sync, spins: number): void {
+function emitAwait(code: Encoder, sync: Sync, spins: number, calls: NativeCalls): void {
   const [spin, done] = [code.newLabel(), code.newLabel()];
   code.align(16);
   code.bind(sync.await);
@@ -51,7 +55,16 @@ function emitAwait(code: Encoder, sync: Sync, spins: number): void {
   code.emit('sub_i', r32(RCX), imm(1));
   code.emit('jne', spin);
   addTo(code, RDI, SLEEPERS, 1);
-  // futex(rdi, FUTEX_WAIT, edx = seen, r10 = no timeout) returns at once where the word has changed already.
+  if (calls.convention === 'windows') emitWaitOnAddress(code, calls.waitOnAddress);
+  else emitFutexWait(code);
+  addTo(code, RDI, SLEEPERS, -1);
+  code.emit('jmp', sync.await);
+  code.bind(done);
+  code.emit('ret');
+}
+
+/** futex(rdi, FUTEX_WAIT, edx = seen, r10 = no timeout) returns at once where the word has changed already. */
+function emitFutexWait(code: Encoder): void {
   code.emit('mov', r32(R8), r32(RSI));
   code.emit('mov', r32(RDX), r32(RSI));
   code.emit('mov_oi', r32(RSI), imm(FUTEX_WAIT_PRIVATE));
@@ -59,22 +72,39 @@ function emitAwait(code: Encoder, sync: Sync, spins: number): void {
   code.emit('mov_oi', r32(RAX), imm(SYS_FUTEX));
   code.emit('syscall');
   code.emit('mov', r32(RSI), r32(R8));
-  addTo(code, RDI, SLEEPERS, -1);
-  code.emit('jmp', sync.await);
-  code.bind(done);
-  code.emit('ret');
 }
 
-function emitWake(code: Encoder, sync: Sync): void {
+/** WaitOnAddress(rcx = word, rdx = where what was seen lies, r8 = its bytes, r9 = INFINITE); keeps rdi and rsi. */
+function emitWaitOnAddress(code: Encoder, address: number): void {
+  code.emit('sub_i', r64(RSP), imm(SHADOW_BYTES + 24));
+  code.emit('mov_mr', mem(RSP, SHADOW_BYTES), r32(RSI));
+  code.emit('mov', r64(RCX), r64(RDI));
+  code.emit('lea', r64(RDX), mem(RSP, SHADOW_BYTES));
+  code.emit('mov_oi', r32(R8), imm(4));
+  code.emit('mov_oi', r32(R9), imm(-1));
+  code.emit('movabs', r64(RAX), imm(address));
+  code.emit('call_m', r64(RAX));
+  code.emit('add_i', r64(RSP), imm(SHADOW_BYTES + 24));
+}
+
+function emitWake(code: Encoder, sync: Sync, calls: NativeCalls): void {
   const done = code.newLabel();
   code.align(16);
   code.bind(sync.wake);
   code.emit('cmp_i', mem(RDI, SLEEPERS), imm(0));
   code.emit('je', done);
-  code.emit('mov_oi', r32(RSI), imm(FUTEX_WAKE_PRIVATE));
-  code.emit('mov_oi', r32(RDX), imm(ALL));
-  code.emit('mov_oi', r32(RAX), imm(SYS_FUTEX));
-  code.emit('syscall');
+  if (calls.convention === 'windows') {
+    code.emit('sub_i', r64(RSP), imm(SHADOW_BYTES + 8));
+    code.emit('mov', r64(RCX), r64(RDI));
+    code.emit('movabs', r64(RAX), imm(calls.wakeByAddressAll));
+    code.emit('call_m', r64(RAX));
+    code.emit('add_i', r64(RSP), imm(SHADOW_BYTES + 8));
+  } else {
+    code.emit('mov_oi', r32(RSI), imm(FUTEX_WAKE_PRIVATE));
+    code.emit('mov_oi', r32(RDX), imm(ALL));
+    code.emit('mov_oi', r32(RAX), imm(SYS_FUTEX));
+    code.emit('syscall');
+  }
   code.bind(done);
   code.emit('ret');
 }

@@ -5,7 +5,7 @@
  * code and control block then. `end` waits for them to return before it takes either away.
  */
 import { ModelError } from '../../core/errors.ts';
-import type { NativeSystem } from '../../host/native-system.ts';
+import type { NativeSystem } from '../../host/native-types.ts';
 import type { NativeBlock } from './memory.ts';
 import type { ProgramCode } from './program.ts';
 
