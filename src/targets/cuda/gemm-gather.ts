@@ -101,6 +101,7 @@ function gather(g: GemmContext, from: Side): GatherStep {
     });
     return { offset: linearSum(w, termsOf(operand, all), operand.constant), parts };
   });
+  const free = freeOfGuards(g, from, rows);
   // Chunk `warp`, and every `warps` further; row r of it lies at place chunk xor (r mod 8).
   const chunks = Array.from({ length: Math.ceil(8 / warps) }, (_, i) =>
     linearSum(w, [[g.warp, 1] as const], i * warps),
@@ -121,17 +122,40 @@ function gather(g: GemmContext, from: Side): GatherStep {
     0,
   );
   w.line(`mad.wide.u32 ${table}, ${first}, 1, ${w.globalTable(from.name, gatherTable(g.shape, from))}`);
+  const perStep = 8 * perChunk;
+  const exact = g.shape.k % perStep === 0;
+  /** Where this warp's first chunk lies in k. */
+  const at = w.reg('b32');
+  if (!exact) w.line(`shr.u32 ${at}, ${first}, ${Math.log2(ROW_BYTES)}`);
   return (stage) => {
     const loaded = chunks.map((_, c) => {
-      const values = rows.map((): string[] => []);
-      for (let e = 0; e < perChunk; e++) {
-        const row = w.regs('b32', 4);
-        w.line(`ld.global.nc.v4.b32 {${row.join(', ')}}, [${table}+${(c * warps * perChunk + e) * ROW_BYTES}]`);
-        for (const [i, r] of rows.entries()) values[i].push(loadElement(g, pointer, r, row, guards));
+      const values = rows.map(() => w.regs(elementBytes === 4 ? 'b32' : 'b16', perChunk));
+      const place = c * warps * perChunk;
+      const [guarded, done] = [w.newLabel(), w.newLabel()];
+      if (exact || g.shape.k >= place + perChunk) {
+        const whole = exact ? free : w.op('pred', 'setp.le.and.u32', at, g.shape.k - place - perChunk, free);
+        w.line(`@!${whole} bra ${guarded}`);
+        for (let e = 0; e < perChunk; e++) {
+          const offset = w.op('b32', 'ld.global.nc.b32', `[${table}+${(place + e) * ROW_BYTES}]`);
+          for (const [i, r] of rows.entries())
+            loadElement(g, pointer, w.op('b32', 'add.s32', r.offset, offset), values[i][e]);
+        }
+        w.line(`bra ${done}`);
       }
+      w.label(guarded);
+      for (let e = 0; e < perChunk; e++) {
+        const entry = w.regs('b32', 4);
+        w.line(`ld.global.nc.v4.b32 {${entry.join(', ')}}, [${table}+${(place + e) * ROW_BYTES}]`);
+        for (const [i, r] of rows.entries()) {
+          const inside = insideGuards(g, r.parts, entry, guards);
+          loadElement(g, pointer, w.op('b32', 'add.s32', r.offset, entry[0]), values[i][e], inside);
+        }
+      }
+      w.label(done);
       return values;
     });
-    w.line(`add.s64 ${table}, ${table}, ${8 * perChunk * ROW_BYTES}`);
+    w.line(`add.s64 ${table}, ${table}, ${perStep * ROW_BYTES}`);
+    if (!exact) w.line(`add.s32 ${at}, ${at}, ${perStep}`);
     return () => {
       loaded.forEach((values, c) => {
         const to = w.op('b32', 'add.s32', places[c], stage);
@@ -144,28 +168,50 @@ function gather(g: GemmContext, from: Side): GatherStep {
   };
 }
 
-function loadElement(
+/** True in warps whose rows lie so far inside that no k within its end can fail a guard. */
+function freeOfGuards(
   g: GemmContext,
-  pointer: string,
-  row: { readonly offset: string; readonly parts: readonly string[] },
+  { guards }: Side,
+  rows: readonly { readonly parts: readonly string[] }[],
+): string {
+  const { w } = g;
+  let all: string | undefined;
+  for (const [j, guard] of guards.entries()) {
+    const ends = g.shape.plan.k.map((axis) => (axis.extent - 1) * coefOf(guard, axis.name));
+    const low = ends.reduce((n, end) => n + Math.min(0, end), 0);
+    const high = ends.reduce((n, end) => n + Math.max(0, end), 0);
+    for (const { parts } of rows) {
+      // 0 <= part + low and part + high < extent, as one comparison of part + low.
+      const above = w.op('b32', 'add.s32', parts[j], low);
+      const room = Math.max(0, guard.extent - high + low);
+      all = all ? w.op('pred', 'setp.lt.and.u32', above, room, all) : w.op('pred', 'setp.lt.u32', above, room);
+    }
+  }
+  return w.op('pred', 'vote.sync.all.pred', all as string, -1);
+}
+
+function insideGuards(
+  { w }: GemmContext,
+  parts: readonly string[],
   entry: readonly string[],
   guards: readonly Guard[],
 ): string {
-  const { w } = g;
-  const { elementBytes } = g.shape;
-  const inside = guards.reduce<string | undefined>((p, guard, j) => {
-    const at = w.op('b32', 'add.s32', row.parts[j], entry[1 + j]);
-    return p === undefined
+  return guards.reduce<string>((p, guard, j) => {
+    const at = w.op('b32', 'add.s32', parts[j], entry[1 + j]);
+    return p === ''
       ? w.op('pred', 'setp.lt.u32', at, guard.extent)
       : w.op('pred', 'setp.lt.and.u32', at, guard.extent, p);
-  }, undefined);
-  const offset = w.op('b32', 'add.s32', row.offset, entry[0]);
-  const from = w.op('b64', 'mad.wide.s32', offset, elementBytes, pointer);
+  }, '');
+}
+
+/** Loads the element at an offset into a register, or 0 where it is not inside. */
+function loadElement(g: GemmContext, pointer: string, offset: string, to: string, inside = ''): void {
+  const { w } = g;
+  const { elementBytes } = g.shape;
   const type = elementBytes === 4 ? 'b32' : 'b16';
-  const value = w.reg(type);
-  w.line(`mov.${type} ${value}, 0`);
-  w.line(`@${inside} ld.global.${type} ${value}, [${from}]`);
-  return value;
+  const from = w.op('b64', 'mad.wide.s32', offset, elementBytes, pointer);
+  if (inside) w.line(`mov.${type} ${to}, 0`);
+  w.line(`${inside ? `@${inside} ` : ''}ld.global.${type} ${to}, [${from}]`);
 }
 
 const pairsOf = ({ w }: GemmContext, halves: readonly string[]): string[] =>
