@@ -62,6 +62,8 @@ const SPLITS = [1, 2, 4, 8] as const;
 export const STEP_BYTES = 128;
 export const CHUNK_BYTES = 16;
 
+/** Fewer columns leave most of a tile idle: products with vectors, depthwise convolutions. */
+const LEAST_COLUMNS = 8;
 /** Longest k that is gathered: the table in the module grows with it. */
 const MOST_GATHERED = 1024;
 /** Guards that an entry of the table has room for. */
@@ -108,6 +110,7 @@ export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undef
   if (dtype !== 'f16' && dtype !== 'bf16' && !(dtype === 'f32' && facts.tf32)) return undefined;
   const axes = new Set(plan.form.axes.map((a) => a.name));
   if (plan.form.axes.filter((a) => a.role === 'n' && a.extent > 1).length > 1) return undefined;
+  if (extentOf(plan.n) < LEAST_COLUMNS) return undefined;
   if (!canEmitEpilogue(plan.form.epilogue, axes)) return undefined;
   const elementBytes = DTYPES[dtype].bytes;
   const chunk = CHUNK_BYTES / elementBytes;
