@@ -12,12 +12,13 @@ import { Driver } from '../src/cuda/driver.ts';
 import type { Device } from '../src/engine/device.ts';
 import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
 import { evalGraph } from '../src/graph/eval.ts';
+import type { Graph } from '../src/graph/ir.ts';
 import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
 import { admitEngine } from '../src/targets/admit.ts';
 import { openProgram } from '../src/targets/cuda/device.ts';
 import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
-import { emitProgram } from '../src/targets/cuda/program.ts';
+import { type CudaProgram, emitProgram } from '../src/targets/cuda/program.ts';
 import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
 import { FakeDriver } from './cuda/fake-driver.ts';
 import { randomTensor } from './random.ts';
@@ -53,49 +54,73 @@ const NETS: Readonly<Record<string, (b: GraphBuilder) => void>> = {
   },
 };
 
-const ARCHITECTURES = { sm_75: 75, sm_90: 90 } as const;
+const CAPABILITIES = { sm_75: 75, sm_80: 80, sm_90: 90 } as const;
+type Architecture = keyof typeof CAPABILITIES;
 const TOLERANCES = { fp32: 1e-4, fp16: 2e-2 } as const;
+type Precision = keyof typeof TOLERANCES;
 
-describe.each(Object.entries(NETS))('%s', (name, make) => {
-  const b = graphBuilder('net', OPS);
-  make(b);
-  const graph = b.finish();
+/** Builds the graph for one architecture, runs it on another, twice, and compares with graph evaluation; warnings of the load. */
+async function checkEngine(
+  graph: Graph,
+  precision: Precision,
+  { builtFor, runOn, hostAddresses = true }: { builtFor: Architecture; runOn: Architecture; hostAddresses?: boolean },
+): Promise<{ readonly warnings: readonly string[]; readonly program: CudaProgram }> {
+  const { engine } = await build(graph, { target: 'cuda', gpuArch: builtFor, precision });
+  const fake = new FakeDriver({ runsPtx: true, computeCapability: CAPABILITIES[runOn], hostAddresses });
+  const machine = machineOf(new Driver(fake.library)) as CudaMachine;
+  const warnings: string[] = [];
+  const onWarning = (message: string): number => warnings.push(message);
+  const program = emitProgram(admitEngine(engine, CUDA_TEMPLATES, machine.features, onWarning), machine.chip);
+  const device: Device = {
+    target: 'cuda',
+    probe: async () => ({ target: 'cuda', name: 'fake', available: true, features: [] }),
+    open: (e, options) => openProgram(e, program, options, machine, undefined),
+  };
+  const loaded = await loadEngine(engine, { devices: [device] });
+  const context = loaded.createContext();
   const x = randomTensor('f32', graph.values.get('x')?.shape as StaticShape, 99);
   const want = evalGraph(graph, OPS, new Map([['x', x]]));
-
-  for (const [gpuArch, computeCapability] of Object.entries(ARCHITECTURES)) {
-    for (const precision of ['fp32', 'fp16'] as const) {
-      test.each([true, false])(`${gpuArch} ${precision}, host addresses %s`, async (hostAddresses) => {
-        const { engine } = await build(graph, { target: 'cuda', gpuArch, precision });
-        const fake = new FakeDriver({ runsPtx: true, computeCapability, hostAddresses });
-        const machine = machineOf(new Driver(fake.library)) as CudaMachine;
-        const device: Device = {
-          target: 'cuda',
-          probe: async () => ({ target: 'cuda', name: 'fake', available: true, features: [] }),
-          open: async (e, options) => {
-            const program = emitProgram(admitEngine(e, CUDA_TEMPLATES, engine.machine), machine.chip);
-            return openProgram(e, program, options, machine, undefined);
-          },
-        };
-        if (/so many weights/.test(name) && computeCapability === 90) {
-          const { modules } = emitProgram(admitEngine(engine, CUDA_TEMPLATES, engine.machine), machine.chip);
-          expect(modules.join()).toContain('cp.async.bulk.prefetch.L2');
-        }
-        const loaded = await loadEngine(engine, { devices: [device] });
-        const context = loaded.createContext();
-        // Twice: nothing of a run may be left to the next.
-        for (let run = 0; run < 2; run++) {
-          const got = context.run({ x });
-          for (const [output, value] of want) {
-            const expected = Array.from(toNumbers(value));
-            const rms = Math.sqrt(expected.reduce((sum, v) => sum + v * v, 0) / expected.length);
-            const worst = Math.max(...expected.map((v, i) => Math.abs(Number(got[output][i]) - v)));
-            expect(worst / rms, output).toBeLessThan(TOLERANCES[precision]);
-          }
-        }
-        loaded.dispose();
-        expect(fake.live()).toEqual({});
-      });
+  // Twice: nothing of a run may be left to the next.
+  for (let run = 0; run < 2; run++) {
+    const got = context.run({ x });
+    for (const [output, value] of want) {
+      const expected = Array.from(toNumbers(value));
+      const rms = Math.sqrt(expected.reduce((sum, v) => sum + v * v, 0) / expected.length);
+      const worst = Math.max(...expected.map((v, i) => Math.abs(Number(got[output][i]) - v)));
+      expect(worst / rms, output).toBeLessThan(TOLERANCES[precision]);
     }
   }
+  loaded.dispose();
+  expect(fake.live()).toEqual({});
+  return { warnings, program };
+}
+
+const graphOf = (make: (b: GraphBuilder) => void): Graph => {
+  const b = graphBuilder('net', OPS);
+  make(b);
+  return b.finish();
+};
+
+describe.each(Object.entries(NETS))('%s', (_, make) => {
+  const graph = graphOf(make);
+  for (const builtFor of ['sm_75', 'sm_90'] as const)
+    for (const precision of ['fp32', 'fp16'] as const)
+      test.each([true, false])(`${builtFor} ${precision}, host addresses %s`, async (hostAddresses) => {
+        const { warnings } = await checkEngine(graph, precision, { builtFor, runOn: builtFor, hostAddresses });
+        expect(warnings).toEqual([]);
+      });
+
+  test('built for the newest, run on an older one', async () => {
+    await checkEngine(graph, 'fp16', { builtFor: 'sm_90', runOn: 'sm_80' });
+  });
+});
+
+test('the step before large weights asks for them, where the chip can', async () => {
+  const graph = graphOf(NETS['products of so many weights that the step before asks for them']);
+  const asks = async (arch: Architecture): Promise<boolean> => {
+    const { program } = await checkEngine(graph, 'fp16', { builtFor: arch, runOn: arch });
+    return program.modules.join().includes('cp.async.bulk.prefetch.L2');
+  };
+  expect(await asks('sm_90')).toBe(true);
+  expect(await asks('sm_80')).toBe(false);
 });

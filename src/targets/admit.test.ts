@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { convKernel } from '../../tests/support/contract-kernels.ts';
 import type { ErrorCode } from '../core/errors.ts';
-import { type BufferRef, type Engine, packedElements, type Step, type Tactic } from '../engine/engine.ts';
+import { type BufferRef, type Engine, type Packing, packedElements, type Step, type Tactic } from '../engine/engine.ts';
 import * as e from '../loop/expr.ts';
 import type { Kernel } from '../loop/ir.ts';
 import { admitEngine } from './admit.ts';
@@ -113,11 +113,12 @@ describe('a tactic is judged by where the buffers lie and what the engine comput
     tiles: () => 1,
   };
   const aside: BufferRef = { ...inArena(0), byteOffset: 4 };
-  const admit = (x: BufferRef, params: Tactic['params'], precision: Engine['precision']) => () =>
+  const admit = (x: BufferRef, params: Tactic['params'], precision: Engine['precision'], warnings: string[]) =>
     admitEngine(
       { ...gather({ template: 'picky', params, predictedNs: 0 }, [x, inArena(1), inArena(2)]), precision },
       [picky],
       FEATURES,
+      (message) => warnings.push(message),
     );
 
   test.each([
@@ -127,8 +128,12 @@ describe('a tactic is judged by where the buffers lie and what the engine comput
     [inArena(0), { aside: 0, tf32: 1 }, 'tf32', true],
     [inArena(0), { aside: 0, tf32: 1 }, 'fp32', false],
   ] as const)('%j %j %s', (x, params, precision, isLegal) => {
-    if (isLegal) expect(admit(x, params, precision)().steps.length).toBe(1);
-    else expect(admit(x, params, precision)).toThrow(expect.objectContaining({ code: 'engine-machine' }));
+    const warnings: string[] = [];
+    const [step] = admit(x, params, precision, warnings).steps;
+    // What is not legal here gave way to what is.
+    const legal = { aside: x === aside ? 1 : 0, tf32: precision === 'tf32' ? 1 : 0 };
+    expect(step.tactic.params).toEqual(legal);
+    expect(warnings.length).toBe(isLegal ? 0 : 1);
   });
 });
 
@@ -157,6 +162,44 @@ test('a window whose stated input is larger than its buffer is nothing for tiles
   expect(winograd.candidates(lying, { constant }, FEATURES)).toEqual([]);
 });
 
+const [[, PACKING]] = [...(panels.packing?.(CONV, PARAMS) ?? [])];
+const packedWeight = (packing: Packing): Engine['weights'][number] => ({
+  name: 'w',
+  dtype: 'f32',
+  shape: [packedElements(packing)],
+  byteOffset: 0,
+  bytes: 4 * packedElements(packing),
+  packing,
+});
+
+describe('a tactic of another machine gives way to one that is here', () => {
+  const rows: readonly (readonly [string, Engine])[] = [
+    ['a tactic that nobody has', gather({ ...GENERATED, template: 'exec' })],
+    ['parameters that no row has', conv({ params: { ...PARAMS, width: 1000 } })],
+    ['parameters that are no numbers', conv({ params: { ...PARAMS, rows: Number.NaN } })],
+    ['a template of another form', gather({ ...GENERATED, template: 'panels', params: PARAMS })],
+    ['a packed weight that is not constant', conv({}, PACKED_BYTES, 'arena')],
+  ];
+  test.each(rows)('%s', (_, engine) => {
+    const warnings: string[] = [];
+    const { steps, kernels } = admitEngine(engine, CPU_TEMPLATES, FEATURES, (message) => warnings.push(message));
+    const [{ tactic, buffers }] = steps;
+    const template = CPU_TEMPLATES.find(({ name }) => name === tactic.template) as CpuTemplate;
+    const constants = kernels[0].buffers.filter((__, b) => buffers[b].space === 'weights').map(({ name }) => name);
+    expect(template.candidates(kernels[0], { constant: new Set(constants) }, FEATURES)).toContainEqual(tactic.params);
+    // The weights are said to be row-major, and so they are read.
+    expect(template.packing?.(kernels[0], tactic.params)?.size ?? 0).toBe(0);
+    expect(warnings).toEqual([expect.stringContaining('1 of 1 were chosen again')]);
+  });
+
+  test('packed weights stay as they are', () => {
+    const engine = { ...conv({ params: { ...PARAMS, rows: 1000 } }), weights: [packedWeight(PACKING)] };
+    const [{ tactic }] = admitEngine(engine, CPU_TEMPLATES, FEATURES).steps;
+    expect([...(panels.packing?.(CONV, tactic.params) ?? [])]).toEqual([['w', PACKING]]);
+    expect(tactic.template).toBe('panels');
+  });
+});
+
 describe('refused', () => {
   const short = (bytes: number): Kernel => ({
     ...CONV,
@@ -180,15 +223,14 @@ describe('refused', () => {
       () => gather(GENERATED, [inArena(0), inArena(1), { ...inArena(2), space: 'weights' }]),
     ],
     ['a kernel that is not there', 'engine-parse', () => gather(GENERATED, undefined, { kernel: 1 })],
-    ['a tactic that nobody has', 'engine-machine', () => gather({ ...GENERATED, template: 'exec' })],
-    ['parameters that no row has', 'engine-machine', () => conv({ params: { ...PARAMS, width: 1000 } })],
-    ['parameters that are no numbers', 'engine-machine', () => conv({ params: { ...PARAMS, rows: Number.NaN } })],
     [
-      'a template of another form',
+      'a weight packed as no tactic here reads it',
       'engine-machine',
-      () => gather({ ...GENERATED, template: 'panels', params: PARAMS }),
+      () => ({
+        ...conv({ params: { ...PARAMS, width: 1000 } }),
+        weights: [packedWeight({ ...PACKING, width: 1000 } as Packing)],
+      }),
     ],
-    ['a packed weight that is not constant', 'engine-machine', () => conv({}, PACKED_BYTES, 'arena')],
     ['a packed weight that is too short', 'engine-parse', () => conv({}, PACKED_BYTES - 4)],
     [
       'a contract that reads beyond its weight',

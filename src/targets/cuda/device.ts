@@ -32,7 +32,7 @@ export const cudaDevice: Device = {
       throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}, not for cuda`);
     }
     const machine = await machineHere();
-    return openProgram(engine, programOf(engine, machine), options, machine, userCubins());
+    return openProgram(engine, programOf(engine, machine, options.onWarning), options, machine, userCubins());
   },
 };
 
@@ -54,8 +54,11 @@ async function machineHere(): Promise<CudaMachine> {
   return machine;
 }
 
-const programOf = (engine: Engine, { features, chip }: CudaMachine): CudaProgram =>
-  emitProgram(admitEngine(engine, CUDA_TEMPLATES, features), chip);
+const programOf = (
+  engine: Engine,
+  { features, chip }: CudaMachine,
+  onWarning: (message: string) => void = () => {},
+): CudaProgram => emitProgram(admitEngine(engine, CUDA_TEMPLATES, features, onWarning), chip);
 
 /** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
 export async function openProgram(

@@ -78,7 +78,13 @@ export const x64Device: Device = {
       throw new ModelError('engine-machine', `engine "${engine.name}" was built for ${engine.target}, not for x64`);
     const machine = await x64Machine();
     if (typeof machine === 'string') throw new ModelError('target-unavailable', machine);
-    return openProgram(engine, admitEngine(engine, CPU_TEMPLATES, machine.features), options, machine, emitKernel);
+    return openProgram(
+      engine,
+      admitEngine(engine, CPU_TEMPLATES, machine.features, options.onWarning),
+      options,
+      machine,
+      emitKernel,
+    );
   },
 };
 
