@@ -1,19 +1,23 @@
 /**
  * Depthwise convolutions with channels innermost: a thread computes `lanes` channels of `columns` neighbouring outputs of a row.
  *
- * All taps are written out, so what outputs share (the weights, and columns of the input that several of them see) is loaded once into
- * registers: equal loads are one load (emit-expr.ts). Weights are packed with the channels innermost, [taps][channels].
+ *     for each row of taps:  for each tap of the row:  for each column:  sums[column] += a[row, column at tap] · w[row, tap]
+ *
+ * The taps of a row are written out, so what outputs share (weights, and columns of the input that several of them see) is loaded once
+ * into registers: equal loads are one load (emit-expr.ts). Weights are packed with the channels innermost, [taps][channels].
  */
 import { DTYPES } from '../../core/dtype.ts';
+import { Bug } from '../../core/errors.ts';
 import type { Packing } from '../../engine/engine.ts';
 import { contractKernel } from '../../loop/contract.ts';
-import type { Access, Axis, Contract, Kernel } from '../../loop/ir.ts';
+import type { Access, Axis, Contract, Expr, Kernel } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { KernelFacts, Params } from '../target.ts';
 import { BodyEmitter } from './emit-body.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { coefOf, extentOf, planGemm } from './gemm-plan.ts';
 import { bindPoint } from './generated.ts';
+import type { PtxKernel, Reg } from './ptx.ts';
 import { mostElements } from './registers.ts';
 import { CUDA_OPS } from './scalar-ops.ts';
 import { beginKernel, bufferArgs, type CudaTemplate, type EmittedKernel, type KernelSite } from './template.ts';
@@ -35,10 +39,10 @@ const OPS_PER_NS = 12_000;
 /** Threads that hide the latency of memory. */
 const ENOUGH_THREADS = 40_000;
 const MOST_TAPS = 64;
-/** Registers that weights and a window of the input may take. */
-const MOST_REGISTERS = 190;
+const MOST_REGISTERS = 170;
 const BLOCK = 128;
-const UNROLLED = 1e6;
+/** Taps up to which the rows are written out too. */
+const MOST_WRITTEN = 25;
 
 const plans = new WeakMap<Kernel, DepthwisePlan | null>();
 
@@ -117,10 +121,9 @@ function inputColumns({ form, column, taps }: DepthwisePlan, columns: number): n
 }
 const rowsOf = ({ taps }: DepthwisePlan): number => extentOf(taps.slice(0, -1));
 
-const registersOf = (plan: DepthwisePlan, lanes: number, columns: number): number => {
-  const taps = extentOf(plan.taps);
-  return lanes * (taps + rowsOf(plan) * Math.min(inputColumns(plan, columns), inputColumns(plan, 2)) + columns);
-};
+/** Registers for the weights of a row of taps, the input that it sees, and the sums. */
+const registersOf = (plan: DepthwisePlan, lanes: number, columns: number): number =>
+  lanes * ((plan.taps.at(-1)?.extent ?? 1) + inputColumns(plan, columns) + columns);
 
 function packingOf(plan: DepthwisePlan, offset: number, kernel: Kernel): Packing {
   const { b } = planGemm(kernel)!;
@@ -148,7 +151,7 @@ function emitDepthwise(site: KernelSite, plan: DepthwisePlan): EmittedKernel {
   const kernel = legalizeKernel(withPackedWeights(site.kernel, plan), CUDA_OPS);
   const { code: k, buffers } = beginKernel(site, BLOCK);
   const exprs = new ExprEmitter(k, kernel, buffers, site.alignments);
-  for (const axis of kernel.axes) if (axis.extent === 1) exprs.bindAxis(axis, { offset: 0 });
+  for (const axis of plan.form.axes) if (axis.extent === 1) exprs.bindAxis(axis, { offset: 0 });
   const blocks = column && { name: column.name, extent: column.extent / columns };
   const threads = (outputsOf(plan) * channel.extent) / (lanes * columns);
   const flat = k.op('mad.lo.u32', k.special('ctaid.x'), BLOCK, k.special('tid.x'));
@@ -156,13 +159,64 @@ function emitDepthwise(site: KernelSite, plan: DepthwisePlan): EmittedKernel {
     exprs.withLanes(lanes, () => {
       bindPoint(k, exprs, [...outer, ...(blocks ? [blocks] : []), channel], flat, lanes);
       const place = blocks && exprs.scalar({ kind: 'axis', dtype: 'i32', name: blocks.name });
-      for (let i = 0; i < columns; i++) {
+      const bindColumn = (i: number): void => {
         if (column && place) exprs.bindAxis(column, { reg: place, scale: columns, offset: i });
-        new BodyEmitter(k, kernel, exprs, undefined, UNROLLED).body(kernel.body);
+      };
+      const sums = Array.from({ length: columns }, () => Array.from({ length: lanes }, () => zero(k)));
+      addTaps(k, exprs, kernel, plan.taps, (product) => {
+        for (let i = 0; i < columns; i++) {
+          bindColumn(i);
+          const value = exprs.value(product);
+          for (const [lane, sum] of sums[i].entries()) k.to(sum, 'add.f32', sum, value[value.length === 1 ? 0 : lane]);
+        }
+      });
+      for (let i = 0; i < columns; i++) {
+        bindColumn(i);
+        exprs.bindLocal('acc', sums[i]);
+        new BodyEmitter(k, kernel, exprs).body(kernel.body.slice(1));
       }
     });
   if (threads % BLOCK === 0) run();
   else k.if(k.op('setp.lt.u32', flat, threads), run);
   const grid = [Math.ceil(threads / BLOCK), 1, 1] as const;
   return { launches: [{ code: k, grid, block: [BLOCK, 1, 1], args: bufferArgs(site.kernel) }], scratchBytes: 0 };
+}
+
+function zero(k: PtxKernel): Reg {
+  const reg = k.reg('f32');
+  k.move(reg, 0);
+  return reg;
+}
+
+/** Calls `add` with the product at every tap: rows as loops where there are many, the taps of a row one by one. */
+function addTaps(
+  k: PtxKernel,
+  exprs: ExprEmitter,
+  kernel: Kernel,
+  taps: readonly Axis[],
+  add: (product: Expr) => void,
+): void {
+  const [sum] = kernel.body;
+  if (sum.kind !== 'reduce') throw new Bug('cuda-depthwise', `kernel ${kernel.name} has no sum`);
+  const written = extentOf(taps) <= MOST_WRITTEN;
+  const nest = ([axis, ...rest]: readonly Axis[]): void => {
+    if (!axis) {
+      add(sum.value);
+      return;
+    }
+    if (written || rest.length === 0) {
+      for (let i = 0; i < axis.extent; i++) {
+        exprs.bindAxis(axis, { offset: i });
+        nest(rest);
+      }
+      return;
+    }
+    k.loop(0, axis.extent, 1, (i) =>
+      exprs.scope(() => {
+        exprs.bindAxis(axis, { reg: k.op('mov.b32', i), offset: 0 });
+        nest(rest);
+      }),
+    );
+  };
+  nest(taps);
 }
