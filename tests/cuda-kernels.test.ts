@@ -223,3 +223,21 @@ it('random kernels agree with eval', () => {
   }
   expect(compared).toBeGreaterThan(40);
 });
+
+/** What is written, for eyes and for machines without ptxas: a vectorised map, rows by a team, a depthwise convolution. */
+describe('texts', () => {
+  const texts: readonly (readonly [string, Kernel, string, Params])[] = [
+    ['map', loopKernels([64, 64, 64])[0], 'generated', {}],
+    ['softmax', loopKernels([1, 2, 256]).find((kernel) => kernel.name === 'softmax')!, 'generated', {}],
+    [
+      'depthwise',
+      convKernel({ size: [4, 4], ic: 8, oc: 8, kernel: [1, 3], group: 8, pad: 1, epilogue: 'bias-clip' }),
+      'depthwise',
+      { lanes: 4, columns: 2 },
+    ],
+  ];
+  it.each(texts)('%s', async (name, kernel, template, params) => {
+    const { program } = emitTactic(kernel, { template, params }, CHIPS[2]);
+    await expect(program.modules.join('\n')).toMatchFileSnapshot(`goldens/cuda/${name}.ptx`);
+  });
+});

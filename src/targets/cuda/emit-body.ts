@@ -214,10 +214,10 @@ export class BodyEmitter {
         this.#k.move(reg, valid ? choose(this.#k, valid, folded, reg) : folded);
       });
     });
-    if (points) return this.#settle(acc).map((reg) => team.combine(reg, s.op, s.dtype));
+    if (points) return team.combine(this.#settle(acc), s.op, s.dtype);
     const [first, ...others] = acc;
     for (const other of others) this.#foldInto(first, s, other);
-    return [team.combine(this.#settle([first])[0], s.op, s.dtype)];
+    return team.combine(this.#settle([first]), s.op, s.dtype);
   }
 
   #teamFor(team: Team, axis: Axis, body: readonly Stmt[]): void {
@@ -257,15 +257,17 @@ export class BodyEmitter {
       for (let turn = 0; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));
       return;
     }
-    const whole = Math.floor(units / (threads * UNROLL)) * threads * UNROLL;
+    // What a turn loads has to come from far: as many turns at once as registers allow.
+    const together = turns >= 4 * UNROLL && body.every((s) => s.kind === 'reduce') ? 2 * UNROLL : UNROLL;
+    const whole = Math.floor(units / (threads * together)) * threads * together;
     this.exprs.prepare(
       body,
       axes.map((a) => a.name),
     );
-    k.loop(0, whole, threads * UNROLL, (i) =>
+    k.loop(0, whole, threads * together, (i) =>
       this.exprs.scope(() => {
         const from = k.op('add.s32', rank, i);
-        for (let u = 0; u < UNROLL; u++) run(from, u * threads, true);
+        for (let u = 0; u < together; u++) run(from, u * threads, true);
       }),
     );
     for (let turn = whole / threads; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));

@@ -40,6 +40,7 @@ const POINTS_BLOCK = 128;
 /** Threads of a block of teams that meet within a warp; larger teams have blocks of their own. */
 const ROW_BLOCK = 128;
 const COLUMN_WIDTH = 32;
+const LEAST_WIDTH = 8;
 /** Blocks that a cluster has on every chip with clusters. */
 const MOST_SPREAD = 8;
 /** Buffers that stay in the caches: how they are read matters little. */
@@ -207,7 +208,8 @@ function columnPlan(facts: Facts, plan: Partial, longest: number): NestPlan | un
   const units = plan.points / lanes;
   let threads = 2;
   while (threads < 16 && threads * 4 <= longest && units * threads < ENOUGH_THREADS) threads *= 2;
-  const width = Math.min(COLUMN_WIDTH, Math.max(8, powerOfTwo(units)));
+  let width = COLUMN_WIDTH;
+  while (width > LEAST_WIDTH && (units / width) * MOST_SPREAD < 128) width /= 2;
   while (threads * width < 512 && threads * 8 <= longest) threads *= 2;
   const spread = spreadOf(Math.ceil(units / width), longest / threads);
   return { ...plan, shape: 'column', lanes, threads, spread, block: threads * width };

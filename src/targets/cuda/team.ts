@@ -10,6 +10,7 @@
  */
 import type { DType } from '../../core/dtype.ts';
 import type { ReduceOp } from '../../loop/ir.ts';
+import { divideBy } from './divide.ts';
 import type { PtxKernel, Reg } from './ptx.ts';
 import { registerOf } from './registers.ts';
 import { scalarBinary } from './scalar-ops.ts';
@@ -24,8 +25,8 @@ export interface Team {
   readonly valid: Reg | undefined;
   /** The one thread that stores: rank 0 of a point that exists. */
   readonly first: Reg;
-  /** Op over the team's values, for all of its threads. To be called where all threads of the block are. */
-  combine(x: Reg, op: ReduceOp, dtype: DType): Reg;
+  /** Op over the team's values, each for itself, for all of its threads. To be called where all threads of the block are. */
+  combine(xs: readonly Reg[], op: ReduceOp, dtype: DType): Reg[];
   /** To be called once, after all else. */
   finish(): void;
 }
@@ -54,38 +55,53 @@ export function rowTeam(k: PtxKernel, place: TeamPlace): Team {
   const shared = warps > 1 ? alternating(k, warps) : undefined;
   const meeting = blocks > 1 ? new Meeting(k, blocks, 1) : undefined;
   const inOneBlock = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
-    const inWarp = butterfly(k, x, within, op, dtype);
+    const inWarp = butterfly(k, x, 1, within, op, dtype);
     if (!shared) return inWarp;
     const slot = shared();
     const lane = k.op('and.b32', local, 31);
     k.if(k.op('setp.eq.u32', lane, 0), () => put(k, slot(k.op('shr.u32', local, 5)), inWarp));
     k.do('bar.sync', 0);
-    return butterfly(k, get(k, slot(k.op('and.b32', lane, warps - 1)), dtype), warps, op, dtype);
+    return butterfly(k, get(k, slot(k.op('and.b32', lane, warps - 1)), dtype), 1, warps, op, dtype);
   };
-  const combine = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
-    const own = inOneBlock(x, op, dtype);
+  const combine = (xs: readonly Reg[], op: ReduceOp, dtype: DType): Reg[] => {
+    const own = xs.map((x) => inOneBlock(x, op, dtype));
     return meeting ? meeting.combine(own, k.op('mov.u32', 0), k.op('setp.eq.u32', local, 0), op, dtype) : own;
   };
   return { ...place, across: 'iterations', first: first(k, place), combine, finish: () => meeting?.finish() };
 }
 
+/** `width` columns, a power of two, lie next to each other in a warp. */
 export function columnTeam(k: PtxKernel, place: TeamPlace, width: number, column: Reg): Team {
-  const { threads, local, blocks } = place;
-  const rows = threads / blocks;
-  const shared = alternating(k, rows * width);
+  const { threads, local, blocks, lanes } = place;
+  const rowsInWarp = Math.max(1, 32 / width);
+  const rows = threads / blocks / rowsInWarp;
+  const shared = alternating(k, rows * width * lanes);
   const meeting = blocks > 1 ? new Meeting(k, blocks, width) : undefined;
-  const combine = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
+  const combine = (xs: readonly Reg[], op: ReduceOp, dtype: DType): Reg[] => {
     const slot = shared();
-    put(k, slot(k.op('mad.lo.s32', local, width, column)), x);
+    const at = (row: Reg | number, i: number): Reg => {
+      const plane = k.op('add.s32', column, i * rows * width);
+      return slot(
+        typeof row === 'number' ? k.op('add.s32', plane, row * width) : k.op('mad.lo.s32', row, width, plane),
+      );
+    };
+    const inWarp = xs.map((x) => butterfly(k, x, width, rowsInWarp, op, dtype));
+    const leads = k.op('setp.lt.u32', k.op('and.b32', k.special('tid.x'), 31), Math.min(width, 32));
+    k.if(leads, () => {
+      for (const [i, x] of inWarp.entries()) put(k, at(divideBy(k, local, rowsInWarp), i), x);
+    });
     k.do('bar.sync', 0);
-    const parts = Array.from({ length: rows }, (_, i) => get(k, slot(k.op('add.s32', column, i * width)), dtype));
-    const own = parts.reduce((a, b) => scalarBinary(k, op, dtype, a, b));
+    const own = xs.map((_, i) =>
+      Array.from({ length: rows }, (__, row) => get(k, at(row, i), dtype)).reduce((a, b) =>
+        scalarBinary(k, op, dtype, a, b),
+      ),
+    );
     return meeting ? meeting.combine(own, column, k.op('setp.eq.u32', local, 0), op, dtype) : own;
   };
   return { ...place, across: 'points', first: first(k, place), combine, finish: () => meeting?.finish() };
 }
 
-/** The blocks of a cluster exchange one value a column, in slots that are written once: each meeting has its own. */
+/** The blocks of a cluster exchange values a column, in slots that are written once: each meeting has its own. */
 class Meeting {
   readonly #k: PtxKernel;
   readonly #blocks: number;
@@ -98,15 +114,20 @@ class Meeting {
   }
 
   /** Op over the blocks' values of a column. `writes` holds in one thread a column, which have equal values. */
-  combine(x: Reg, column: Reg, writes: Reg, op: ReduceOp, dtype: DType): Reg {
+  combine(xs: readonly Reg[], column: Reg, writes: Reg, op: ReduceOp, dtype: DType): Reg[] {
     const k = this.#k;
-    const slot = k.op('mad.lo.s32', column, SLOT_BYTES, k.shared(this.#width * SLOT_BYTES));
-    k.if(writes, () => put(k, slot, x));
+    const bytes = this.#width * SLOT_BYTES;
+    const slot = k.op('mad.lo.s32', column, SLOT_BYTES, k.shared(xs.length * bytes));
+    k.if(writes, () => {
+      for (const [i, x] of xs.entries()) put(k, slot, x, i * bytes);
+    });
     this.#await();
-    const parts = Array.from({ length: this.#blocks }, (_, block) =>
-      get(k, k.op('mapa.shared::cluster.u32', slot, block), dtype, 'shared::cluster'),
+    const places = Array.from({ length: this.#blocks }, (_, block) => k.op('mapa.shared::cluster.u32', slot, block));
+    return xs.map((_, i) =>
+      places
+        .map((place) => get(k, place, dtype, 'shared::cluster', i * bytes))
+        .reduce((a, b) => scalarBinary(k, op, dtype, a, b)),
     );
-    return parts.reduce((a, b) => scalarBinary(k, op, dtype, a, b));
   }
 
   /** No block may end while another reads its shared memory. */
@@ -135,23 +156,25 @@ function alternating(k: PtxKernel, slots: number): () => (i: Reg) => Reg {
   };
 }
 
-function put(k: PtxKernel, at: Reg, x: Reg): void {
+function put(k: PtxKernel, at: Reg, x: Reg, byteOffset = 0): void {
   const reg = x.type === 'pred' ? k.op('selp.b32', 1, 0, x) : x;
-  k.store('shared', memoryType(reg), k.at(at), [reg]);
+  k.store('shared', memoryType(reg), k.at(at, byteOffset), [reg]);
 }
 
-function get(k: PtxKernel, at: Reg, dtype: DType, kind = 'shared'): Reg {
+function get(k: PtxKernel, at: Reg, dtype: DType, kind = 'shared', byteOffset = 0): Reg {
   const type = registerOf(dtype);
-  if (type === 'pred') return k.op('setp.ne.u32', k.load(kind, 'b32', k.at(at))[0], 0);
-  return k.load(kind, type === 'b16' ? 'b32' : type, k.at(at))[0];
+  const address = k.at(at, byteOffset);
+  if (type === 'pred') return k.op('setp.ne.u32', k.load(kind, 'b32', address)[0], 0);
+  return k.load(kind, type === 'b16' ? 'b32' : type, address)[0];
 }
 
 const memoryType = ({ type }: Reg): 'b32' | 'f32' | 'b64' | 'f64' => (type === 'pred' || type === 'b16' ? 'b32' : type);
 
-/** Op over groups of `width` neighbouring lanes (a power of two), for all lanes. */
-function butterfly(k: PtxKernel, x: Reg, width: number, op: ReduceOp, dtype: DType): Reg {
+/** Op over `count` lanes (a power of two) that are `apart` from each other, for all lanes. */
+function butterfly(k: PtxKernel, x: Reg, apart: number, count: number, op: ReduceOp, dtype: DType): Reg {
   let value = x;
-  for (let mask = width / 2; mask >= 1; mask /= 2) value = scalarBinary(k, op, dtype, value, shuffle(k, value, mask));
+  for (let mask = count / 2; mask >= 1; mask /= 2)
+    value = scalarBinary(k, op, dtype, value, shuffle(k, value, mask * apart));
   return value;
 }
 

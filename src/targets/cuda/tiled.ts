@@ -46,6 +46,10 @@ const STEP = 16;
 const PRODUCTS_PER_NS = 218;
 /** A step from asking memory to having computed. */
 const STEP_NS = 500;
+/** What converting operands to the accumulator's type costs. */
+const NARROW_EFFICIENCY = 0.8;
+/** Of an element of a tile, beside its products: its address, the epilogue, the store. */
+const EPILOGUE_NS = 0.12;
 const LAUNCH_NS = 2000;
 const MULTIPROCESSORS = 132;
 
@@ -76,8 +80,11 @@ export const tiled: CudaTemplate = {
     const threads = ((bm * bn) / (tm * tn)) * groups;
     const perProcessor = Math.ceil(tiles / MULTIPROCESSORS);
     const together = Math.max(1, Math.floor(1024 / threads));
-    const products = (perProcessor * bm * bn * k) / (PRODUCTS_PER_NS * efficiency);
-    const waiting = Math.ceil(perProcessor / together) * Math.ceil(k / (STEP * groups)) * STEP_NS;
+    const isNarrow = kernel.buffers.some((b) => b.name === plan.a.buffer && b.dtype !== plan.form.acc);
+    const reached = efficiency * (isNarrow ? NARROW_EFFICIENCY : 1);
+    const waves = Math.ceil(perProcessor / together);
+    const products = (perProcessor * bm * bn * k) / (PRODUCTS_PER_NS * reached) + waves * bm * bn * EPILOGUE_NS;
+    const waiting = waves * Math.ceil(k / (STEP * groups)) * STEP_NS;
     return LAUNCH_NS + Math.max(products, waiting);
   },
   tiles: (kernel, { bm, bn }) => {
