@@ -7,6 +7,7 @@ import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
 import { type Shape, sym } from '../core/shape.ts';
 import { byteLength } from '../core/tensor.ts';
+import { bindShapes } from '../graph/bind.ts';
 import type { Graph } from '../graph/ir.ts';
 import { OutputFile, writeFileAtomically } from '../host/files.ts';
 import { OLDEST_EXPRESSIBLE_OPSET } from '../onnx/older-opsets.ts';
@@ -90,12 +91,18 @@ async function exportCommand(file: string, flags: ExportFlags): Promise<void> {
 
 /** The graph as it is written: constants folded, and batch normalisation unless it is kept. */
 function exportedGraph(model: TorchInput, flags: ExportFlags, terminal: Terminal) {
-  const read = readTorchModel(model, flags.shapes);
+  const read = boundProgram(readTorchModel(model, flags.shapes), flags, terminal);
   const { graph, ...facts } = flags.dynamicBatch ? readTorchModel(model, openBatch(read, model.file)) : read;
   const context: PassContext = { ops: OPS, computes: new Set(), onWarning: terminal.warn };
   const folded = foldConstants(graph, context);
   const joined = flags.keepBatchNorm ? folded : foldChannelAffine(folded, context);
   return { ...facts, graph: eliminateDeadCode(joined, context) };
+}
+
+/** A checkpoint is read for the shapes asked for; what an exported program leaves open is bound to them. */
+function boundProgram(read: TorchModel, { shapes }: ExportFlags, terminal: Terminal): TorchModel {
+  if (read.arch !== undefined || shapes === undefined) return read;
+  return { ...read, graph: bindShapes(read.graph, OPS, shapes, terminal.warn) };
 }
 
 /** Input shapes with a batch that is open. */

@@ -1,7 +1,7 @@
 /**
  * Files that a command names: read whole, with an error that says which one and why.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { ModelError } from '../core/errors.ts';
 import { readHead, readSharedFile } from '../host/shared-file.ts';
 
@@ -9,17 +9,36 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
   EACCES: 'no permission to read it',
   EISDIR: 'it is a folder',
-  ERR_FS_FILE_TOO_LARGE: 'it is larger than 2 GiB; keep large weights in external data files',
 };
 
 /** The bytes of a file. Throws ModelError `file-missing`; `what` says what it was wanted for ("model", "input x"). */
-export const readInputFile = (file: string, what: string): Uint8Array => reading(file, what, () => readFileSync(file));
+export const readInputFile = (file: string, what: string): Uint8Array => reading(file, what, () => readWhole(file));
 
 /** The bytes of a file in shared memory where `isWanted` says so of its first ones. Throws ModelError `file-missing`. */
 export const readSharedInput = (file: string, what: string, isWanted: (head: Uint8Array) => boolean): Uint8Array =>
-  reading(file, what, () => (isWanted(readHead(file, HEAD_BYTES)) ? readSharedFile(file) : readFileSync(file)));
+  reading(file, what, () => (isWanted(readHead(file, HEAD_BYTES)) ? readSharedFile(file) : readWhole(file)));
 
 const HEAD_BYTES = 64;
+/** Node's readFileSync ends at 2 GiB, and so does one read of Linux. */
+const MOST_AT_ONCE = 2 ** 30;
+
+function readWhole(file: string): Uint8Array {
+  const { size } = statSync(file);
+  if (size <= MOST_AT_ONCE) return readFileSync(file);
+  const bytes = new Uint8Array(size);
+  const descriptor = openSync(file, 'r');
+  try {
+    for (let at = 0; at < size; ) {
+      const read = readSync(descriptor, bytes, at, Math.min(size - at, MOST_AT_ONCE), at);
+      // A file that shrinks meanwhile.
+      if (read === 0) return bytes.subarray(0, at);
+      at += read;
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+  return bytes;
+}
 
 function reading(file: string, what: string, read: () => Uint8Array): Uint8Array {
   try {

@@ -10,6 +10,7 @@ import { alignUp } from '../core/bytes.ts';
 import { ModelError } from '../core/errors.ts';
 import { byteLength, type Tensor } from '../core/tensor.ts';
 import { VERSION } from '../core/version.ts';
+import { freshNames } from '../graph/build.ts';
 import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
 import { ints, type Op } from '../ops/op.ts';
 import { writeAttribute } from './attributes.ts';
@@ -62,7 +63,13 @@ function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto
   const isExternal = (tensor: Tensor): boolean =>
     externalData !== undefined && byteLength(tensor) >= externalData.thresholdBytes;
   const info = (name: string) => writeValueInfo(name, graph.values.get(name)!);
-  const node = graph.nodes.map((each) => writeNode(each, operatorOf(each, options.ops, opset), opset, graph.constants));
+  const unused = freshNames(new Set());
+  const node = graph.nodes.map((each) => {
+    const joined = each.loc.join('+');
+    // Names of nodes are optional, but onnxruntime wants those that are there to differ.
+    const name = joined === '' ? '' : unused(joined);
+    return writeNode(each, name, operatorOf(each, options.ops, opset), opset, graph.constants);
+  });
   // What an older form has as an attribute is no input there.
   const read = new Set([...node.flatMap(({ input }) => input), ...graph.outputs]);
   const constants = [...graph.constants].filter(([name]) => opset >= OLDEST_WRITABLE_OPSET || read.has(name));
@@ -101,7 +108,7 @@ function opsetImport(graph: Graph, opset: number, ops: ReadonlyMap<string, Op>):
   return [['', opset] as const, ...others].map(([domain, version]) => ({ domain, version: BigInt(version) }));
 }
 
-function writeNode(node: Node, op: Op, opset: number, constants: ReadonlyMap<string, Tensor>): NodeProto {
+function writeNode(node: Node, name: string, op: Op, opset: number, constants: ReadonlyMap<string, Tensor>): NodeProto {
   const isOlder = opset < OLDEST_WRITABLE_OPSET && !op.onnx.domain;
   const { inputs, attrs, olderInts } = isOlder ? olderForm(node, opset, constants) : { ...node, olderInts: {} };
   const attribute = [
@@ -111,13 +118,15 @@ function writeNode(node: Node, op: Op, opset: number, constants: ReadonlyMap<str
   return create(NodeProtoSchema, {
     opType: op.name,
     domain: op.onnx.domain ?? '',
-    name: node.loc.join('+'),
+    name,
     input: [...inputs],
     output: [...node.outputs],
     attribute,
-    // One name is the node's own; more, or none, are kept beside it, which files of older sets have no place for.
+    // What the name does not tell is kept beside it, which files of older sets have no place for.
     metadataProps:
-      node.loc.length === 1 || opset < OLDEST_WRITABLE_OPSET ? [] : [{ key: LOC_KEY, value: JSON.stringify(node.loc) }],
+      (node.loc.length === 1 && node.loc[0] === name) || opset < OLDEST_WRITABLE_OPSET
+        ? []
+        : [{ key: LOC_KEY, value: JSON.stringify(node.loc) }],
   });
 }
 
