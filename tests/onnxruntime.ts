@@ -2,6 +2,7 @@
  * onnxruntime-node as a runner of models, on the CPU and without its optimiser: an implementation of ONNX that is not ours.
  */
 import ort from 'onnxruntime-node';
+import { ortTensor } from '../src/cli/ort-tensor.ts';
 import { DTYPES, type DType } from '../src/core/dtype.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { Graph } from '../src/graph/ir.ts';
@@ -60,7 +61,7 @@ export async function runGraph(
 function toOrt(t: Tensor): ort.Tensor {
   const type = TYPE_OF.get(t.dtype);
   if (!type) throw new Error(`onnxruntime-node has no ${t.dtype} tensors`);
-  return new ort.Tensor(type, t.data as never, t.shape);
+  return ortTensor(ort.Tensor, type, t);
 }
 
 function fromOrt(value: ort.Tensor): Tensor {

@@ -91,8 +91,9 @@ async function demoCommand(flags: DemoFlags): Promise<void> {
   const picture = await decodePicture(readInputFile(subject.picture, 'picture'), { file: subject.picture });
   const tensor = preprocess(picture, subject.steps);
 
-  const graph = readModelGraph(model, terminal);
-  const shapes = { [graph.inputs[0]]: tensor.shape };
+  const shapes = { [readModelGraph(model, terminal).inputs[0]]: tensor.shape };
+  // A checkpoint's graph is made for the sizes that are asked for.
+  const graph = readModelGraph(model, terminal, shapes);
   const built = await buildModel(model, buildOptionsOf(flags, shapes), terminal, flags.timingCache);
   writeEngineFile(engineFile, built.engine);
   const loaded = (await openModel(engineFile)) as EngineInput;

@@ -14,6 +14,7 @@ import { writeOnnx } from '../onnx/write.ts';
 import { OPS } from '../ops/all.ts';
 import { readModelGraph, readTorchModel } from './compile-model.ts';
 import { type ModelInput, openModel, type SourceInput } from './model-input.ts';
+import { ortTensor } from './ort-tensor.ts';
 import type { NamedType, Runner } from './runner.ts';
 import type { Terminal } from './terminal.ts';
 import { openTorch } from './torch-peer.ts';
@@ -198,8 +199,8 @@ export async function openOnnxRuntime(
     threads,
     setInputs: (values) => {
       feeds = {};
-      for (const [name, { dtype, shape, data }] of values) {
-        feeds[name] = new ort.Tensor(ORT_NAMES.get(dtype) as 'float32', data as Float32Array, [...shape]);
+      for (const [name, value] of values) {
+        feeds[name] = ortTensor(ort.Tensor, ORT_NAMES.get(value.dtype) as string, value);
       }
     },
     run: async () => {
