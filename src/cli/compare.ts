@@ -21,6 +21,7 @@ import { npyFileName, readNpy } from './npy.ts';
 import { parseAmount, parseInputFile, parseWhole } from './options.ts';
 import { isPeerName, modelBehind, openPeers } from './peers.ts';
 import { prepareEngine } from './prepare-engine.ts';
+import { probeSteps } from './probe-steps.ts';
 import type { Runner } from './runner.ts';
 import { formatNumber, textTable } from './table.ts';
 import { processTerminal, type Terminal } from './terminal.ts';
@@ -51,7 +52,7 @@ export function addCompareCommand(program: Command): void {
     .option('--rtol <x>', 'relative tolerance of an element (1e-3)', parseAmount)
     .addOption(new Option('--metric <name>', 'judge by one metric').choices(Object.keys(METRIC_NAMES)))
     .option('--threshold <x>', 'most the metric may be (least, for cosine)', parseAmount)
-    .option('--layers', 'compare the values between layers too')
+    .option('--layers', 'compare the values between kernels too, and name the first that differs')
     .option('--input <name=file>', 'an input from a .npy file; repeat for more', parseInputFile)
     .option('--seed <n>', 'seed of the inputs that are not given', parseWhole, 0);
   addModelOptions(command)
@@ -78,10 +79,8 @@ async function compareCommand(file: string, flags: CompareFlags): Promise<void> 
     const got = runner.outputs();
     const want = await baselineOutputs(model, engine, flags, runner, inputs, terminal);
     const outputs = [...got].map(([name, tensor]) => compareTensors(name, tensor, want.get(name), flags));
-    const layers = flags.layers
-      ? await compareLayers(await layerModel(model, flags), engine, inputs, flags, terminal)
-      : undefined;
     const passed = outputs.every((output) => output.passed);
+    const layers = flags.layers ? await layerRows(model, engine, inputs, passed, flags, terminal) : undefined;
     const report = { outputs, passed, target: engine.target, against: flags.against, ...(layers && { layers }) };
     terminal.result(report, () => compareText(outputs, layers, flags.against));
     if (!passed) process.exitCode = 1;
@@ -123,6 +122,25 @@ function readBaseline(folder: string, names: readonly string[]): ReadonlyMap<str
       return [name, readNpy(readInputFile(file, `baseline of output "${name}"`), file)];
     }),
   );
+}
+
+/**
+ * The values between kernels. A given engine is looked into itself, as it need not be what a build makes of the model today; so is one
+ * whose outputs are wrong though another build, with all its values as outputs, is right.
+ */
+async function layerRows(
+  model: ModelInput,
+  engine: Engine,
+  inputs: ReadonlyMap<string, Tensor>,
+  passed: boolean,
+  flags: CompareFlags,
+  terminal: Terminal,
+): Promise<readonly LayerRow[]> {
+  const source = await layerModel(model, flags);
+  if (model.kind === 'engine' && engine.steps.length > 0) return probeSteps(source, engine, inputs, flags, terminal);
+  const rows = await compareLayers(source, engine, inputs, flags, terminal);
+  if (passed || engine.steps.length === 0 || rows.some((row) => !row.passed)) return rows;
+  return probeSteps(source, engine, inputs, flags, terminal);
 }
 
 async function layerModel(model: ModelInput, { onnx }: CompareFlags): Promise<SourceInput> {
