@@ -7,7 +7,7 @@
  *                                      epilogue(acc)
  *
  * a is read by splats through one pointer a row, so any layout of it will do; rows that lie a constant distance apart share one
- * pointer and differ in the immediate. b is a packed constant (`panels`) or any operand that is contiguous along n (`direct`).
+ * pointer and differ in the immediate. b is a packed constant (`panels`), any operand that is contiguous along n (`direct`), or any other (`gathered`).
  * Tiles are as large as the registers hold with all operands of one k step live: V8 schedules a block's loads before its
  * arithmetic, so unrolling k only spills. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
  */
@@ -21,8 +21,14 @@ import { laneScore } from './lanes.ts';
 import type { Scopes } from './scopes.ts';
 import { type ExprMap, exprMapper, localKey, mapStmts } from './walk.ts';
 
-/** Where b comes from: packed panels, or its own buffer, contiguous along n. */
-export type PanelSource = { readonly kind: 'packed' } | { readonly kind: 'direct' };
+/**
+ * Where b comes from: packed panels; its own buffer, contiguous along n; or its own buffer in any arrangement, of which each panel is
+ * gathered into scratch before the rows of a block pass over it.
+ */
+export type PanelSource =
+  | { readonly kind: 'packed' }
+  | { readonly kind: 'direct' }
+  | { readonly kind: 'gathered'; readonly scratch: Reg };
 
 export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource): void {
   new GemmEmitter(asm, kernel, plan, blocking, source).run();
@@ -36,6 +42,8 @@ const OVERLAP_PART = 32;
 
 /** Runs of k below this are worth a loop nest without guards for tiles inside. */
 const SHORT_RUN = 16;
+
+const GATHERED_AT_ONCE = 4;
 
 /** Runs of k from which on it is worth to ask whether any row is inside. */
 const LONG_RUN = 32;
@@ -167,7 +175,9 @@ class GemmEmitter {
     const panelBytes = k * width * 4;
     const ofBatch = asm.op('mul', [batch, c(panels)]);
     const panelAt = (panel: Reg): Reg =>
-      asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
+      this.#source.kind === 'gathered'
+        ? this.#source.scratch
+        : asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
     if (full > 0) {
       asm.loop(firstPanel, asm.op('min', [lastPanel, c(full)]), 1, (panel) =>
         this.#scopes.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo)),
@@ -180,10 +190,42 @@ class GemmEmitter {
     );
   }
 
+  /** The panel of `columns` columns from `first` on: a column of b at a time, as [k][width]. */
+  #gather(scratch: Reg, first: Reg, columns: number): void {
+    const asm = this.#asm;
+    const { b, k } = this.#plan;
+    const [run] = k;
+    const stepBytes = (this.#exprs.table.strideAlong(b.index, run.name) ?? 0) * 4;
+    const rowBytes = this.#blocking.width * 4;
+    const c = (value: number) => asm.const('i32', value);
+    asm.loop(c(0), c(columns), 1, (column) =>
+      this.#scopes.scope(() => {
+        this.#scopes.bind(this.#n.name, { kind: 'register', reg: asm.op('add', [first, column]) });
+        this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
+        const { base, byteOffset } = this.#exprs.address(b.buffer, b.index);
+        const [from, to] = [this.#pointer(base), this.#pointer(asm.address(scratch, column, 4))];
+        const copy = (count: number): void => {
+          const elements = Array.from({ length: count }, (_, i) => asm.load('f32', from, byteOffset + i * stepBytes));
+          elements.forEach((element, i) => {
+            asm.store('f32', to, i * rowBytes, element);
+          });
+        };
+        const rest = run.extent % GATHERED_AT_ONCE;
+        asm.loop(c(0), c(run.extent - rest), GATHERED_AT_ONCE, () => {
+          copy(GATHERED_AT_ONCE);
+          this.#bump(from, GATHERED_AT_ONCE * stepBytes);
+          this.#bump(to, GATHERED_AT_ONCE * rowBytes);
+        });
+        copy(rest);
+      }),
+    );
+  }
+
   /** All rows of the block against one panel of `columns` columns. */
   #panel(panel: Reg, packed: Reg, columns: number, mFrom: Reg, mTo: Reg): void {
     const asm = this.#asm;
     const first = asm.op('mul', [panel, asm.const('i32', this.#blocking.width)]);
+    if (this.#source.kind === 'gathered') this.#gather(this.#source.scratch, first, columns);
     this.#scopes.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
     const rows = this.#blocking.rowsOf(columns);
     const whole = Math.floor(this.#m / rows) * rows;

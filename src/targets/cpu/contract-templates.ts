@@ -1,5 +1,6 @@
 /**
- * The matrix-product templates: `panels` for a constant b, packed; `direct` for a b that is contiguous along n where it lies.
+ * The matrix-product templates: `panels` for a constant b, packed; `direct` for a b that is contiguous along n where it lies;
+ * `gathered` for any other, such as the keys of q·kᵀ.
  *
  * Cost: the multiply-adds of all register tiles, full or not, each k step bound by two arithmetic instructions and two loads a cycle
  * and by the latency of its accumulators; then what must come from memory.
@@ -133,5 +134,33 @@ export const direct: CpuTemplate = {
     const plan = planOf(kernel);
     checkLanes(asm, params.lanes);
     emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'direct' });
+  },
+};
+
+/** Cycles to move one element of b into its panel. */
+const GATHER_CYCLES = 1.2;
+
+export const gathered: CpuTemplate = {
+  name: 'gathered',
+  form: 'contract',
+  candidates: (kernel, facts, features) => {
+    const plan = planContract(kernel);
+    if (plan?.n.length !== 1 || plan.k.length !== 1 || plan.a.guard || facts.constant.has(plan.b.buffer)) return [];
+    const [along, across] = [plan.k[0], plan.n[0]].map(({ name }) => new ExprTable().strideAlong(plan.b.index, name));
+    return along !== undefined && across !== 1 ? tilesFor(features) : [];
+  },
+  predictNs: (kernel, params) => {
+    const plan = planOf(kernel);
+    const { mBlocks } = blockContract(plan, params);
+    const elements = extentOf(plan.batch) * extentOf(plan.n) * extentOf(plan.k) * mBlocks;
+    return predictNs(kernel, params) + elements * GATHER_CYCLES * NS_PER_CYCLE;
+  },
+  tiles,
+  scratchBytes: (kernel, { width }) => extentOf(planOf(kernel).k) * width * 4,
+  emit: (asm, kernel, params) => {
+    const plan = planOf(kernel);
+    checkLanes(asm, params.lanes);
+    const scratch = asm.params[asm.params.length - 1];
+    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'gathered', scratch });
   },
 };

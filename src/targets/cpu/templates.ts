@@ -1,9 +1,9 @@
 /** The table of templates that CPU targets share. `generated` applies to every kernel; the others to what their file says. */
 import { dot } from './contract-dot.ts';
-import { direct, panels } from './contract-templates.ts';
+import { direct, gathered, panels } from './contract-templates.ts';
 import { depthwise } from './depthwise.ts';
 import { generated } from './generated.ts';
 import type { CpuTemplate } from './template.ts';
 import { winograd } from './winograd.ts';
 
-export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, winograd, dot, depthwise, generated];
+export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, gathered, winograd, dot, depthwise, generated];
