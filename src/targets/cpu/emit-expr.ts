@@ -158,13 +158,16 @@ export class ExprEmitter {
     return this.#laneByLane(x);
   }
 
-  /** a·b + c in one rounding where it is floating point: what the loop IR leaves free. */
+  /** a·b + c, and c - a·b with a constant b, in one rounding where it is floating point: what the loop IR leaves free. */
   #multiplyAdd(x: Extract<Expr, { kind: 'binary' }>): Reg | undefined {
-    if (x.op !== 'add' || x.dtype !== 'f32' || !this.scopes.varies(x)) return undefined;
-    const [product, addend] = x.a.kind === 'binary' && x.a.op === 'mul' ? [x.a, x.b] : [x.b, x.a];
+    if ((x.op !== 'add' && x.op !== 'sub') || x.dtype !== 'f32' || !this.scopes.varies(x)) return undefined;
+    const isFirst = x.op === 'add' && x.a.kind === 'binary' && x.a.op === 'mul';
+    const [product, addend] = isFirst ? [x.a, x.b] : [x.b, x.a];
     if (product.kind !== 'binary' || product.op !== 'mul') return undefined;
+    const factor = x.op === 'add' ? product.b : negated(product.b);
+    if (!factor) return undefined;
     const acc = this.asm.reg('vf32');
-    const [a, b, c] = [this.vector(product.a), this.vector(product.b), this.vector(addend)];
+    const [a, b, c] = [this.vector(product.a), this.vector(factor), this.vector(addend)];
     this.asm.move(acc, c);
     this.asm.fma(acc, a, b);
     return acc;
@@ -448,6 +451,10 @@ export class ExprEmitter {
     visitAll(stmts, true);
   }
 }
+
+/** A constant with the other sign. */
+const negated = (x: Expr): Expr | undefined =>
+  x.kind === 'const' && typeof x.value === 'number' ? { ...x, value: -x.value } : undefined;
 
 function loopsOf(s: Stmt): readonly Axis[] {
   if (s.kind === 'reduce') return s.axes;

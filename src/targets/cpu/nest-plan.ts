@@ -8,6 +8,7 @@
  */
 import type { Axis, Kernel } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
+import { keepRowValues } from './keep-row-values.ts';
 import { chooseLaneAxis } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import { mergeAxes } from './merge-axes.ts';
@@ -36,7 +37,7 @@ export function planNest(kernel: Kernel, lanes: number): NestPlan {
   plans.set(kernel, byLanes);
   const known = byLanes.get(lanes);
   if (known) return known;
-  const plan = makePlan(mergeAxes(legalizeKernel(kernel, CPU_OPS)), lanes);
+  const plan = makePlan(mergeAxes(legalizeKernel(keepRowValues(kernel), CPU_OPS)), lanes);
   byLanes.set(lanes, plan);
   return plan;
 }
