@@ -73,7 +73,9 @@ async function cubinKey({ driver, device }: Context, ptx: string): Promise<strin
   return hex(await sha256(new TextEncoder().encode(text)));
 }
 
-const hex = (bytes: Uint8Array): string => [...bytes].map((b) => b.toString(16).padStart(2, '0')).join('');
+/** 128 bits of a digest: names of sections are short. */
+const hex = (digest: Uint8Array): string =>
+  [...digest.subarray(0, 16)].map((b) => b.toString(16).padStart(2, '0')).join('');
 
 async function embeddedCubin(sections: readonly CodeSection[], key: string): Promise<Uint8Array | undefined> {
   const section = sections.find(({ name }) => name === SECTION_PREFIX + key);

@@ -12,6 +12,7 @@ import { DeviceBuffer, PinnedBuffer } from '../../cuda/memory.ts';
 import { Stream } from '../../cuda/stream.ts';
 import type { DeviceContext, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
+import { parseEngine, serializeEngine } from '../../engine/format.ts';
 import { type CacheFolder, openCacheFolder } from '../../host/cache-folder.ts';
 import { cubinSections, obtainCubins } from './cubins.ts';
 import { openProgram } from './device.ts';
@@ -315,8 +316,10 @@ describe('compiled code', () => {
     const gpu = new Context(here.driver, here.device);
     const code = await cubinSections(await obtainCubins(gpu, program.modules, { cache: undefined, embedded: [] }));
     expect(code.length).toBe(3);
-    const withCode = { ...engine, code };
-    const compiledBy = async (trusted: boolean, sections = code): Promise<number> => {
+    const file = serializeEngine({ ...engine, steps: [], kernels: [], code });
+    const withCode = { ...engine, code: (await parseEngine(file)).code };
+    expect(withCode.code.map(({ name }) => name)).toEqual(code.map(({ name }) => name));
+    const compiledBy = async (trusted: boolean, sections = withCode.code): Promise<number> => {
       const before = fake.compiled;
       const open = await openProgram({ ...withCode, code: sections }, program, { ...quiet, trusted }, here, undefined);
       check(open.createContext(), 2);
