@@ -21,6 +21,9 @@ import { askTorchvision, MISSING_TORCHVISION } from '../oracles/networks.ts';
 const EVERY_RUN = ['resnet18', 'mobilenet_v3_small', 'squeezenet1_0', 'efficientnet_b0'];
 const WANTED = process.env.HOTROD_TEST_TORCH === 'all' ? [...ARCHITECTURES.keys()] : EVERY_RUN;
 
+/** 2.5 GB of weights, and as much again as they are packed, do not fit into one memory of 4 GiB. */
+const TOO_LARGE_FOR_WASM = new Set(['vit_h_14']);
+
 /** Largest difference over the root mean square of what is expected. */
 function distance(got: Tensor, expected: Tensor): number {
   expect(got.shape).toEqual(expected.shape);
@@ -74,6 +77,7 @@ describe.skipIf(MISSING_TORCHVISION)(`checkpoints ${MISSING_TORCHVISION || 'of t
         const [reference] = evalGraph(model.graph, OPS, new Map([['input', input]])).values();
         // float32 in PyTorch against float64 here, over as many as 200 layers.
         expect(distance(reference, output), 'reference').toBeLessThan(1e-4);
+        if (TOO_LARGE_FOR_WASM.has(arch)) return;
         expect(distance(await runOnWasm(model.graph, input), output), 'wasm').toBeLessThan(1e-4);
       } finally {
         rmSync(folder, { recursive: true });
