@@ -68,21 +68,27 @@ function resizedLevels(picture: Picture, steps: Preprocess): FloatPlane[] {
   const { width, height } = steps.crop === undefined ? resized : steps.crop;
   const cropped = steps.crop === undefined ? resized : centerCrop(resized, width, height);
   return channelPlanes(cropped, steps.order).map((plane, c) => {
-    const level = levelTable(steps, c);
-    return { width, height, values: Float32Array.from({ length: width * height }, (_, i) => level[plane.at(i)]) };
+    return { width, height, values: looked(plane, width * height, levelTable(steps, c)) };
   });
 }
 
 /** Normalised planes of a picture whose values are scaled first, and resized in float32. */
 function resizedValues(picture: Picture, steps: Preprocess, { to, filter }: Resize): FloatPlane[] {
   const { width, height } = resizedSize(picture, to);
+  const scaled = scaledLevels(steps.scale);
   return channelPlanes(picture, steps.order).map((plane, c) => {
-    const scaled = scaledLevels(steps.scale);
-    const values = Float32Array.from({ length: picture.width * picture.height }, (_, i) => scaled[plane.at(i)]);
+    const values = looked(plane, picture.width * picture.height, scaled);
     const resized = resizePlane({ ...picture, values }, width, height, filter.antialias);
     const cropped = steps.crop === undefined ? resized : cropPlane(resized, steps.crop);
     return { ...cropped, values: cropped.values.map(normalizer(steps, c)) };
   });
+}
+
+/** What a table makes of the levels of a plane. */
+function looked(plane: Plane, pixels: number, table: Float32Array): Float32Array {
+  const values = new Float32Array(pixels);
+  for (let i = 0; i < pixels; i++) values[i] = table[plane.at(i)];
+  return values;
 }
 
 interface Plane {

@@ -62,8 +62,10 @@ function resizeRows({ width, height, values }: FloatPlane, { first, weights }: A
   const out = new Float32Array(weights.length * height);
   for (let y = 0, o = 0; y < height; y++) {
     for (let x = 0; x < weights.length; x++, o++) {
+      const taps = weights[x];
+      const at = y * width + first[x];
       let sum = 0;
-      for (const [j, weight] of weights[x].entries()) sum += weight * values[y * width + first[x] + j];
+      for (let j = 0; j < taps.length; j++) sum += taps[j] * values[at + j];
       out[o] = sum;
     }
   }

@@ -53,13 +53,16 @@ describe.skipIf(MISSING_TORCH)(`files ${MISSING_TORCH || 'that PyTorch writes he
 describe('files that PyTorch 2.11 wrote', () => {
   const expected = readCheckpoint(fixture('net.safetensors'));
 
-  test('a nested state dict with the prefix of a wrapper is what safetensors hold', () => {
-    const tensors = readCheckpoint(fixture('ckpt.pth'));
-    expect([...tensors.keys()].sort()).toEqual([...expected.keys()].sort());
-    for (const [name, { dtype, shape, data }] of expected) {
-      expect(tensors.get(name), name).toEqual({ dtype, shape, data });
-    }
-  });
+  test.each(['ckpt.pth', 'legacy.pth'])(
+    '%s: a nested state dict with a wrapper’s prefix is what safetensors hold',
+    (name) => {
+      const tensors = readCheckpoint(fixture(name));
+      expect([...tensors.keys()].sort()).toEqual([...expected.keys()].sort());
+      for (const [key, { dtype, shape, data }] of expected) {
+        expect(tensors.get(key), key).toEqual({ dtype, shape, data });
+      }
+    },
+  );
 
   test('bfloat16 is bfloat16', () => {
     const tensors = readCheckpoint(fixture('bf16.pth'));
@@ -210,7 +213,7 @@ describe('hostile files', () => {
     let drawn = 0;
     const below = (n: number): number => Math.floor(hash(7, drawn++) * n);
     let refused = 0;
-    for (const name of ['ckpt.pth', 'net.safetensors']) {
+    for (const name of ['ckpt.pth', 'legacy.pth', 'net.safetensors']) {
       const sound = fixture(name);
       for (let round = 0; round < 400; round++) {
         const bytes = sound.slice(0, round % 4 === 0 ? below(sound.length) : sound.length);
