@@ -18,6 +18,29 @@ import { writeTensor } from './tensors.ts';
 /** AttributeProto.type. */
 const TYPE = { FLOAT: 1, INT: 2, STRING: 3, TENSOR: 4, GRAPH: 5, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
 
+interface AttributeField {
+  readonly type: number;
+  /** For messages, with its article. */
+  readonly name: string;
+  readonly isPresent: (attr: AttributeProto) => boolean;
+  /** The specs of attributes that are written so. */
+  readonly specs: readonly AttrSpec<unknown>['type'][];
+}
+
+/** Where an attribute of each type has its value. A list may be empty, so absence tells nothing. */
+export const ATTRIBUTE_FIELDS: readonly AttributeField[] = [
+  { type: TYPE.FLOAT, name: 'a float', isPresent: (a) => a.f !== undefined, specs: ['float'] },
+  { type: TYPE.INT, name: 'an int', isPresent: (a) => a.i !== undefined, specs: ['int', 'bool', 'dtype'] },
+  { type: TYPE.STRING, name: 'a string', isPresent: (a) => a.s !== undefined, specs: ['string'] },
+  { type: TYPE.TENSOR, name: 'a tensor', isPresent: (a) => a.t !== undefined, specs: ['tensor'] },
+  { type: TYPE.GRAPH, name: 'a graph', isPresent: (a) => a.g !== undefined, specs: ['graph'] },
+  { type: TYPE.FLOATS, name: 'floats', isPresent: (a) => a.floats.length > 0, specs: ['floats'] },
+  { type: TYPE.INTS, name: 'ints', isPresent: (a) => a.ints.length > 0, specs: ['ints'] },
+  { type: TYPE.STRINGS, name: 'strings', isPresent: (a) => a.strings.length > 0, specs: ['strings'] },
+];
+export const attributeTypeName = (type: number): string =>
+  ATTRIBUTE_FIELDS.find((field) => field.type === type)?.name ?? `of type ${type}`;
+
 /**
  * The value of an attribute; undefined where it holds none. `label` names the node in errors.
  * Ints beyond 2^53 are clamped: they only occur as "to the end". Throws ModelError `onnx-unsupported` or `model-invalid`.
@@ -29,7 +52,11 @@ export function readAttribute(
   readTensor: (proto: TensorProto, label: string) => Tensor,
 ): AttrValue {
   const what = `${label}: attribute "${attr.name}"`;
-  switch (attr.type || guessType(attr)) {
+  const type = attr.type || guessType(attr);
+  const wanted = ATTRIBUTE_FIELDS.find(({ specs }) => spec && specs.includes(spec.type));
+  if (wanted && type !== 0 && type !== wanted.type)
+    throw new ModelError('model-invalid', `${what} is ${attributeTypeName(type)}, expected ${wanted.name}`);
+  switch (type) {
     case 0:
       return undefined;
     case TYPE.FLOAT:
@@ -57,16 +84,8 @@ export function readAttribute(
 }
 
 /** Files of IR version 1 have no type: the field that is there tells. */
-function guessType(attr: AttributeProto): number {
-  if (attr.f !== undefined) return TYPE.FLOAT;
-  if (attr.i !== undefined) return TYPE.INT;
-  if (attr.s !== undefined) return TYPE.STRING;
-  if (attr.t !== undefined) return TYPE.TENSOR;
-  if (attr.g !== undefined) return TYPE.GRAPH;
-  if (attr.floats.length > 0) return TYPE.FLOATS;
-  if (attr.ints.length > 0) return TYPE.INTS;
-  return attr.strings.length > 0 ? TYPE.STRINGS : 0;
-}
+const guessType = (attr: AttributeProto): number =>
+  ATTRIBUTE_FIELDS.find(({ isPresent }) => isPresent(attr))?.type ?? 0;
 
 function readInt(value: bigint, spec: AttrSpec<unknown> | undefined, what: string): AttrValue {
   if (spec?.type === 'bool') return value !== 0n;

@@ -6,14 +6,17 @@
  * reported at once. Tensors are views on `bytes` (and on external files) where alignment allows: leave those unchanged.
  */
 import { ModelError } from '../core/errors.ts';
+import { printShape } from '../core/shape.ts';
 import type { Tensor, ValueType } from '../core/tensor.ts';
 import { type GraphBuilder, graphBuilder } from '../graph/build.ts';
 import { checkFixedInput } from '../graph/fix-inputs.ts';
 import { type Attrs, type AttrValue, type Graph, nodeLabel } from '../graph/ir.ts';
 import type { Op, RawNode, UpgradeContext } from '../ops/op.ts';
 import { readAttribute } from './attributes.ts';
+import { checkModel } from './check.ts';
 import { constantOf, isConstantNode } from './constant-node.ts';
 import { CONTROL_FLOW } from './control-flow.ts';
+import { codeOfDType, dtypeOfCode, nameOfCode } from './dtypes.ts';
 import { externalReader, type OpenExternal } from './external-data.ts';
 import {
   type Call,
@@ -27,7 +30,7 @@ import {
 } from './flatten.ts';
 import { readInput } from './inputs.ts';
 import { type Block, inputsOf } from './live.ts';
-import type { GraphProto, TensorProto } from './onnx_pb.ts';
+import type { GraphProto, TensorProto, ValueInfoProto } from './onnx_pb.ts';
 import { NEWEST_OPSET, OLDEST_OPSET } from './opsets.ts';
 import { inOrder } from './order.ts';
 import { type ParsedModel, parseModel } from './parse-model.ts';
@@ -83,7 +86,7 @@ export function readOnnx(bytes: Uint8Array, options: ReadOptions): Graph {
   addInitializers(r, model.graph, (name) => name);
   addNodes(r, model.graph, outermostCall(model));
   addOutputs(r, model.graph);
-  throwProblems([...missingOperators(r.missing), ...r.problems]);
+  throwProblems([...checkModel(model, (op) => options.ops.has(op)), ...missingOperators(r.missing), ...r.problems]);
   return withoutDead(r.builder.finish());
 }
 
@@ -271,7 +274,35 @@ function upgradeContext(r: Reading, source: SourceNode): UpgradeContext {
 
 function addOutputs(r: Reading, { output }: GraphProto): void {
   if (output.length === 0) r.problems.push({ code: 'model-invalid', message: 'the graph has no outputs' });
-  for (const { name } of output) if (!r.lost.has(name)) attempt(r.problems, () => r.builder.output(name));
+  for (const info of output) {
+    if (r.lost.has(info.name)) continue;
+    attempt(r.problems, () => {
+      r.builder.output(info.name);
+      checkOutput(r, info);
+    });
+  }
+}
+
+/** What the model says of an output: its element type must be right; a shape that differs is reported, and inference believed. */
+function checkOutput(r: Reading, { name, type }: ValueInfoProto): void {
+  if (type?.value.case !== 'tensorType') return;
+  const { elemType, shape } = type.value.value;
+  const got = r.builder.type(name);
+  if (elemType !== 0 && dtypeOfCode(elemType) !== got.dtype) {
+    throw new ModelError(
+      'model-invalid',
+      `output "${name}" is declared as ${nameOfCode(elemType)}, but what computes it gives ${nameOfCode(codeOfDType(got.dtype))}`,
+    );
+  }
+  const stated = shape?.dim.map(({ value }) => (value.case === 'dimValue' ? Number(value.value) : undefined));
+  const differs =
+    stated &&
+    (stated.length !== got.shape.length ||
+      stated.some((d, i) => d !== undefined && d >= 0 && typeof got.shape[i] === 'number' && d !== got.shape[i]));
+  if (differs)
+    r.options.onWarning?.(
+      `output "${name}" is declared as [${stated.map((d) => d ?? '?').join()}], but has shape ${printShape(got.shape)}`,
+    );
 }
 
 /** Resolving control flow leaves behind what only decided it. */

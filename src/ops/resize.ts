@@ -291,6 +291,8 @@ function multiplyAlong(
 export function scalesOnly(node: RawNode, ctx: UpgradeContext): RawNode {
   const { mode = 'nearest', ...attrs } = node.attrs;
   const [x, scales] = node.inputs;
+  if (!x || !scales)
+    ctx.fail('its input or its scales are missing', 'scales are an attribute up to opset 8, an input after it');
   const factors = ctx.known(scales);
   const shrinks = factors ? numbersOf(factors)?.map((scale) => scale < 1) : undefined;
   const resized = (input: string, by: string, nearest_mode: string) => ({
