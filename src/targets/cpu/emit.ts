@@ -16,6 +16,10 @@ export function templateOf(tactic: Pick<Tactic, 'template'>): CpuTemplate {
   return template;
 }
 
+/** Tiles that are better done in one call: whoever shares them out gives so many at least. */
+export const grainOf = (kernel: Kernel, tactic: Tactic): number =>
+  templateOf(tactic).grain?.(kernel, tactic.params) ?? 1;
+
 export function emitKernel(asm: Asm, kernel: Kernel, tactic: Tactic): void {
   templateOf(tactic).emit(asm, kernel, tactic.params);
 }

@@ -6,4 +6,6 @@ import type { Asm } from './asm.ts';
 export interface CpuTemplate extends Template {
   /** Writes the body of the kernel's function: the tiles [begin, end). */
   emit(asm: Asm, kernel: Kernel, params: Params): void;
+  /** So many neighbouring tiles share work that each call of the kernel does anew; absent: calls for single tiles cost no more. */
+  grain?(kernel: Kernel, params: Params): number;
 }

@@ -148,7 +148,9 @@ export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlock
   const tail = plan.n.extent % width;
   const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
   const most = Math.max(1, Math.floor(BLOCK_BYTES / (points * plan.channel.extent * 4 * step))) * step;
-  const wanted = Math.ceil(tiles / most);
+  // Few panels: blocks of tiles are smaller, so that there is something to share out.
+  const shared = Math.min(Math.ceil(ENOUGH_UNITS / panels), Math.ceil(tiles / (2 * step)));
+  const wanted = Math.max(Math.ceil(tiles / most), shared);
   const tilesInBlock = wanted === 1 ? tiles : Math.ceil(tiles / wanted / step) * step;
   const tBlocks = Math.ceil(tiles / tilesInBlock);
   const panelsInBlock = Math.ceil(panels / Math.min(panels, Math.ceil(ENOUGH_UNITS / tBlocks)));

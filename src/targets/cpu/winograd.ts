@@ -56,6 +56,8 @@ export const winograd: CpuTemplate = {
     const { tBlocks, nBlocks } = blockWinograd(planOf(kernel), params);
     return tBlocks * nBlocks;
   },
+  // Units of a block of tiles transform its inputs once a call.
+  grain: (kernel, params) => blockWinograd(planOf(kernel), params).nBlocks,
   packing: (kernel, { tile, width }) => {
     const plan = planOf(kernel);
     const packing: WinogradPacking = { kind: 'winograd', tile, width, k: plan.channel.extent, n: plan.n.extent };

@@ -7,14 +7,15 @@
  */
 import { ModelError } from '../../core/errors.ts';
 import type { Device, DeviceInfo, OpenEngine, OpenOptions } from '../../engine/device.ts';
-import type { Engine } from '../../engine/engine.ts';
+import type { Engine, Tactic } from '../../engine/engine.ts';
 import { contextBytes } from '../../engine/scratch.ts';
 import { openNativeSystem } from '../../host/native-system.ts';
 import type { NativeSystem } from '../../host/native-types.ts';
 import { coreCount, processorKind, processorName } from '../../host/processor.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../host/processor-features.ts';
+import type { Kernel } from '../../loop/ir.ts';
 import { admitEngine } from '../admit.ts';
-import { emitKernel } from '../cpu/emit.ts';
+import { emitKernel, grainOf } from '../cpu/emit.ts';
 import type { EmitKernel } from '../cpu/functions.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Program } from '../target.ts';
@@ -84,6 +85,7 @@ export const x64Device: Device = {
       options,
       machine,
       emitKernel,
+      grainOf,
     );
   },
 };
@@ -98,11 +100,12 @@ export function openProgram(
   options: OpenOptions,
   { system, features }: X64Machine,
   emit: EmitKernel,
+  grainOf: (kernel: Kernel, tactic: Tactic) => number = () => 1,
 ): OpenEngine {
   const threads = options.threads === 'auto' ? coreCount() : Math.max(1, Math.floor(options.threads));
   const spins = threads > coreCount() ? CROWDED_SPINS : SPINS;
   const bytesOfContext = contextBytes(program, threads);
-  const code = emitProgram(program, { threads, spins, calls: system.calls }, emit);
+  const code = emitProgram(program, { threads, spins, calls: system.calls, grainOf }, emit);
   const weights = weightBlock(system, engine.weightBytes);
   const team = startTeam(system, code);
   const contexts = new Set<{ dispose(): void }>();

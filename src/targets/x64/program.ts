@@ -13,9 +13,10 @@
  * On Windows (x64 ABI conventions of Microsoft's C++ documentation) an entry keeps rdi, rsi and xmm6 to xmm15 too, and moves its
  * arguments to where System V has them. Between entries and kernels rbx holds the weights' address, r12 the arena's, r13 the control block's.
  */
-import type { BufferRef, Step } from '../../engine/engine.ts';
+import type { BufferRef, Step, Tactic } from '../../engine/engine.ts';
 import { type ScratchLayout, scratchLayout } from '../../engine/scratch.ts';
 import type { NativeCalls } from '../../host/native-types.ts';
+import type { Kernel } from '../../loop/ir.ts';
 import { type EmitKernel, programFunctions, tileRange } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { X64Asm } from './asm.ts';
@@ -29,6 +30,8 @@ export interface ProgramOptions {
   /** Looks that a waiting thread takes before it sleeps. */
   readonly spins: number;
   readonly calls: NativeCalls;
+  /** Tiles of a kernel that are better done in one call. */
+  grainOf(kernel: Kernel, tactic: Tactic): number;
 }
 
 /** Code, and byte offsets of its entries. */
@@ -67,13 +70,17 @@ export function emitProgram(program: Program, options: ProgramOptions, emitKerne
     return asm.finish();
   });
   const scratch = scratchLayout(program);
-  const calls = program.steps.map((step, i): Call => ({ step, kernel: entries[steps[i]], scratch }));
+  const grains = functions.map(({ kernel, tactic }) => options.grainOf(kernel, tactic));
+  const calls = program.steps.map(
+    (step, i): Call => ({ step, kernel: entries[steps[i]], grain: grains[steps[i]], scratch }),
+  );
   return new ControlEmitter(encoder, calls, options).emit();
 }
 
 interface Call {
   readonly step: Step;
   readonly kernel: Label;
+  readonly grain: number;
   readonly scratch: ScratchLayout;
 }
 
@@ -136,7 +143,7 @@ class ControlEmitter {
       for (const [i, call] of this.#calls.entries()) {
         if (call.step.barrier && this.#sync) this.#code.emit('call', this.#sync.barrier);
         const sharers = sharersOf(call.step, this.#threads);
-        const chunk = chunkOf(call.step, sharers);
+        const chunk = chunkOf(call.step, sharers, call.grain);
         const [begin, end] = tileRange(call.step, thread, this.#threads);
         if (chunk !== undefined && this.#share && thread < sharers) {
           this.#pointers(call, thread);

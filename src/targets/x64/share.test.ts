@@ -72,14 +72,16 @@ describe.skipIf(typeof found === 'string')(`each tile once${reason}`, () => {
 });
 
 test('chunks: several a range, long enough to be worth a claim, and none where one is all', () => {
-  const chunk = (tiles: number, predictedNs: number, sharers: number) =>
-    chunkOf({ tiles, tactic: { template: 't', params: {}, predictedNs } }, sharers);
+  const chunk = (tiles: number, predictedNs: number, sharers: number, grain = 1) =>
+    chunkOf({ tiles, tactic: { template: 't', params: {}, predictedNs } }, sharers, grain);
   expect(chunk(64, 1e9, 2)).toBe(4);
   expect(chunk(16, 1e9, 2)).toBe(1);
   expect(chunk(16, 16e3, 2)).toBe(4);
   expect(chunk(16, 4e3, 2)).toBeUndefined();
   expect(chunk(2, 1e9, 2)).toBeUndefined();
   expect(chunk(100, 1e9, 1)).toBeUndefined();
+  expect(chunk(64, 1e9, 2, 3)).toBe(6);
+  expect(chunk(64, 1e9, 2, 32)).toBeUndefined();
   expect(sharersOf({ maxThreads: 3 }, 8)).toBe(3);
   expect(sharersOf({ maxThreads: 8 }, 3)).toBe(3);
   expect(counterBytes(17, 3)).toBe(3 * 128);

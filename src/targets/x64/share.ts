@@ -27,11 +27,15 @@ export const R_KERNEL = 15;
 export const sharersOf = ({ maxThreads }: Pick<Step, 'maxThreads'>, threads: number): number =>
   Math.max(1, Math.min(threads, maxThreads));
 
-/** Tiles of a chunk; undefined where so few would be left to share that ranges may as well be fixed. */
-export function chunkOf({ tiles, tactic }: Pick<Step, 'tiles' | 'tactic'>, sharers: number): number | undefined {
+/** Tiles of a chunk, `grain` or more; undefined where so few would be left to share that ranges may as well be fixed. */
+export function chunkOf(
+  { tiles, tactic }: Pick<Step, 'tiles' | 'tactic'>,
+  sharers: number,
+  grain: number,
+): number | undefined {
   const range = tiles / sharers;
   const least = tactic.predictedNs > 0 ? Math.ceil((CHUNK_NS * tiles) / tactic.predictedNs) : 1;
-  const chunk = Math.max(1, least, Math.floor(range / CHUNKS));
+  const chunk = Math.ceil(Math.max(1, least, Math.floor(range / CHUNKS)) / grain) * grain;
   return sharers > 1 && chunk < range ? chunk : undefined;
 }
 
