@@ -2,11 +2,12 @@
  * Checkpoints that torchvision writes, read by name and shape alone, answer as torchvision does. A few in every run; all of them with
  * `npm run test:torch`.
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { build } from '../../src/build.ts';
+import { readInputFile } from '../../src/cli/files.ts';
 import type { TypedArray } from '../../src/core/dtype.ts';
 import { type Tensor, tensor, toNumbers } from '../../src/core/tensor.ts';
 import { evalGraph } from '../../src/graph/eval.ts';
@@ -72,7 +73,7 @@ describe.skipIf(MISSING_TORCHVISION)(`checkpoints ${MISSING_TORCHVISION || 'of t
           legacy: seed % 2 === 1,
           classes: 1000 - seed,
         });
-        const model = readTorch(readFileSync(file), { ops: OPS, shapes: { input: input.shape } });
+        const model = readTorch(readInputFile(file, 'checkpoint'), { ops: OPS, shapes: { input: input.shape } });
         expect(model.arch).toBe(arch);
         const [reference] = evalGraph(model.graph, OPS, new Map([['input', input]])).values();
         // float32 in PyTorch against float64 here, over as many as 200 layers.

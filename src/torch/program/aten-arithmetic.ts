@@ -223,6 +223,17 @@ export const ARITHMETIC: TranslationTable = {
   trunc: composed(truncate),
   frac: composed((c, x) => c.node('Sub', [x, truncate(c, x)])),
   glu,
+  threshold: (c) => {
+    const { dtype } = c.outputType();
+    const x = self(c);
+    return c.node('Where', [c.node('Greater', [x, c.operand('threshold', dtype)]), x, c.operand('value', dtype)]);
+  },
+  softshrink: (c) => c.node('Shrink', [self(c)], { lambd: c.number('lambd', 0.5), bias: c.number('lambd', 0.5) }),
+  hardshrink: (c) => c.node('Shrink', [self(c)], { lambd: c.number('lambd', 0.5), bias: 0 }),
+  isfinite: (c) => {
+    const x = c.tensor('self');
+    return c.node('Not', [c.node('Or', [c.node('IsNaN', [x]), c.node('IsInf', [x])])]);
+  },
   logical_not: (c) => c.node('Not', [c.operand('self', 'bool')]),
   bitwise_not: (c) => c.node(c.outputType().dtype === 'bool' ? 'Not' : 'BitwiseNot', [c.tensor('self')]),
   isnan: (c) => c.node('IsNaN', [c.tensor('self')]),
@@ -266,6 +277,10 @@ export const ARITHMETIC: TranslationTable = {
   addcmul: fused('Mul'),
   addcdiv: fused('Div'),
   lerp,
+  outer: (c) => {
+    const { dtype } = c.outputType();
+    return c.node('Mul', [c.node('Unsqueeze', [c.operand('self', dtype), c.ints([1])]), c.operand('vec2', dtype)]);
+  },
   eq: comparison('Equal'),
   ne: comparison('Equal', true),
   lt: comparison('Less'),

@@ -48,6 +48,17 @@ function norm(c: Call): string {
   return c.node('Pow', [powers, c.scalar(1 / order, dtype)]);
 }
 
+/** Σ a·b / (max(|a|, eps) · max(|b|, eps)) along a dim. */
+function cosineSimilarity(c: Call): string {
+  const { dtype } = c.outputType();
+  const [a, b] = [c.operand('x1', dtype), c.operand('x2', dtype)];
+  const axis = c.ints([c.axis('dim', c.rank(a), 1)]);
+  const summed = (op: string, x: string): string => c.node(op, [x, axis], { keepdims: false });
+  const least = c.scalar(c.number('eps', 1e-8), dtype);
+  const lengths = [a, b].map((x) => c.node('Max', [summed('ReduceL2', x), least]));
+  return c.node('Div', [summed('ReduceSum', c.node('Mul', [a, b])), c.node('Mul', lengths)]);
+}
+
 /** Values and their places; without a dim the one extreme of all. */
 const extreme =
   (reduce: string, find: string): Translation =>
@@ -94,6 +105,7 @@ export const REDUCTIONS: TranslationTable = {
   all: truth('ReduceMin'),
   var: variance,
   std: (c) => c.node('Sqrt', [variance(c)]),
+  cosine_similarity: cosineSimilarity,
   norm,
   linalg_vector_norm: norm,
   max: extreme('ReduceMax', 'ArgMax'),

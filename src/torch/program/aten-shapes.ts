@@ -2,6 +2,7 @@
  * Views, joins, choices by index, and tensors made from sizes.
  */
 import type { DType } from '../../core/dtype.ts';
+import { fromNumbers } from '../../core/tensor.ts';
 import type { Translation, TranslationTable } from './aten.ts';
 import type { Call, Size } from './call.ts';
 
@@ -58,6 +59,34 @@ function squeeze(c: Call): string {
 const unsqueeze: Translation = (c) => {
   const x = c.tensor('self');
   return c.node('Unsqueeze', [x, c.ints([c.axis('dim', c.rank(x) + 1)])]);
+};
+
+/** Dims `source` go to the places `destination`; the others keep their order. */
+const movedim: Translation = (c) => {
+  const rank = c.rank(c.tensor('self'));
+  const source = c.axes('source', rank);
+  const destination = c.axes('destination', rank);
+  const others = Array.from({ length: rank }, (_, i) => i).filter((axis) => !source.includes(axis));
+  return permuted(
+    c,
+    Array.from({ length: rank }, (_, i) => {
+      const moved = destination.indexOf(i);
+      return moved < 0 ? (others.shift() ?? 0) : source[moved];
+    }),
+  );
+};
+
+/** Each vector along its own axis of the grid, repeated along the others; `xy` has the first two axes the other way round. */
+const meshgrid: Translation = (c) => {
+  const vectors = c.tensors('tensors');
+  const rank = vectors.length;
+  const places = vectors.map((_, i) => i);
+  if (c.text('indexing', 'ij') === 'xy') [places[0], places[1]] = [1, 0];
+  const sizes = places.map((place) => c.sizesOf(vectors[place])[0] ?? 1);
+  return vectors.map((vector, i) => {
+    const shape = Array.from({ length: rank }, (_, axis) => (places[axis] === i ? -1 : 1));
+    return c.node('Expand', [c.node('Reshape', [vector, c.ints(shape)]), c.vector(sizes)]);
+  });
 };
 
 const select: Translation = (c) => {
@@ -159,58 +188,6 @@ const repeat: Translation = (c) => {
   return c.node('Tile', [lifted, c.vector(repeats)]);
 };
 
-/** `self[..., indices, ...]` where None keeps a dim whole. */
-const index: Translation = (c) => {
-  const x = c.tensor('self');
-  const indices = c.optionalTensors('indices');
-  const at = indices.flatMap((value, axis) => (value === undefined ? [] : [{ value, axis }]));
-  if (at.some(({ value }) => c.type(value).dtype === 'bool'))
-    c.fail('choosing by a mask gives a size that only running tells');
-  const [first] = at;
-  if (first === undefined) return x;
-  if (at.length === 1) return c.node('Gather', [x, c.cast(first.value, 'i64')], { axis: first.axis });
-  if (at.some(({ axis }, i) => axis !== first.axis + i)) c.fail('indices that are not side by side are not translated');
-  return gatherTogether(
-    c,
-    x,
-    at.map(({ value }) => value),
-    first.axis,
-  );
-};
-
-/** Several dims side by side indexed at once: they are moved to the front, for GatherND, and what it gives is moved back. */
-function gatherTogether(c: Call, x: string, indices: readonly string[], axis: number): string {
-  const rank = c.rank(x);
-  const count = indices.length;
-  const before = Array.from({ length: axis }, (_, i) => i);
-  const indexed = indices.map((_, i) => axis + i);
-  const after = Array.from({ length: rank - axis - count }, (_, i) => axis + count + i);
-  const front = axis === 0 ? x : c.node('Transpose', [x], { perm: [...indexed, ...before, ...after] });
-  const wide = indices.map((value) => c.cast(value, 'i64'));
-  // Zeros of the common shape: adding them makes all indices as large.
-  const common = wide.reduce(
-    (sum, value) => c.node('Add', [sum, c.node('Mul', [value, c.scalar(0, 'i64')])]),
-    c.scalar(0, 'i64'),
-  );
-  const depth = c.rank(common);
-  const tuples = wide.map((value) => c.node('Unsqueeze', [c.node('Add', [value, common]), c.ints([depth])]));
-  const gathered = c.node('GatherND', [front, c.node('Concat', tuples, { axis: depth })]);
-  if (axis === 0) return gathered;
-  const places = Array.from({ length: depth }, (_, i) => i);
-  const perm = [...before.map((i) => depth + i), ...places, ...after.map((_, i) => depth + axis + i)];
-  return c.node('Transpose', [gathered], { perm });
-}
-
-const gather: Translation = (c) => {
-  const x = c.tensor('self');
-  return c.node('GatherElements', [x, c.tensor('index')], { axis: c.axis('dim', c.rank(x)) });
-};
-
-const indexSelect: Translation = (c) => {
-  const x = c.tensor('self');
-  return c.node('Gather', [x, c.tensor('index')], { axis: c.axis('dim', c.rank(x)) });
-};
-
 const triangle =
   (upper: boolean): Translation =>
   (c) => {
@@ -237,6 +214,9 @@ const arange: Translation = (c) => {
     c.has(name) ? c.operand(name, dtype) : c.scalar(absent, dtype);
   return c.node('Range', [bound('start', 0), bound('end', 0), bound('step', 1)]);
 };
+
+/** Of a linspace: they are all written out. */
+const MOST_STEPS = 1 << 20;
 
 const toDType: Translation = (c) => {
   const to: DType = c.dtype('dtype') ?? c.outputType().dtype;
@@ -279,6 +259,12 @@ export const SHAPES: TranslationTable = {
     const rank = c.rank(c.tensor('self'));
     return swapped(c, c.axis('dim0', rank), c.axis('dim1', rank));
   },
+  swapaxes: (c) => {
+    const rank = c.rank(c.tensor('self'));
+    return swapped(c, c.axis('axis0', rank), c.axis('axis1', rank));
+  },
+  movedim,
+  meshgrid,
   t: (c) => (c.rank(c.tensor('self')) < 2 ? c.tensor('self') : permuted(c, [1, 0])),
   numpy_T: (c) => permuted(c, Array.from({ length: c.rank(c.tensor('self')) }, (_, i) => i).reverse()),
   select,
@@ -293,10 +279,6 @@ export const SHAPES: TranslationTable = {
   flip,
   roll,
   repeat,
-  index,
-  gather,
-  index_select: indexSelect,
-  embedding: (c) => c.node('Gather', [c.tensor('weight'), c.tensor('indices')], { axis: 0 }),
   tril: triangle(false),
   triu: triangle(true),
 
@@ -313,4 +295,16 @@ export const SHAPES: TranslationTable = {
   new_full: full(fillValue),
   scalar_tensor: (c) => c.scalar(c.number('s'), c.outputType().dtype),
   arange,
+  linspace: (c) => {
+    const [start, end, steps] = ['start', 'end', 'steps'].map((name) => c.number(name));
+    if (!(steps >= 0 && steps <= MOST_STEPS)) return c.fail(`${steps} steps`);
+    const step = steps > 1 ? (end - start) / (steps - 1) : 0;
+    return c.constant(
+      fromNumbers(
+        c.outputType().dtype,
+        [steps],
+        Array.from({ length: steps }, (_, i) => start + i * step),
+      ),
+    );
+  },
 };

@@ -2,8 +2,9 @@
  * The operators that exported programs may use, by their name without overload: a row each, from the tables by subject.
  */
 import { ARITHMETIC } from './aten-arithmetic.ts';
+import { INDEXING } from './aten-indexing.ts';
 import { LAYERS } from './aten-layers.ts';
-import { LSTM } from './aten-lstm.ts';
+import { RECURRENT } from './aten-recurrent.ts';
 import { REDUCTIONS } from './aten-reductions.ts';
 import { RESAMPLING } from './aten-resampling.ts';
 import { SHAPES } from './aten-shapes.ts';
@@ -14,8 +15,9 @@ export type TranslationTable = Readonly<Record<string, Translation>>;
 
 export const ATEN: TranslationTable = {
   ...ARITHMETIC,
+  ...INDEXING,
   ...LAYERS,
-  ...LSTM,
+  ...RECURRENT,
   ...REDUCTIONS,
   ...RESAMPLING,
   ...SHAPES,
