@@ -64,9 +64,6 @@ export class Network {
   rows(key: string, usual: number): number {
     return this.#weights.get(key)?.shape[0] ?? usual;
   }
-  has(key: string): boolean {
-    return this.#weights.has(key);
-  }
   /** The dims of a weight; undefined where it is missing. */
   shapeOf(key: string): StaticShape | undefined {
     return this.#weights.get(key)?.shape;

@@ -124,7 +124,9 @@ function translateNode(node: ProgramNode, program: Program, builder: GraphBuilde
   const names = outputNames(node);
   if (argument?.kind !== 'tensor') return;
   if (row.inPlace) {
-    scope.overwrite(argument.name, scope.get(names[0]) as Bound);
+    // What gives its argument back (detach_, dropout_) changes nothing.
+    const bound = scope.get(names[0]) as Bound;
+    if (bound !== scope.get(argument.name)) scope.overwrite(argument.name, bound);
     scope.share(names[0], argument.name);
     return;
   }
