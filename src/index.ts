@@ -43,5 +43,7 @@ export {
   tensorAttr,
 } from './ops/op.ts';
 export { probeTargets } from './targets/all.ts';
+export { readCheckpoint } from './torch/checkpoint.ts';
 export { readTorch, type TorchModel, type TorchOptions } from './torch/read.ts';
+export type { StateDict } from './torch/state-dict.ts';
 export { TimingCache } from './tune/timing-cache.ts';

@@ -21,7 +21,10 @@ import { openZip, type ZipArchive } from './zip.ts';
 const MAGIC = 0x1950a86a20f9469cfc6cn;
 const LEGACY_VERSION = 1001;
 
-/** Throws ModelError: `torch-parse`, `torch-refused`, `torch-unsupported`. */
+/**
+ * The weights in the bytes of a .pth, .pt or .safetensors file, by name. Tensors are views on `bytes` where they can be.
+ * Throws ModelError: `torch-parse`, `torch-refused`, `torch-unsupported`.
+ */
 export function readCheckpoint(bytes: Uint8Array): StateDict {
   if (isZip(bytes)) return readZip(openZip(bytes), bytes.length);
   if (isLegacyCheckpoint(bytes)) return readLegacy(bytes);
