@@ -3,6 +3,7 @@
  */
 import type { Tensor } from './core/tensor.ts';
 import type { Engine, Precision, TargetName } from './engine/engine.ts';
+import type { ShapeProfile } from './graph/profiles.ts';
 import type { OpenExternal } from './onnx/external-data.ts';
 import type { Op } from './ops/op.ts';
 import type { TimingCache } from './tune/timing-cache.ts';
@@ -18,6 +19,12 @@ export interface BuildOptions {
   readonly samples?: readonly Readonly<Record<string, Tensor>>[];
   /** Sizes for inputs, by input name; needed where the model leaves dims open (open dims not named become 1, with a warning). */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  /**
+   * Sizes left open: for each profile the least, the usual and the largest shape of inputs, by name. An engine takes every shape within
+   * a profile, is tuned for the usual shapes of the first, and has memory for the largest of all. Shapes that no profile names are
+   * as `shapes` says.
+   */
+  readonly profiles?: readonly ShapeProfile[];
   /**
    * Inputs fixed at build time, by name: each becomes a constant of the engine and is no input of it any more. For inputs that decide
    * shapes or which operators run (axes, sizes, repeats, a condition), and for weights that a model takes as inputs.

@@ -6,6 +6,7 @@
  *
  * Building is deterministic: the same model, options and machine features give the same engine.
  */
+import { lowerOpen } from './build-open.ts';
 import type { BuildOptions, BuildReport } from './build-options.ts';
 import { runnerOf, samplesOf } from './build-processor.ts';
 import { BuildRun } from './build-run.ts';
@@ -16,10 +17,11 @@ import { bindShapes } from './graph/bind.ts';
 import { fixInputs } from './graph/fix-inputs.ts';
 import type { Graph } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
+import { fixedShapes } from './graph/profiles.ts';
 import { processorName } from './host/processor.ts';
 import { verifyKernel } from './loop/verify.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
-import { lower } from './lower/lower.ts';
+import { type LoweredGraph, lower } from './lower/lower.ts';
 import { planMemory } from './lower/plan.ts';
 import { printFusion, printLowered, printPlan, printTactics } from './lower/print.ts';
 import { schedule } from './lower/schedule.ts';
@@ -61,13 +63,23 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
         : fixInputs(model, ops, options.constants ?? {}),
     printGraph,
   );
-  const bound = await run.stage('infer', () => bindShapes(read, ops, options.shapes ?? {}, onWarning), printGraph);
   const passOptions = { verify: options.verify ?? false, stopAfter: run.stopPass };
-  const graph = await run.stage(
-    'passes',
-    () => runPipeline(bound, { ops, computes: target.computes, onWarning }, passOptions),
+  const context = { ops, computes: target.computes, onWarning };
+  const { profiles = [] } = options;
+  const fixed = fixedShapes(profiles);
+  if (profiles.length > 0 && !fixed) {
+    if (!target.takesSizes) throw sizesMissing(target);
+    const engine = await buildOpen(run, read, target, ops, { ...options, precision }, (bound) =>
+      runPipeline(bound, context, passOptions),
+    );
+    return reportOf(run, engine);
+  }
+  const bound = await run.stage(
+    'infer',
+    () => bindShapes(read, ops, { ...options.shapes, ...fixed }, onWarning),
     printGraph,
   );
+  const graph = await run.stage('passes', () => runPipeline(bound, context, passOptions), printGraph);
   const assigned = await run.stage(
     'precision',
     () =>
@@ -82,14 +94,38 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const engine = target.templates
     ? await buildProgram(run, assigned, target, ops, { ...options, precision })
     : graphEngine(assigned, VERSION);
-  const compiled = await compileCode(run, engine, target, options);
-  return {
-    engine: compiled,
-    stages: run.stages,
-    buildMs: run.stages.reduce((sum, s) => sum + s.ms, 0),
-    warnings: run.warnings,
-  };
+  return reportOf(run, await compileCode(run, engine, target, options));
 }
+
+const reportOf = ({ stages, warnings }: BuildRun, engine: Engine): BuildReport => ({
+  engine,
+  stages,
+  buildMs: stages.reduce((sum, s) => sum + s.ms, 0),
+  warnings,
+});
+
+/** A build for the sizes that the profiles leave open. */
+async function buildOpen(
+  run: BuildRun,
+  read: Graph,
+  target: Target,
+  ops: ReadonlyMap<string, Op>,
+  options: BuildOptions,
+  optimise: (bound: Graph) => Graph,
+): Promise<Engine> {
+  const { profiles = [], shapes = {} } = options;
+  const { graph, profiles: kept } = await lowerOpen(run, read, ops, profiles, shapes, (bound) => {
+    const optimised = optimise(bound);
+    checkLowerable(optimised, ops, target.name);
+    return optimised;
+  });
+  return { ...(await finishProgram(run, graph, target, options)), profiles: kept };
+}
+
+const sizesMissing = (target: Target): ModelError =>
+  new ModelError('option-invalid', `target ${target.name} has no open sizes: its engines have one shape an input`, {
+    hint: 'give --shapes, or build for wasm or x64',
+  });
 
 /** The half of a build that ends in code: for targets that run kernels. */
 async function buildProgram(
@@ -106,6 +142,16 @@ async function buildProgram(
     () => lower(graph, ops, fusion, { tf32: options.precision === 'tf32' }),
     printLowered,
   );
+  return finishProgram(run, lowered, target, options);
+}
+
+/** From kernels to the engine. */
+async function finishProgram(
+  run: BuildRun,
+  lowered: LoweredGraph,
+  target: Target,
+  options: BuildOptions,
+): Promise<Engine> {
   if (options.verify) for (const { kernel } of lowered.steps) verifyKernel(kernel);
   const plan = await run.stage('plan', () => planMemory(lowered), printPlan);
   checkWorkspace(plan.arenaBytes, options.workspaceBytes);
@@ -124,7 +170,7 @@ async function buildProgram(
   const program = await run.stage('schedule', () => schedule(lowered, plan, tactics, packed, target));
   const code = await run.stage('emit', () => target.emit?.(program) ?? []);
   return {
-    name: graph.name,
+    name: lowered.name,
     target: target.name,
     builtBy: VERSION,
     machine: target.features(),

@@ -349,7 +349,7 @@ describe('what is refused', () => {
       [['run', model, '--shapes', 'x'], '--shapes'],
       [['run', model, '--shapes', 'x:2x13'], 'x'],
       [['run', model, '--shapes', 'z:2x13'], 'z'],
-      [['run', model, '--min-shapes', 'x:2x12', '--max-shapes', 'x:4x12'], 'range'],
+      [['run', model, '--min-shapes', 'x:4x12', '--max-shapes', 'x:2x12'], 'min <= opt <= max'],
       [['run', model, '--threads', '0'], '--threads'],
       [['run', model, '--precision', 'int8'], 'int8'],
       [['run', model, '--workspace', '1B'], 'workspace'],

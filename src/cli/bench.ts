@@ -18,7 +18,7 @@ import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { parseAmount, parseCount, parseInputFile, parseWhole } from './options.ts';
 import { isPeerName, type MissingPeer, modelBehind, openPeers, PEER_NAMES, type PeerName } from './peers.ts';
 import { phaseReport, phaseWarnings } from './phases.ts';
-import { prepareEngine } from './prepare-engine.ts';
+import { prepareEngine, runShapes } from './prepare-engine.ts';
 import { profileLayers } from './profile-layers.ts';
 import type { Runner } from './runner.ts';
 import { coefficientOfVariation, type Statistics, statistics } from './statistics.ts';
@@ -84,7 +84,8 @@ async function benchCommand(file: string, flags: BenchFlags): Promise<void> {
   const model = await openModel(file, flags);
   const given = readInputFiles(flags.input);
   const engine = await prepareEngine(model, flags, terminal, shapesOf(given), flags.batch);
-  const runner = await openEngineRunner(engine, flags, terminal);
+  const shapes = runShapes(engine, flags, shapesOf(given), flags.batch);
+  const runner = await openEngineRunner(engine, flags, terminal, shapes);
   const inputs = completeInputs(runner.inputs, given, flags.seed);
   const behind = await modelBehind(model, flags.onnx);
   const names = flags.against ?? [];

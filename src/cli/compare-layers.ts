@@ -32,12 +32,13 @@ export async function compareLayers(
   flags: ModelFlags & PassRule,
   terminal: Terminal,
 ): Promise<readonly LayerRow[]> {
-  const shapes = Object.fromEntries(engine.inputs.map(({ name, shape }) => [name, shape]));
+  const shapes = Object.fromEntries([...inputs].map(([name, { shape }]) => [name, shape]));
   const graph = bindShapes(readModelGraph(model, terminal, shapes), OPS, shapes, terminal.warn);
   const stored = storedValues(engine, graph);
   const exposed: Graph = { ...graph, outputs: [...new Set([...graph.outputs, ...stored.keys()])] };
   const want = evalGraph(exposed, OPS, inputs);
-  const report = await build(exposed, { ...buildOptionsOf(flags, shapes), onWarning: terminal.warn });
+  const { profiles: _, ...options } = buildOptionsOf(flags);
+  const report = await build(exposed, { ...options, shapes, onWarning: terminal.warn });
   const runner = await openEngineRunner(report.engine, flags, terminal);
   try {
     await runner.setInputs(inputs);

@@ -5,12 +5,13 @@ import type { TypedArray } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { type Tensor, tensor, zeros } from '../core/tensor.ts';
 import type { Device, PhaseTimes } from '../engine/device.ts';
-import type { Engine, TargetName } from '../engine/engine.ts';
+import type { Binding, Engine, TargetName } from '../engine/engine.ts';
 import type { StepProfile } from '../runtime/context.ts';
 import { loadEngine } from '../runtime/load.ts';
 import { wasmDevice } from '../targets/wasm/device.ts';
 import type { ModelFlags } from './model-options.ts';
-import type { Runner } from './runner.ts';
+import type { Shapes } from './options.ts';
+import type { NamedType, Runner } from './runner.ts';
 import type { StreamReport } from './streams.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -25,8 +26,16 @@ export interface EngineRunner extends Runner {
   streams(count: number, durationMs: number): Promise<StreamReport>;
 }
 
-/** Opens the engine with `--threads`, or a thread a core. Dispose it, or its threads keep their memory. */
-export async function openEngineRunner(engine: Engine, flags: ModelFlags, terminal: Terminal): Promise<EngineRunner> {
+/**
+ * Opens the engine with `--threads`, or a thread a core, and inputs of these shapes where it leaves sizes open. Dispose it, or its
+ * threads keep their memory.
+ */
+export async function openEngineRunner(
+  engine: Engine,
+  flags: ModelFlags,
+  terminal: Terminal,
+  shapes: Shapes = {},
+): Promise<EngineRunner> {
   const loaded = await loadEngine(engine, {
     devices: await devicesFor(engine.target),
     threads: flags.threads ?? 'auto',
@@ -34,23 +43,30 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
     onWarning: terminal.warn,
   });
   const context = loaded.createContext();
+  for (const [name, shape] of Object.entries(shapes)) context.setShape(name, shape);
+  const typesOf = (bindings: readonly Binding[]): NamedType[] =>
+    bindings.map(({ name, dtype }) => ({ name, dtype, shape: context.shapeOf(name) }));
   // Where the context's own arrays stay as they are, a run is what the network takes, and no copy beside it.
-  const results: Record<string, TypedArray> = Object.fromEntries(
-    engine.outputs.map(({ name, dtype, shape }) => [
-      name,
-      context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data,
-    ]),
-  );
+  const resultsNow = (): Record<string, TypedArray> =>
+    Object.fromEntries(
+      typesOf(engine.outputs).map(({ name, dtype, shape }) => [
+        name,
+        context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data,
+      ]),
+    );
+  let results = resultsNow();
   let given: ReadonlyMap<string, Tensor> = new Map();
   let feeds: Readonly<Record<string, Tensor | TypedArray>> = {};
   return {
     name: `hotrod ${engine.target}`,
     engine,
-    inputs: engine.inputs,
+    inputs: typesOf(engine.inputs),
     threads: loaded.threads,
     setInputs: (inputs) => {
       given = inputs;
       feeds = Object.fromEntries(inputs);
+      for (const [name, { shape }] of inputs) context.setShape(name, shape);
+      results = resultsNow();
       if (!context.keepsInputs) return;
       context.run(feeds);
       feeds = Object.fromEntries([...inputs.keys()].map((name) => [name, context.inputArray(name)]));
@@ -59,7 +75,9 @@ export async function openEngineRunner(engine: Engine, flags: ModelFlags, termin
       context.run(feeds, results);
     },
     outputs: () =>
-      new Map(engine.outputs.map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())])),
+      new Map(
+        typesOf(engine.outputs).map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())]),
+      ),
     profile: () => context.profile(feeds),
     phases: (count) => context.phases(feeds, count),
     streams: async (count, durationMs) => {

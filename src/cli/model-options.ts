@@ -4,14 +4,14 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { BuildOptions } from '../build-options.ts';
-import { ModelError } from '../core/errors.ts';
-import { printShape } from '../core/shape.ts';
 import type { Precision, TargetName } from '../engine/engine.ts';
+import type { ShapeProfile } from '../graph/profiles.ts';
 import {
   type Effort,
   PRECISION_NAMES,
   parseBytes,
   parseEffort,
+  parseProfileShapes,
   parseShapes,
   parseThreads,
   type Shapes,
@@ -25,9 +25,9 @@ export interface ModelFlags {
   readonly gpuArch?: string;
   readonly precision?: Precision;
   readonly shapes?: Shapes;
-  readonly minShapes?: Shapes;
-  readonly optShapes?: Shapes;
-  readonly maxShapes?: Shapes;
+  readonly minShapes?: readonly Shapes[];
+  readonly optShapes?: readonly Shapes[];
+  readonly maxShapes?: readonly Shapes[];
   readonly workspace?: number;
   readonly effort?: Effort;
   readonly timingCache?: string;
@@ -43,9 +43,13 @@ export function addModelOptions(command: Command): Command {
     .option('--gpu-arch <name>', 'GPU architecture to build for, such as sm_90, where it is not the one here')
     .addOption(new Option('--precision <name>', 'what to compute in').choices(PRECISION_NAMES))
     .option('--shapes <list>', 'sizes of inputs, NAME:1x3x224x224[,…]', parseShapes)
-    .option('--min-shapes <list>', 'smallest sizes; engines have one size, so all three must agree', parseShapes)
-    .option('--opt-shapes <list>', 'usual sizes', parseShapes)
-    .option('--max-shapes <list>', 'largest sizes', parseShapes)
+    .option(
+      '--min-shapes <list>',
+      'smallest sizes of a shape profile, for an engine that takes many; repeat all three for more profiles',
+      parseProfileShapes,
+    )
+    .option('--opt-shapes <list>', 'usual sizes, which tactics are chosen for (the largest)', parseProfileShapes)
+    .option('--max-shapes <list>', 'largest sizes (the usual)', parseProfileShapes)
     .option('--workspace <size>', 'most memory for intermediate values, such as 64MiB', parseBytes)
     .option(
       '--effort <0-5>',
@@ -65,13 +69,15 @@ export function addModelOptions(command: Command): Command {
 
 /**
  * The options of `build`. `inputShapes` are the shapes of tensors that are at hand; `--shapes` wins over them.
- * Throws ModelError `option-invalid` where a range of shapes is asked for.
+ * With profiles the tensors' shapes are left to the run.
  */
 export function buildOptionsOf(flags: ModelFlags, inputShapes: Shapes = {}): BuildOptions {
+  const profiles = profilesOf(flags);
   return {
     target: flags.target ?? 'auto',
     ...(flags.gpuArch !== undefined && { gpuArch: flags.gpuArch }),
-    shapes: { ...inputShapes, ...rangeShapes(flags), ...flags.shapes },
+    shapes: { ...(profiles.length === 0 && inputShapes), ...flags.shapes },
+    ...(profiles.length > 0 && { profiles }),
     ...(flags.precision && { precision: flags.precision }),
     ...(flags.workspace !== undefined && { workspaceBytes: flags.workspace }),
     ...(flags.effort !== undefined && { effort: flags.effort }),
@@ -80,19 +86,16 @@ export function buildOptionsOf(flags: ModelFlags, inputShapes: Shapes = {}): Bui
   };
 }
 
-/** The one shape an input that `--min-shapes`, `--opt-shapes` and `--max-shapes` agree on. */
-function rangeShapes({ minShapes = {}, optShapes = {}, maxShapes = {} }: ModelFlags): Shapes {
-  const shapes: Record<string, readonly number[]> = {};
-  for (const [name, shape] of [minShapes, optShapes, maxShapes].flatMap(Object.entries<readonly number[]>)) {
-    const known = shapes[name];
-    if (known !== undefined && known.join() !== shape.join()) {
-      throw new ModelError(
-        'option-invalid',
-        `input "${name}" is asked for in a range of shapes (${printShape(known)} and ${printShape(shape)}), but an engine has one`,
-        { hint: 'Build an engine for each shape with --shapes.' },
-      );
-    }
-    shapes[name] = shape;
-  }
-  return shapes;
+/** The profiles of `--min-shapes`, `--opt-shapes` and `--max-shapes`: what is not said of an input is as the next larger or smaller. */
+function profilesOf({ minShapes = [], optShapes = [], maxShapes = [] }: ModelFlags): ShapeProfile[] {
+  return Array.from({ length: Math.max(minShapes.length, optShapes.length, maxShapes.length) }, (_, i) => {
+    const [min, opt, max] = [minShapes, optShapes, maxShapes].map((list) => list[i] ?? {});
+    const names = new Set([min, opt, max].flatMap(Object.keys));
+    return Object.fromEntries(
+      [...names].map((name) => {
+        const usual = opt[name] ?? max[name] ?? min[name];
+        return [name, { min: min[name] ?? usual, opt: usual, max: max[name] ?? usual }];
+      }),
+    );
+  });
 }

@@ -23,6 +23,12 @@ export function parseShapes(text: string, previous: Shapes = {}): Shapes {
   return shapes;
 }
 
+/** One list of shapes a profile: repeated options are further profiles. */
+export const parseProfileShapes = (text: string, previous: readonly Shapes[] = []): readonly Shapes[] => [
+  ...previous,
+  parseShapes(text),
+];
+
 /** `NAME=FILE`; the first equals sign divides. Repeated options add up. */
 export function parseInputFile(
   text: string,

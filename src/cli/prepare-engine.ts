@@ -25,7 +25,9 @@ export async function prepareEngine(
   const { buildModel, readModelGraph } = await import('./compile-model.ts');
   const { shapes, ...options } = buildOptionsOf(flags, inputShapes);
   const sized =
-    batch === undefined ? shapes : batchShapes(readModelGraph(model, terminal, shapes), { ...shapes }, batch);
+    batch === undefined || options.profiles
+      ? shapes
+      : batchShapes(readModelGraph(model, terminal, shapes), { ...shapes }, batch);
   const sizedOptions = { ...options, ...(sized && { shapes: sized }) };
   return (await buildModel(model, sizedOptions, terminal, flags.timingCache)).engine;
 }
@@ -37,6 +39,8 @@ function checkEngineFlags({ file, engine }: EngineInput, flags: ModelFlags, batc
   const { target = 'auto', shapes = {} } = flags;
   if (target !== 'auto' && target !== engine.target)
     fail(`the engine was built for target ${engine.target}, not ${target}`);
+  // With open sizes the runner sets shapes, and says where the engine does not take them.
+  if (engine.profiles) return engine;
   const wanted = batch === undefined ? shapes : { ...shapes, ...sizedShapes(engine.inputs, batch) };
   for (const [name, shape] of Object.entries(wanted)) {
     const input = engine.inputs.find((binding) => binding.name === name);
@@ -55,6 +59,18 @@ function batchShapes(graph: Graph, shapes: Shapes, batch: number): Shapes {
     return { name, shape: shapes[name] ?? stated.map((dim) => (typeof dim === 'number' ? dim : 1)) };
   });
   return sizedShapes(inputs, batch);
+}
+
+/** The shapes that a run wants of an engine with open sizes; none of another, whose shapes are its own. */
+export function runShapes(engine: Engine, flags: ModelFlags, inputShapes: Shapes, batch?: number): Shapes {
+  const [profile] = engine.profiles ?? [];
+  if (!profile) return {};
+  const usual = profile.inputs.map(({ name, opt }) => ({
+    name,
+    shape: inputShapes[name] ?? flags.shapes?.[name] ?? opt,
+  }));
+  const batched = batch === undefined ? {} : sizedShapes(usual, batch);
+  return { ...flags.shapes, ...inputShapes, ...batched };
 }
 
 const sizedShapes = (

@@ -13,7 +13,7 @@ import { openModel } from './model-input.ts';
 import { addModelOptions, type ModelFlags } from './model-options.ts';
 import { npyFileName, writeNpy } from './npy.ts';
 import { parseInputFile, parseWhole } from './options.ts';
-import { prepareEngine } from './prepare-engine.ts';
+import { prepareEngine, runShapes } from './prepare-engine.ts';
 import { formatMs, formatNumber, formatThreads, formatType, textTable } from './table.ts';
 import { processTerminal } from './terminal.ts';
 
@@ -40,7 +40,8 @@ async function runCommand(file: string, flags: RunFlags): Promise<void> {
   const terminal = processTerminal(flags.json === true);
   const given = readInputFiles(flags.input);
   const engine = await prepareEngine(await openModel(file, flags), flags, terminal, shapesOf(given));
-  const runner = await openEngineRunner(engine, flags, terminal);
+  const shapes = runShapes(engine, flags, shapesOf(given));
+  const runner = await openEngineRunner(engine, flags, terminal, shapes);
   try {
     runner.setInputs(completeInputs(runner.inputs, given, flags.seed));
     const latencyMs = await timedRun(runner);

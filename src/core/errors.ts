@@ -19,6 +19,7 @@ export const ERROR_CODES = {
   'weights-mismatch': 'weights are missing, too many or of the wrong shape for the architecture',
   'model-invalid': 'the model breaks a rule of its format or of an operator',
   'shape-mismatch': 'shapes of a node do not fit each other',
+  'shape-open': 'a part of the model cannot be built for sizes that are left open',
   'shape-unknown': 'an input size is open and no shape was given for it',
   'option-invalid': 'an option or argument has a wrong value',
   'input-missing': 'run was called without one of the inputs',

@@ -2,25 +2,35 @@
  * Shapes. A dimension is a number, or a linear expression over named sizes (a `SymDim`) while a model's input sizes are open.
  *
  * A SymDim is in normal form: terms sorted by name, no zero coefficient, at least one term; so equal dims print alike.
- * What is not linear (a floor division by a stride, a product of two sizes) becomes a fresh name spelled as its formula.
+ * What is not linear (a floor division by a stride, a product of two sizes) becomes a fresh name spelled as its formula, which the
+ * term keeps, so that binding its sizes gives a number.
  */
 import { Bug } from './errors.ts';
 
 export interface SymDim {
-  readonly terms: readonly { readonly name: string; readonly coef: number }[];
+  readonly terms: readonly DimTerm[];
   readonly constant: number;
+}
+export interface DimTerm {
+  readonly name: string;
+  readonly coef: number;
+  /** What the name stands for where it is not a size of its own. */
+  readonly of?: { readonly op: 'mul' | 'floordiv'; readonly a: Dim; readonly b: Dim };
 }
 export type Dim = number | SymDim;
 export type Shape = readonly Dim[];
 export type StaticShape = readonly number[];
 
-export const sym = (name: string): SymDim => ({ terms: [{ name, coef: 1 }], constant: 0 });
+export const sym = (name: string, of?: DimTerm['of']): SymDim => ({
+  terms: [{ name, coef: 1, ...(of && { of }) }],
+  constant: 0,
+});
 export const isStatic = (shape: Shape): shape is StaticShape => shape.every((d) => typeof d === 'number');
 
 /** a·scaleA + b·scaleB, normalised. */
 function combine(a: Dim, scaleA: number, b: Dim, scaleB: number): Dim {
   if (typeof a === 'number' && typeof b === 'number') return a * scaleA + b * scaleB;
-  const coefs = new Map<string, number>();
+  const byName = new Map<string, DimTerm>();
   let constant = 0;
   for (const [dim, scale] of [
     [a, scaleA],
@@ -29,10 +39,10 @@ function combine(a: Dim, scaleA: number, b: Dim, scaleB: number): Dim {
     if (typeof dim === 'number') constant += dim * scale;
     else {
       constant += dim.constant * scale;
-      for (const t of dim.terms) coefs.set(t.name, (coefs.get(t.name) ?? 0) + t.coef * scale);
+      for (const t of dim.terms) byName.set(t.name, { ...t, coef: (byName.get(t.name)?.coef ?? 0) + t.coef * scale });
     }
   }
-  const terms = [...coefs].filter(([, coef]) => coef !== 0).map(([name, coef]) => ({ name, coef }));
+  const terms = [...byName.values()].filter((t) => t.coef !== 0);
   terms.sort((x, y) => (x.name < y.name ? -1 : x.name > y.name ? 1 : 0));
   return terms.length === 0 ? constant : { terms, constant };
 }
@@ -44,7 +54,7 @@ export function mulDims(a: Dim, b: Dim): Dim {
   if (typeof a === 'number') return combine(b, a, 0, 0);
   if (typeof b === 'number') return combine(a, b, 0, 0);
   const [x, y] = [printDim(a), printDim(b)].sort();
-  return sym(`(${x})*(${y})`);
+  return sym(`(${x})*(${y})`, { op: 'mul', a, b });
 }
 
 /** floor(a / b) for b > 0. Exact where every coefficient divides or a is a multiple of b; a fresh name otherwise. */
@@ -55,10 +65,10 @@ export function floorDivDims(a: Dim, b: Dim): Dim {
     if (dimsEqual(mulDims(ratio, b), a)) return Math.floor(ratio);
   }
   if (typeof b === 'number' && typeof a !== 'number' && a.terms.every((t) => t.coef % b === 0)) {
-    return { terms: a.terms.map((t) => ({ name: t.name, coef: t.coef / b })), constant: Math.floor(a.constant / b) };
+    return { terms: a.terms.map((t) => ({ ...t, coef: t.coef / b })), constant: Math.floor(a.constant / b) };
   }
   if (b === 1) return a;
-  return sym(`floor((${printDim(a)})/(${printDim(b)}))`);
+  return sym(`floor((${printDim(a)})/(${printDim(b)}))`, { op: 'floordiv', a, b });
 }
 
 export const dimsEqual = (a: Dim, b: Dim): boolean =>
@@ -78,8 +88,14 @@ export const printShape = (shape: Shape): string => `[${shape.map(printDim).join
 export function bindDim(dim: Dim, sizes: ReadonlyMap<string, number>): Dim {
   if (typeof dim === 'number') return dim;
   let out: Dim = dim.constant;
-  for (const t of dim.terms) out = combine(out, 1, sizes.get(t.name) ?? sym(t.name), t.coef);
+  for (const t of dim.terms) out = combine(out, 1, sizes.get(t.name) ?? bindFormula(t, sizes), t.coef);
   return out;
+}
+
+function bindFormula({ name, of }: DimTerm, sizes: ReadonlyMap<string, number>): Dim {
+  if (!of) return sym(name);
+  const [a, b] = [bindDim(of.a, sizes), bindDim(of.b, sizes)];
+  return of.op === 'mul' ? mulDims(a, b) : b === 0 ? 0 : floorDivDims(a, b);
 }
 
 /** Number of elements. */

@@ -67,6 +67,8 @@ export interface DeviceContext {
   readonly keepsInputs?: boolean;
   /** One array an output: valid after execute, until the next. */
   readonly outputs: readonly TypedArray[];
+  /** The words of the table of sizes, where the engine leaves sizes open: write them before execute. */
+  readonly sizes?: Int32Array;
   /** Runs the whole engine. No allocation. */
   execute(): void;
   /** Runs the whole engine, timing each step; nanoseconds a step are added to `ns`. Slower than execute. */

@@ -5,7 +5,7 @@
  * arena (one a context). Kernels stay in loop IR so that code can be emitted again; `code` holds what a sandbox may run as it is.
  */
 import type { DType } from '../core/dtype.ts';
-import type { StaticShape } from '../core/shape.ts';
+import type { Dim, StaticShape } from '../core/shape.ts';
 import type { Kernel } from '../loop/ir.ts';
 
 /** What a network is computed in; `auto` is fp16 with the layers in fp32 that need it. */
@@ -26,8 +26,29 @@ export interface BufferRef {
 export interface Binding {
   readonly name: string;
   readonly dtype: DType;
+  /** With open sizes the largest shape: the place in the buffer, row-major, that a smaller one takes a corner of. */
   readonly shape: StaticShape;
+  /** For each dim that is open the word of the table of sizes that tells it; null where the dim is as in `shape`. */
+  readonly words?: readonly (number | null)[];
   readonly buffer: BufferRef;
+}
+
+/** The table of sizes: i32 words in the arena, each a formula over the sizes of the inputs, that kernels read as axes' limits. */
+export interface EngineSizes {
+  readonly buffer: BufferRef;
+  readonly formulas: readonly Dim[];
+}
+
+/** Shapes that the inputs may have together: from `min` to `max`, tuned for `opt`. */
+export interface Profile {
+  readonly inputs: readonly {
+    readonly name: string;
+    readonly min: StaticShape;
+    readonly opt: StaticShape;
+    readonly max: StaticShape;
+  }[];
+  /** Open sizes are multiples of this. */
+  readonly step: number;
 }
 
 /** One way to run a kernel: a template and its parameters. `generated` is the one that every kernel has. */
@@ -153,7 +174,14 @@ export interface Engine {
   readonly weights: readonly Weight[];
   readonly weightBytes: Uint8Array;
   readonly arenaBytes: number;
+  /** Where sizes are open: the table, and the profiles, of which a run must fit one. */
+  readonly sizes?: EngineSizes;
+  readonly profiles?: readonly Profile[];
   readonly code: readonly CodeSection[];
   /** Target reference runs the graph itself: its printed form; its constants are the weights, by name. */
   readonly graph?: string;
 }
+
+/** The table of sizes as devices see it: one more array that the caller writes. */
+export const sizesBinding = ({ sizes }: Engine): Binding | undefined =>
+  sizes && { name: 'sizes', dtype: 'i32', shape: [sizes.formulas.length], buffer: sizes.buffer };

@@ -4,7 +4,7 @@
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { elements, printShape, type StaticShape } from '../core/shape.ts';
-import type { Binding, Engine, Step, TargetName } from './engine.ts';
+import type { Binding, Engine, Profile, Step, TargetName } from './engine.ts';
 
 export interface EngineInspection {
   readonly kind: 'engine';
@@ -15,6 +15,8 @@ export interface EngineInspection {
   readonly builtBy: string;
   readonly inputs: readonly InspectedBinding[];
   readonly outputs: readonly InspectedBinding[];
+  /** Shapes that inputs may have, where sizes are open; shapes elsewhere are then the largest. */
+  readonly profiles?: readonly Profile[];
   readonly layers: readonly InspectedLayer[];
   /** Number of elements before packing. */
   readonly parameters: number;
@@ -72,6 +74,7 @@ export function inspectEngine(engine: Engine): EngineInspection {
     builtBy: engine.builtBy,
     inputs: engine.inputs.map(inspectBinding),
     outputs: engine.outputs.map(inspectBinding),
+    ...(engine.profiles && { profiles: engine.profiles }),
     layers,
     parameters: parameters(engine),
     weightsBytes: engine.weightBytes.length,
@@ -128,6 +131,7 @@ export function inspectionText(report: EngineInspection): string {
     ['precision', report.precision],
     ['inputs', report.inputs.map(bindingText).join(', ')],
     ['outputs', report.outputs.map(bindingText).join(', ')],
+    ...(report.profiles ?? []).map((profile): readonly [string, string] => ['profile', profileText(profile)]),
     ['weights', `${count(report.parameters)} numbers, ${count(report.weightsBytes)} bytes`],
     ['arena', `${count(report.arenaBytes)} bytes`],
     ['kernels', `${report.kernels} in ${report.layers.length} layers, ${count(report.flops)} operations`],
@@ -150,6 +154,10 @@ export function inspectionText(report: EngineInspection): string {
   return [...alignColumns(head), '', ...alignColumns([titles, ...rows])].join('\n');
 }
 
+const profileText = ({ inputs, step }: Profile): string =>
+  inputs
+    .map(({ name, min, opt, max }) => `${name} ${printShape(min)} to ${printShape(max)}, usually ${printShape(opt)}`)
+    .join('; ') + (step > 1 ? `; in steps of ${step}` : '');
 const bindingText = (b: InspectedBinding): string => `${b.name} ${b.dtype}${printShape(b.shape)}`;
 /** `12,345,678`: exact, since sizes are compared. */
 const count = (n: number): string => Math.round(n).toLocaleString('en-US');

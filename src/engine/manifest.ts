@@ -3,7 +3,19 @@
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import type { Binding, BufferRef, Engine, PackedAxis, Packing, Step, TargetName, Weight } from './engine.ts';
+import type { Dim, DimTerm, SymDim } from '../core/shape.ts';
+import type {
+  Binding,
+  BufferRef,
+  Engine,
+  EngineSizes,
+  PackedAxis,
+  Packing,
+  Profile,
+  Step,
+  TargetName,
+  Weight,
+} from './engine.ts';
 import {
   byKind,
   type Check,
@@ -12,6 +24,7 @@ import {
   nullable,
   number,
   oneOf,
+  optional,
   record,
   table,
   text,
@@ -20,7 +33,18 @@ import {
 
 export type Manifest = Pick<
   Engine,
-  'name' | 'target' | 'builtBy' | 'machine' | 'precision' | 'inputs' | 'outputs' | 'steps' | 'weights' | 'arenaBytes'
+  | 'name'
+  | 'target'
+  | 'builtBy'
+  | 'machine'
+  | 'precision'
+  | 'inputs'
+  | 'outputs'
+  | 'steps'
+  | 'weights'
+  | 'arenaBytes'
+  | 'sizes'
+  | 'profiles'
 >;
 
 const TARGETS: Readonly<Record<TargetName, true>> = {
@@ -38,7 +62,40 @@ const bytes = integer(0);
 const dtype = oneOf(...(Object.keys(DTYPES) as DType[]));
 const shape = list(integer(0, LARGEST_DIM), MOST_DIMS);
 const buffer: Check<BufferRef> = record({ space: oneOf('arena', 'weights'), byteOffset: bytes, bytes });
-const binding: Check<Binding> = record({ name: text, dtype, shape, buffer });
+const bindingInFile = record({
+  name: text,
+  dtype,
+  shape,
+  words: optional(list(nullable(integer(0)), MOST_DIMS)),
+  buffer,
+});
+const binding: Check<Binding> = (value, path) => {
+  const { words, ...plain } = bindingInFile(value, path);
+  return words ? { ...plain, words: words.map((w) => w ?? null) } : plain;
+};
+const MOST_NESTED = 32;
+const formula: Check<Dim> = (value, path) => formulaWithin(MOST_NESTED)(value, path);
+const formulaWithin =
+  (depth: number): Check<Dim> =>
+  (value, path) =>
+    typeof value === 'number' || depth === 0
+      ? integer(-LARGEST_DIM, LARGEST_DIM)(value, path)
+      : openDim(depth)(value, path);
+const openDim = (depth: number): Check<SymDim> => {
+  const inner = formulaWithin(depth - 1);
+  const of = record({ op: oneOf('mul', 'floordiv'), a: inner, b: inner });
+  const term = record({ name: text, coef: integer(-LARGEST_DIM, LARGEST_DIM), of: optional(of) });
+  const terms: Check<DimTerm> = (value, path) => {
+    const { of: made, ...plain } = term(value, path);
+    return made ? { ...plain, of: made } : plain;
+  };
+  return record({ terms: list(terms, MOST_DIMS), constant: integer(-LARGEST_DIM, LARGEST_DIM) });
+};
+const sizes: Check<EngineSizes> = record({ buffer, formulas: list(formula) });
+const profile: Check<Profile> = record({
+  inputs: list(record({ name: text, min: shape, opt: shape, max: shape })),
+  step: integer(1, LARGEST_DIM),
+});
 const size = integer(0, LARGEST_DIM);
 const packedAxes = list(
   record({ extent: integer(1, LARGEST_DIM), stride: integer(-LARGEST_DIM, LARGEST_DIM) }),
@@ -93,7 +150,7 @@ const step: Check<Step> = (value, path) => {
   const { shapes, scratchBytes, ...plain } = stepInFile(value, path);
   return { ...plain, ...(shapes && { shapes }), ...(scratchBytes > 0 && { scratchBytes }) };
 };
-const manifest: Check<Manifest> = record({
+const manifestInFile = record({
   name: text,
   target: oneOf(...(Object.keys(TARGETS) as TargetName[])),
   builtBy: text,
@@ -104,7 +161,13 @@ const manifest: Check<Manifest> = record({
   steps: list(step),
   weights: list(weight),
   arenaBytes: bytes,
+  sizes: optional(sizes),
+  profiles: optional(list(profile)),
 });
+const manifest: Check<Manifest> = (value, path) => {
+  const { sizes, profiles, ...plain } = manifestInFile(value, path);
+  return { ...plain, ...(sizes && { sizes }), ...(profiles && { profiles }) };
+};
 
 /** Throws ModelError `engine-parse` with the path of the first value that does not fit. */
 export const readManifest = (json: unknown): Manifest => manifest(json, '');
@@ -122,6 +185,8 @@ export function writeManifest(engine: Engine): string {
       steps: engine.steps.map(stepToJson),
       weights: engine.weights.map(weightToJson),
       arenaBytes: engine.arenaBytes,
+      ...(engine.sizes && { sizes: { buffer: bufferToJson(engine.sizes.buffer), formulas: engine.sizes.formulas } }),
+      ...(engine.profiles && { profiles: engine.profiles }),
     },
     (key, value: unknown) => {
       if (typeof value === 'number' && !Number.isFinite(value)) throw new Bug('engine-number', `${key} is ${value}`);
@@ -135,6 +200,7 @@ const bindingToJson = (b: Binding) => ({
   name: b.name,
   dtype: b.dtype,
   shape: b.shape,
+  ...(b.words && { words: b.words }),
   buffer: bufferToJson(b.buffer),
 });
 

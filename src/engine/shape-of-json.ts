@@ -81,3 +81,9 @@ export const nullable =
   <T>(check: Check<T>): Check<T | undefined> =>
   (value, path) =>
     value === null ? undefined : check(value, path);
+
+/** As nullable; files of before the field was there lack it. */
+export const optional =
+  <T>(check: Check<T>): Check<T | undefined> =>
+  (value, path) =>
+    value === undefined || value === null ? undefined : check(value, path);

@@ -6,7 +6,15 @@ import { DTYPES, type DType } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { elements } from '../core/shape.ts';
 import { findFaults } from '../loop/verify.ts';
-import { type Binding, type BufferRef, type Engine, packedElements, type Step, type Weight } from './engine.ts';
+import {
+  type Binding,
+  type BufferRef,
+  type Engine,
+  packedElements,
+  type Step,
+  sizesBinding,
+  type Weight,
+} from './engine.ts';
 
 /** Engines found valid: they do not change. */
 const valid = new WeakSet<Engine>();
@@ -23,6 +31,7 @@ export function validateEngine(engine: Engine): void {
   });
   checkBindings(engine, engine.inputs, 'input');
   checkBindings(engine, engine.outputs, 'output');
+  checkSizes(engine);
   engine.steps.forEach((step, i) => {
     checkStep(engine, step, `step ${i} (${step.loc.join('+')})`);
   });
@@ -59,6 +68,28 @@ function checkBindings(engine: Engine, bindings: readonly Binding[], role: strin
     if (buffer.bytes !== bytes) throw invalid(`${what} needs ${bytes} bytes and has ${buffer.bytes}`);
     if (role === 'input' && buffer.space !== 'arena')
       throw invalid(`${what} lies in the weights, which nobody may write`);
+  }
+}
+
+function checkSizes(engine: Engine): void {
+  const table = sizesBinding(engine);
+  if ((table === undefined) !== (engine.profiles === undefined) || engine.profiles?.length === 0)
+    throw invalid('it has sizes without profiles, or profiles without sizes');
+  for (const { name, shape, words = [] } of [...engine.inputs, ...engine.outputs]) {
+    if (words.length !== 0 && words.length !== shape.length)
+      throw invalid(`"${name}" has ${words.length} open dims of ${shape.length}`);
+    if (words.some((word) => word !== null && word >= (table?.shape[0] ?? 0)))
+      throw invalid(`"${name}" has a size that is not in the table`);
+  }
+  if (!table) return;
+  checkBindings(engine, [table], 'input');
+  for (const { inputs } of engine.profiles ?? []) {
+    const fits = engine.inputs.every(({ name, shape }) => {
+      const range = inputs.find((input) => input.name === name);
+      const ranks = range && [range.min, range.opt, range.max].every((s) => s.length === shape.length);
+      return ranks && range.max.every((d, i) => d <= shape[i] && range.opt[i] <= d && range.min[i] <= range.opt[i]);
+    });
+    if (!fits) throw invalid('a profile does not fit the inputs');
   }
 }
 

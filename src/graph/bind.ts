@@ -34,6 +34,17 @@ export function bindShapes(
   return inferGraph({ ...graph, values }, ops);
 }
 
+/**
+ * The sizes of open dims by name that these input shapes tell. Throws as bindShapes does where they are no shapes of the inputs or
+ * contradict each other.
+ */
+export function sizesOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Map<string, number> {
+  for (const name of Object.keys(shapes)) checkGiven(graph, name, shapes[name]);
+  const sizes = namedSizes(graph, shapes);
+  for (const name of Object.keys(shapes)) checkAgainst(name, graph.values.get(name) as ValueType, shapes[name], sizes);
+  return sizes;
+}
+
 /** Sizes that the given shapes tell: a dim that is a plain name is its size. */
 function namedSizes(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Map<string, number> {
   const sizes = new Map<string, number>();
@@ -57,7 +68,8 @@ function namedSizes(graph: Graph, shapes: Readonly<Record<string, readonly numbe
   return sizes;
 }
 
-function plainName(dim: Dim): string | undefined {
+/** The name that a dim is, where it is one alone. */
+export function plainName(dim: Dim): string | undefined {
   if (typeof dim === 'number' || dim.constant !== 0 || dim.terms.length !== 1) return undefined;
   return dim.terms[0].coef === 1 ? dim.terms[0].name : undefined;
 }

@@ -6,8 +6,8 @@
  */
 import type { DType } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import { add, axis, binary, cast, constant, index, inRange, load, mul, select } from './expr.ts';
-import type { Access, Affine, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
+import { add, axis, binary, boundOf, cast, constant, index, inRange, load, mul, select } from './expr.ts';
+import type { Access, Affine, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
 
 /** Σ coef·axis + constant, as an i32 Expr. */
 export const affineExpr = (affine: Affine): Expr =>
@@ -22,7 +22,7 @@ export const accessIndex = (access: Access): Expr =>
 
 /** True where every padded coordinate is inside its extent; undefined where no dim is padded. */
 export function accessGuard(access: Access): Expr | undefined {
-  const inside = access.dims.filter((dim) => dim.padded).map((dim) => inRange(affineExpr(dim.at), dim.extent));
+  const inside = access.dims.filter((dim) => dim.padded).map((dim) => inRange(affineExpr(dim.at), boundOf(dim)));
   return inside.length === 0 ? undefined : inside.reduce((a, b) => binary('and', a, b));
 }
 
@@ -44,7 +44,7 @@ export function contractBody(buffers: readonly Buffer[], form: Contract): readon
     accessValue(form.a, dtypeOf(form.a.buffer), form.acc),
     accessValue(form.b, dtypeOf(form.b.buffer), form.acc),
   );
-  const axes = form.axes.filter((a) => a.role === 'k').map(({ name, extent }) => ({ name, extent }));
+  const axes = form.axes.filter((a) => a.role === 'k').map(withoutRole);
   return [{ kind: 'reduce', local: 'acc', dtype: form.acc, op: 'add', axes, value }, ...form.epilogue];
 }
 
@@ -53,6 +53,9 @@ export const contractKernel = (name: string, buffers: readonly Buffer[], form: C
   name,
   form,
   buffers,
-  axes: form.axes.filter((a) => a.role !== 'k').map(({ name: axisName, extent }) => ({ name: axisName, extent })),
+  axes: form.axes.filter((a) => a.role !== 'k').map(withoutRole),
   body: contractBody(buffers, form),
 });
+
+/** The axis of a contract as one of the index space or of the sum. */
+export const withoutRole = ({ role: _, ...axis }: Contract['axes'][number]): Axis => axis;

@@ -6,8 +6,7 @@ import type { Axis, Expr, Stmt } from './ir.ts';
 
 export const equalStmts = (a: readonly Stmt[], b: readonly Stmt[]): boolean => new Comparison().stmts(a, b);
 
-export const equalAxes = (a: readonly Axis[], b: readonly Axis[]): boolean =>
-  a.length === b.length && a.every(({ name, extent }, i) => name === b[i].name && extent === b[i].extent);
+export const equalAxes = (a: readonly Axis[], b: readonly Axis[]): boolean => new Comparison().axes(a, b);
 
 class Comparison {
   /** For an expression of the one side one of the other that is equal to it. */
@@ -17,11 +16,20 @@ class Comparison {
     return a.length === b.length && a.every((stmt, i) => this.#stmt(stmt, b[i]));
   }
 
+  axes(a: readonly Axis[], b: readonly Axis[]): boolean {
+    return a.length === b.length && a.every((axis, i) => this.#axis(axis, b[i]));
+  }
+
+  #axis(a: Axis, b: Axis): boolean {
+    if (a.name !== b.name || a.extent !== b.extent) return false;
+    return a.limit && b.limit ? this.#expr(a.limit, b.limit) : a.limit === b.limit;
+  }
+
   #stmt(a: Stmt, b: Stmt): boolean {
     switch (a.kind) {
       case 'for':
       case 'scan':
-        return a.kind === b.kind && equalAxes([a.axis], [b.axis]) && this.stmts(a.body, b.body);
+        return a.kind === b.kind && this.#axis(a.axis, b.axis) && this.stmts(a.body, b.body);
       case 'if':
         return b.kind === 'if' && this.#expr(a.cond, b.cond) && this.stmts(a.body, b.body);
       case 'let':
@@ -32,7 +40,7 @@ class Comparison {
           a.local === b.local &&
           a.dtype === b.dtype &&
           a.op === b.op &&
-          equalAxes(a.axes, b.axes) &&
+          this.axes(a.axes, b.axes) &&
           this.#expr(a.value, b.value)
         );
       case 'store':

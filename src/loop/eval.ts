@@ -9,7 +9,7 @@ import { DTYPES, type DType, isBigInt, isFloat, type Scalar, type TypedArray } f
 import { Bug } from '../core/errors.ts';
 import { decodeScalar, encodeScalar } from '../core/tensor.ts';
 import { binaryFn, bitcastFn, castFn, identity, rounder, unaryFn } from './arithmetic.ts';
-import { children } from './expr.ts';
+import { boundOf, children } from './expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from './ir.ts';
 
 export type Thunk = () => Scalar;
@@ -75,10 +75,11 @@ function slotOf(slots: Map<string, number>, name: string): number {
 
 /** `body` for every point of the axes, the last innermost. */
 function nest(axes: readonly Axis[], env: EvalEnv, body: () => void): () => void {
-  return axes.reduceRight<() => void>((inner, { name, extent }) => {
-    const slot = slotOf(env.axisSlots, name);
+  return axes.reduceRight<() => void>((inner, axis) => {
+    const slot = slotOf(env.axisSlots, axis.name);
+    const bound = compileExpr(boundOf(axis), env) as () => number;
     return () => {
-      for (let i = 0; i < extent; i++) {
+      for (let i = 0, end = bound(); i < end; i++) {
         env.axes[slot] = i;
         inner();
       }

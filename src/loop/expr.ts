@@ -7,7 +7,7 @@
  * (a select evaluates only the branch taken); between statements locals and buffers change, so nothing is kept across them.
  */
 import { type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
-import type { BinaryOp, Expr, UnaryOp } from './ir.ts';
+import type { Axis, BinaryOp, Expr, UnaryOp } from './ir.ts';
 
 const COMPARISONS: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or', 'xor']);
 const BOOL_UNARY: ReadonlySet<UnaryOp> = new Set(['not', 'isnan', 'isinf']);
@@ -56,9 +56,13 @@ export const max = (a: Expr, b: Expr): Expr => binary('max', a, b);
 export const like = (x: Expr, value: number): Expr =>
   constant(x.dtype, isBigInt(x.dtype) ? BigInt(value) : isFloat(x.dtype) ? value : Math.trunc(value));
 
-/** 0 <= x < extent, for a coordinate that may leave its dim. */
-export const inRange = (x: Expr, extent: number): Expr =>
-  binary('and', binary('ge', x, index(0)), binary('lt', x, index(extent)));
+/** Where an axis or a dim ends: its extent, or the run-time limit where that is less. Never negative, never beyond the extent. */
+export const boundOf = ({ extent, limit }: Pick<Axis, 'extent' | 'limit'>): Expr =>
+  limit ? min(max(limit, index(0)), index(extent)) : index(extent);
+
+/** 0 <= x < bound, for a coordinate that may leave its dim. */
+export const inRange = (x: Expr, bound: Expr | number): Expr =>
+  binary('and', binary('ge', x, index(0)), binary('lt', x, typeof bound === 'number' ? index(bound) : bound));
 
 /** The operands of a node, in order. */
 export function children(e: Expr): readonly Expr[] {

@@ -98,9 +98,15 @@ export type Expr =
 
 export type ReduceOp = 'add' | 'mul' | 'min' | 'max';
 
+/**
+ * Runs over [0, extent), or over [0, min(extent, limit)) where there is a limit: a size that only running tells, the same for all
+ * points. A limit is i32, made of constants and of in buffers' elements at constant indices (a table of sizes). Whatever is proved
+ * of a kernel is proved of the whole extent.
+ */
 export interface Axis {
   readonly name: string;
   readonly extent: number;
+  readonly limit?: Expr;
 }
 
 export type Stmt =
@@ -135,6 +141,8 @@ export interface Affine {
 export interface AccessDim {
   readonly at: Affine;
   readonly extent: number;
+  /** As an axis's: where `at` is padded, positions from the limit on are outside too. */
+  readonly limit?: Expr;
   readonly stride: number;
   /** True where `at` may leave [0, extent); the element read there is 0. */
   readonly padded: boolean;

@@ -70,7 +70,13 @@ class KernelParser {
   #axis(): Axis {
     const name = this.#tokens.name();
     this.#tokens.expect('<');
-    return { name, extent: this.#tokens.count() };
+    return { name, ...this.#end() };
+  }
+
+  /** `128`, or `128 upto sizes[3]`. */
+  #end(): Pick<Axis, 'extent' | 'limit'> {
+    const extent = this.#tokens.count();
+    return this.#tokens.take('upto') ? { extent, limit: this.#exprs.expr('i32') } : { extent };
   }
 
   #contract(acc: DType): Contract {
@@ -103,10 +109,10 @@ class KernelParser {
   #accessDim(): AccessDim {
     const at = this.#affine();
     this.#tokens.expect('<');
-    const extent = this.#tokens.count();
+    const end = this.#end();
     this.#tokens.expect('stride');
     const stride = this.#tokens.int();
-    return { at, extent, stride, padded: this.#tokens.take('pad') };
+    return { at, ...end, stride, padded: this.#tokens.take('pad') };
   }
 
   /** `2*h - r + 1`: signed terms, then the constant. */

@@ -5,7 +5,7 @@
  *       y[i] = max(x[i], 0)
  *     }
  *
- * A constant carries its dtype (`0:f32`) only where the neighbours do not tell. A contract prints its accesses and its epilogue;
+ * An axis whose end is a size known at run time only reads `i < 128 upto sizes[0]`. A constant carries its dtype (`0:f32`) only where the neighbours do not tell. A contract prints its accesses and its epilogue;
  * its sum follows from them. A large subexpression that occurs again is written once, `(#1 = …)`, then `#1`; whether two
  * subexpressions are the same is decided by what they say, so text does not depend on how objects are shared.
  */
@@ -44,7 +44,7 @@ export const COMPARES: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 
 
 /** Words that a name must be quoted to be. */
 export const RESERVED: ReadonlySet<string> = new Set(
-  'true false inf nan for scan if let reduce over of in out pad stride kernel'.split(' '),
+  'true false inf nan for scan if let reduce over of in out pad stride upto kernel'.split(' '),
 );
 
 /** Tree nodes from which on a repeated subexpression gets a label. */
@@ -75,7 +75,7 @@ export function kernelLines(kernel: Kernel): readonly KernelLine[] {
   if (form.kind !== 'contract') {
     return [{ text: `${head}${printAxes(kernel.axes)} {` }, ...stmtLines(kernel.body, '  '), { text: '}' }];
   }
-  const axes = form.axes.map((a) => `${a.role} ${printName(a.name)} < ${a.extent}`).join(', ');
+  const axes = form.axes.map((a) => `${a.role} ${printAxis(a)}`).join(', ');
   return [
     { text: axes === '' ? head : `${head} for ${axes}` },
     { text: `  a ${printAccess(form.a)}` },
@@ -101,14 +101,17 @@ function printFormHead({ form }: Kernel): string {
   }
 }
 
-const printAxis = (axis: Axis): string => `${printName(axis.name)} < ${axis.extent}`;
+/** `i < 128`, or `i < 128 upto sizes[3]` */
+const printAxis = (axis: Axis): string => `${printName(axis.name)} < ${printEnd(axis)}`;
+const printEnd = ({ extent, limit }: Pick<Axis, 'extent' | 'limit'>): string =>
+  limit ? `${extent} upto ${printExpr(limit, 'i32')}` : String(extent);
 const printAxes = (axes: readonly Axis[]): string =>
   axes.length === 0 ? '' : ` for ${axes.map(printAxis).join(', ')}`;
 
 /** `x[2*h + r - 1 < 224 stride 672 pad, …]` */
 const printAccess = (access: Access): string =>
   `${printName(access.buffer)}[${access.dims
-    .map((d) => `${printAffine(d.at)} < ${d.extent} stride ${d.stride}${d.padded ? ' pad' : ''}`)
+    .map((d) => `${printAffine(d.at)} < ${printEnd(d)} stride ${d.stride}${d.padded ? ' pad' : ''}`)
     .join(', ')}]`;
 
 function printAffine(affine: Affine): string {

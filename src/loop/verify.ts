@@ -10,7 +10,7 @@ import { DTYPES, type DType, isBigInt, isFloat } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
 import { affineRange, toAffine } from './affine.ts';
 import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
-import { affineExpr, contractBody } from './contract.ts';
+import { affineExpr, contractBody, withoutRole } from './contract.ts';
 import { equalAxes, equalStmts } from './equal.ts';
 import { children } from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
@@ -60,6 +60,9 @@ interface Scope {
   readonly certain: boolean;
 }
 
+/** Where no loop has begun. */
+const OUTSIDE: Scope = { facts: noFacts(), locals: new Map(), certain: true };
+
 const isIndexRange = (n: number, least: number): boolean => Number.isInteger(n) && n >= least && n < 2 ** 31;
 
 class Verifier {
@@ -90,11 +93,28 @@ class Verifier {
 
   axes(axes: readonly Axis[], outer: Iterable<string>): void {
     const names = new Set(outer);
-    for (const { name, extent } of axes) {
+    for (const { name, extent, limit } of axes) {
       if (names.has(name)) this.#fault(`axis "${name}" stands inside another of that name`);
       names.add(name);
       if (!isIndexRange(extent, 0)) this.#fault(`axis "${name}" has extent ${extent}`);
+      if (limit) this.#limit(limit, `axis "${name}"`);
     }
+  }
+
+  /** A limit is the same for all points: constants, and elements of in buffers at constant indices. */
+  #limit(limit: Expr, what: string): void {
+    const visit = (e: Expr): void => {
+      const isPlain = e.dtype === 'i32' && (e.kind === 'const' || e.kind === 'load' || e.kind === 'binary');
+      const fault = isPlain ? this.#nodeFault(e, OUTSIDE) : 'is no part of a limit';
+      const buffer = e.kind === 'load' ? this.#byName.get(e.buffer) : undefined;
+      if (fault) this.#fault(`the limit of ${what}: ${printShort(e)}: ${fault}`);
+      else if (e.kind === 'load' && buffer) {
+        if (e.index.kind !== 'const' || buffer.role !== 'in')
+          this.#fault(`the limit of ${what} reads ${printShort(e)}, which is no constant place of an in buffer`);
+        else this.#inside(e.index, buffer, OUTSIDE);
+      } else for (const child of children(e)) visit(child);
+    };
+    visit(limit);
   }
 
   contract(kernel: Kernel, form: Contract): void {
@@ -105,7 +125,7 @@ class Verifier {
     this.#access('b', form.b, form, 'm');
     if (!this.#byName.has(form.a.buffer) || !this.#byName.has(form.b.buffer)) return;
     const body = contractBody(kernel.buffers, form);
-    const axes = form.axes.filter((a) => a.role !== 'k').map(({ name, extent }) => ({ name, extent }));
+    const axes = form.axes.filter((a) => a.role !== 'k').map(withoutRole);
     const text = (a: readonly Axis[], stmts: readonly Stmt[]) =>
       printKernel({ name: '', form: { kind: 'map' }, buffers: [], axes: a, body: stmts });
     // What is equal object by object is equal as text, and found so much sooner.
@@ -124,7 +144,8 @@ class Verifier {
     const extents = new Map(form.axes.filter((a) => a.role !== without).map((a) => [a.name, a.extent]));
     const nonEmpty = form.axes.every((a) => a.extent > 0);
     let [least, most] = [0, 0];
-    for (const { at, extent, stride, padded } of access.dims) {
+    for (const { at, extent, limit, stride, padded } of access.dims) {
+      if (limit) this.#limit(limit, `a dim of operand ${which}`);
       for (const { axis, coef } of at.terms) {
         if (!extents.has(axis)) this.#fault(`operand ${which} depends on "${axis}", which is no axis of its roles`);
         if (!isIndexRange(Math.abs(coef), 0)) this.#fault(`operand ${which} has coefficient ${coef}`);

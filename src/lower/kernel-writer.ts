@@ -72,6 +72,14 @@ export class KernelWriter {
     return this.#writeMap(source, value, new Map([[value, storage]]));
   }
 
+  /** As writeCopy, where `storage` has the elements of `source` in row-major order under another shape. */
+  writeReshape(source: string, value: string, storage: Storage): WrittenKernel {
+    const { axes, coords } = this.#axesOf(storage);
+    const element = this.#element(source, reshapedCoords(coords, storage.shape, this.#type(source).shape));
+    const body = [this.#store(value, storage, coords, element)];
+    return this.#kernel({ form: { kind: 'move' }, axes, body });
+  }
+
   #writeMap(source: string, value: string, target: ReadonlyMap<string, Storage>): WrittenKernel {
     const storage = target.get(value) as Storage;
     const { axes, coords } = this.#axesOf(storage);
@@ -279,8 +287,28 @@ const missing = (node: Node, input: number): never => {
 const offsetAt = (storage: Storage, coords: readonly Expr[]): Expr =>
   coords.reduce<Expr>(
     (sum, c, d) => (storage.shape[d] === 1 ? sum : e.add(sum, e.mul(c, e.index(storage.strides[d])))),
-    e.index(0),
+    e.index(storage.shift ?? 0),
   );
+
+/**
+ * Coordinates in `to` of the element that has `coords` in `from`, both row-major: dims of equal size at both ends stay, those between
+ * are counted through.
+ */
+function reshapedCoords(coords: readonly Expr[], from: StaticShape, to: StaticShape): Expr[] {
+  const least = Math.min(from.length, to.length);
+  let head = 0;
+  while (head < least && from[head] === to[head]) head++;
+  let tail = 0;
+  while (tail < least - head && from[from.length - 1 - tail] === to[to.length - 1 - tail]) tail++;
+  let flat: Expr = e.index(0);
+  for (let d = head; d < from.length - tail; d++) flat = e.add(e.mul(flat, e.index(from[d])), coords[d]);
+  const middle: Expr[] = [];
+  for (let d = to.length - tail - 1; d >= head; d--) {
+    middle.unshift(d === head ? flat : e.binary('mod', flat, e.index(to[d])));
+    flat = e.binary('floordiv', flat, e.index(to[d]));
+  }
+  return [...coords.slice(0, head), ...middle, ...coords.slice(from.length - tail)];
+}
 
 /** Coordinates of an operand that NumPy broadcasting stretches to `from`, seen at coords of `from`. */
 const broadcast = (coords: readonly Expr[], from: StaticShape, to: StaticShape): Expr[] =>
@@ -292,7 +320,7 @@ function accumulatorOf(dtype: DType): DType {
 }
 
 /** `contract_f32_56x56x64x64`. */
-const kernelName = (form: string, buffers: readonly Buffer[], axes: readonly Axis[]): string => {
+export const kernelName = (form: string, buffers: readonly Buffer[], axes: readonly Axis[]): string => {
   const dtype = buffers.find((b) => b.role === 'out')?.dtype ?? 'none';
   return [form, dtype, axes.map((a) => a.extent).join('x') || '1'].join('_');
 };

@@ -8,16 +8,17 @@
  */
 import { DTYPES } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import { elements, rowMajorStrides, type StaticShape } from '../core/shape.ts';
+import { type Dim, elements, rowMajorStrides, type Shape, type StaticShape } from '../core/shape.ts';
 import type { Tensor, TensorType } from '../core/tensor.ts';
 import type { Graph, Loc, Node } from '../graph/ir.ts';
 import { toAffine } from '../loop/affine.ts';
 import * as e from '../loop/expr.ts';
-import type { Expr, Kernel } from '../loop/ir.ts';
+import type { Affine, Expr, Kernel } from '../loop/ir.ts';
 import { kernelKey } from '../loop/print.ts';
 import { simplifyKernel } from '../loop/simplify.ts';
 import type { Op } from '../ops/op.ts';
 import type { KernelFacts } from '../targets/target.ts';
+import { kernelAt } from './at-sizes.ts';
 import { type Cluster, type Fusion, fuse } from './fuse.ts';
 import { KernelWriter, type Operand, type WrittenKernel } from './kernel-writer.ts';
 import {
@@ -43,6 +44,8 @@ export interface LoweredStep {
   readonly operands: readonly Operand[];
   readonly facts: KernelFacts;
   readonly loc: Loc;
+  /** The kernel as it is at the usual sizes, where some are open: what its time is predicted of. */
+  readonly usual?: Kernel;
 }
 
 export interface LoweredGraph {
@@ -52,16 +55,72 @@ export interface LoweredGraph {
   readonly outputs: readonly { readonly name: string; readonly storage: Storage }[];
   /** Constants that steps read, by the block that stands for them. */
   readonly constants: ReadonlyMap<Block, Tensor>;
+  /** Where sizes are open: the table of them. */
+  readonly sizes?: LoweredSizes;
 }
 
+export interface LoweredSizes {
+  readonly block: Block;
+  readonly formulas: readonly Dim[];
+  /** The shapes of inputs and of outputs, in order. */
+  readonly inputs: readonly Shape[];
+  readonly outputs: readonly Shape[];
+}
+
+/** What is to be lowered the same way at all sizes that a graph was left open for. */
+export interface OpenLayout {
+  /** The largest shape of each value: what its place in memory is made for. */
+  readonly extents: ReadonlyMap<string, StaticShape>;
+  /** The same graph at other sizes: where the two say different things, memory is not laid out by them. */
+  readonly other: Graph;
+}
+
+/** Steps as the operators wrote them, before kernels are simplified and equal ones become one. */
+export type RawGraph = Omit<LoweredGraph, 'steps'> & { readonly steps: readonly RawStep[] };
+export type RawStep = WrittenKernel & { readonly loc: Loc };
+
 /** Lowers a graph along `fusion`, which fuse() made of it. `facts` hold for every kernel. */
-export function lower(
+export const lower = (
   graph: Graph,
   ops: ReadonlyMap<string, Op>,
   fusion: Fusion = fuse(graph, ops),
   facts: Omit<KernelFacts, 'constant'> = {},
+): LoweredGraph => finishSteps(lowerRaw(graph, ops, fusion), facts);
+
+export const lowerRaw = (graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion, open?: OpenLayout): RawGraph =>
+  new Lowerer(graph, ops, fusion, open).run();
+
+/**
+ * Simplifies the kernels; steps whose kernels then have the same text share one. `usual` gives the words of the table of sizes at the
+ * usual sizes.
+ */
+export function finishSteps(
+  raw: RawGraph,
+  facts: Omit<KernelFacts, 'constant'>,
+  usual?: readonly number[],
 ): LoweredGraph {
-  return new Lowerer(graph, ops, fusion, facts).run();
+  const kernels = new Map<string, Kernel>();
+  const usualKernels = new Map<Kernel, Kernel>();
+  const steps = raw.steps.map(({ kernel: written, operands, loc }): LoweredStep => {
+    const simple = simplifyKernel(written);
+    const key = kernelKey(simple);
+    const kernel = kernels.get(key) ?? simple;
+    kernels.set(key, kernel);
+    if (usual && !usualKernels.has(kernel)) usualKernels.set(kernel, simplifyKernel(kernelAt(kernel, usual)));
+    const atUsual = usualKernels.get(kernel);
+    const constant = operands.flatMap((o, i) => (o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : []));
+    const unaligned = operands.flatMap(({ storage }, i) =>
+      (storage.offset * DTYPES[storage.block.dtype].bytes) % VECTOR_BYTES === 0 ? [] : [kernel.buffers[i].name],
+    );
+    return {
+      kernel,
+      operands,
+      facts: { ...facts, constant: new Set(constant), ...(unaligned.length > 0 && { unaligned: new Set(unaligned) }) },
+      loc,
+      ...(atUsual && { usual: atUsual }),
+    };
+  });
+  return { ...raw, steps };
 }
 
 class Lowerer {
@@ -70,24 +129,22 @@ class Lowerer {
   readonly fusion: Fusion;
   readonly #storages = new Map<string, Storage>();
   readonly #constants = new Map<Block, Tensor>();
-  readonly #steps: LoweredStep[] = [];
-  /** Kernels by their text. */
-  readonly #kernels = new Map<string, Kernel>();
+  readonly #open: OpenLayout | undefined;
+  readonly #steps: RawStep[] = [];
   readonly #outputs: ReadonlySet<string>;
   /** Blocks that a network input or output lies in. */
   readonly #boundBlocks = new Set<Block>();
-  readonly #facts: Omit<KernelFacts, 'constant'>;
   #blocks = 0;
 
-  constructor(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion, facts: Omit<KernelFacts, 'constant'>) {
-    this.#facts = facts;
+  constructor(graph: Graph, ops: ReadonlyMap<string, Op>, fusion: Fusion, open: OpenLayout | undefined) {
     this.graph = graph;
     this.ops = ops;
     this.fusion = fusion;
+    this.#open = open;
     this.#outputs = new Set(graph.outputs);
   }
 
-  run(): LoweredGraph {
+  run(): RawGraph {
     const { graph } = this;
     for (const name of graph.inputs)
       this.#storages.set(name, this.#allocate(name, rowMajorOrder(this.#type(name).shape.length)));
@@ -115,12 +172,25 @@ class Lowerer {
     const lowering = producer && this.ops.get(producer.node.op)?.lower;
     if (lowering?.kind !== 'alias')
       throw new Bug('lower-order', `value "${value}" is read before anything has stored it`);
-    const source = (producer as { node: Node }).node.inputs[0];
+    const { inputs, loc } = (producer as { node: Node }).node;
     const { shape } = this.#type(value);
-    const view = reshapeStorage(this.storageOf(source), shape);
-    return (
-      view ?? { ...this.#copy(source, (producer as { node: Node }).node.loc), shape, strides: rowMajorStrides(shape) }
-    );
+    const view = this.#reshaped(inputs[0], value);
+    if (view) return view;
+    if (!this.#open) return { ...this.#copy(inputs[0], loc), shape, strides: rowMajorStrides(shape) };
+    const storage = this.#allocate(value, rowMajorOrder(shape.length));
+    this.#push(new KernelWriter(this).writeReshape(inputs[0], value, storage), loc);
+    return storage;
+  }
+
+  /** The view of a value under another shape, where strides can say it; with open sizes, where the same strides can at all of them. */
+  #reshaped(source: string, value: string): Storage | undefined {
+    const storage = this.storageOf(source);
+    const view = reshapeStorage(storage, this.#type(value).shape);
+    const other = this.#open?.other.values;
+    if (!view || !other) return view;
+    const [from, to] = [source, value].map((name) => other.get(name)?.shape as StaticShape);
+    const again = reshapeStorage({ ...storage, shape: from }, to);
+    return again?.strides.join() === view.strides.join() ? view : undefined;
   }
 
   #constantStorage(name: string, tensor: Tensor): Storage {
@@ -128,11 +198,11 @@ class Lowerer {
       id: this.#blocks++,
       name,
       dtype: tensor.dtype,
-      elements: tensor.data.length,
+      elements: elements(this.#room(name)),
       space: 'weights',
     };
     this.#constants.set(block, tensor);
-    return { block, offset: 0, shape: tensor.shape, strides: rowMajorStrides(tensor.shape) };
+    return { block, offset: 0, shape: tensor.shape, strides: rowMajorStrides(this.#room(name)) };
   }
 
   #lowerCluster(cluster: Cluster): void {
@@ -165,53 +235,46 @@ class Lowerer {
     );
   }
 
+  /** The view that output number `output` of a node, named `value`, is of what `storageOf` gives for its input. */
   #viewThrough(
     root: Node,
     output: number,
     value: string,
     storageOf: (input: string) => Storage | undefined,
   ): Storage | undefined {
-    const { shape, dtype } = this.#type(value);
-    const lowering = this.ops.get(root.op)?.lower;
-    if (lowering?.kind !== 'index') return undefined;
+    const { shape } = this.#type(value);
     const axes = shape.map((_, d) => `d${d}`);
-    let read: { input: string; coords: readonly Expr[] } | undefined;
-    const marker = e.local('view', dtype);
-    const element = lowering.read(
-      {
-        attrs: root.attrs,
-        inputs: root.inputs.map((name) => (name === '' ? undefined : this.#type(name))),
-        outputs: root.outputs.map((name) => this.#type(name)),
-        input: (i) => this.#type(root.inputs[i]),
-        constant: (i) => this.graph.constants.get(root.inputs[i] ?? ''),
-        load: (i, coords) => {
-          read = { input: root.inputs[i], coords };
-          return marker;
-        },
-      },
-      output,
-      axes.map((name, d) => (shape[d] === 1 ? e.index(0) : e.axis(name))),
-    );
-    const source = element === marker && read ? storageOf(read.input) : undefined;
-    if (!source || !read) return undefined;
-    const at = read.coords.map(toAffine);
-    if (!at.every((a) => a !== undefined)) return undefined;
-    return affineView(source, at, shape, axes);
+    const read = affineRead({ root, output, value }, this.graph, this.ops, axes);
+    const { other } = this.#open ?? {};
+    if (!read || (other && !sameRead(read, affineRead({ root, output, value }, other, this.ops, axes))))
+      return undefined;
+    const source = storageOf(read.input);
+    return source && affineView(source, read.at, shape, axes);
   }
 
   #lowerConcat(node: Node, axis: number): void {
     const value = node.outputs[0];
     const whole = this.#place(value, () => this.#orderOfLargest(node.inputs, value));
     this.#storages.set(value, whole);
-    let start = 0;
-    for (const source of node.inputs) {
+    for (const [i, source] of node.inputs.entries()) {
+      if (this.#concatReader(source) === node && this.#storages.get(source)?.block === whole.block) continue;
+      const start = sizeAlong(axis, node.inputs.slice(0, i), this.graph);
       const { shape } = this.#type(source);
-      if (this.#concatReader(source) !== node || this.#storages.get(source)?.block !== whole.block) {
-        const written = new KernelWriter(this).writeCopy(source, value, partOf(whole, axis, start, shape));
-        this.#push(written, node.loc);
-      }
-      start += shape[axis];
+      const part = this.#open
+        ? { ...whole, shape, shift: start * whole.strides[axis] }
+        : partOf(whole, axis, start, shape);
+      this.#push(new KernelWriter(this).writeCopy(source, value, part), node.loc);
     }
+  }
+
+  /** Whether what a concatenation puts before a value, and the value itself, end at the same place at all sizes. */
+  #hasFixedPlace(node: Node, value: string): boolean {
+    const { other } = this.#open ?? {};
+    const lowering = this.ops.get(node.op)?.lower;
+    if (!other || lowering?.kind !== 'concat') return true;
+    const axis = lowering.axis(node.attrs, this.#type(value).shape.length);
+    const before = node.inputs.slice(0, node.inputs.indexOf(value));
+    return [before, [value]].every((names) => sizeAlong(axis, names, this.graph) === sizeAlong(axis, names, other));
   }
 
   /** The concat node in whose result a stored value may lie; the first one that reads it, if it reads it once. */
@@ -219,7 +282,8 @@ class Lowerer {
     if (this.#outputs.has(value) || this.graph.constants.has(value) || this.graph.inputs.includes(value))
       return undefined;
     const reader = this.fusion.readers.get(value)?.find((n) => this.ops.get(n.op)?.lower?.kind === 'concat');
-    return reader && reader.inputs.filter((name) => name === value).length === 1 ? reader : undefined;
+    const once = reader?.inputs.filter((name) => name === value).length === 1;
+    return reader && once && this.#hasFixedPlace(reader, value) ? reader : undefined;
   }
 
   /** Storage for a value that a cluster is about to compute. */
@@ -234,12 +298,7 @@ class Lowerer {
     const lowering = this.ops.get(concat.op)?.lower;
     const axis = lowering?.kind === 'concat' ? lowering.axis(concat.attrs, whole.shape.length) : 0;
     const before = concat.inputs.slice(0, concat.inputs.indexOf(value));
-    return partOf(
-      whole,
-      axis,
-      before.reduce((n, name) => n + this.#type(name).shape[axis], 0),
-      this.#type(value).shape,
-    );
+    return partOf(whole, axis, sizeAlong(axis, before, this.graph), this.#type(value).shape);
   }
 
   #wishedOrder(cluster: Cluster, value: string): readonly number[] {
@@ -291,7 +350,8 @@ class Lowerer {
   #outputStorage(name: string): Storage {
     const storage = this.storageOf(name);
     const { block } = storage;
-    const dense = isRowMajor(storage) && block.elements === elements(storage.shape);
+    const room = this.#room(name);
+    const dense = isRowMajor({ ...storage, shape: room }) && block.elements === elements(room);
     if (dense && block.space === 'arena' && !this.#boundBlocks.has(block)) {
       this.#boundBlocks.add(block);
       return storage;
@@ -307,37 +367,67 @@ class Lowerer {
 
   #allocate(name: string, order: readonly number[]): Storage {
     const { dtype, shape } = this.#type(name);
-    const block: Block = { id: this.#blocks++, name, dtype, elements: elements(shape), space: 'arena' };
-    return { block, offset: 0, shape, strides: stridesOf(shape as StaticShape, order) };
+    const room = this.#room(name);
+    const block: Block = { id: this.#blocks++, name, dtype, elements: elements(room), space: 'arena' };
+    return { block, offset: 0, shape, strides: stridesOf(room, order) };
+  }
+
+  /** The shape that a value's place is made for. */
+  #room(name: string): StaticShape {
+    return this.#open?.extents.get(name) ?? this.#type(name).shape;
   }
 
   #push(written: WrittenKernel, loc: Loc): void {
     const stores = written.operands.filter((o) => o.role === 'out');
     if (stores.every((o) => elements(o.storage.shape) === 0)) return;
-    const simple = simplifyKernel(written.kernel);
-    const key = kernelKey(simple);
-    const kernel = this.#kernels.get(key) ?? simple;
-    this.#kernels.set(key, kernel);
-    const constant = written.operands.flatMap((o, i) =>
-      o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : [],
-    );
-    const unaligned = written.operands.flatMap(({ storage }, i) =>
-      (storage.offset * DTYPES[storage.block.dtype].bytes) % VECTOR_BYTES === 0 ? [] : [kernel.buffers[i].name],
-    );
     // Nodes that one ONNX node was expanded into carry the same name.
-    this.#steps.push({
-      kernel,
-      operands: written.operands,
-      facts: {
-        ...this.#facts,
-        constant: new Set(constant),
-        ...(unaligned.length > 0 && { unaligned: new Set(unaligned) }),
-      },
-      loc: [...new Set(loc)],
-    });
+    this.#steps.push({ ...written, loc: [...new Set(loc)] });
   }
 
   #type(value: string): TensorType {
     return this.graph.values.get(value) as TensorType;
   }
 }
+
+interface AffineRead {
+  readonly input: string;
+  readonly at: readonly Affine[];
+}
+const sameRead = (a: AffineRead, b: AffineRead | undefined): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** What the elements of an index node's output are, where each is one load of an input at affine coordinates of the axes. */
+function affineRead(
+  { root, output, value }: Pick<Cluster, 'root' | 'output' | 'value'>,
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  axes: readonly string[],
+): AffineRead | undefined {
+  const lowering = ops.get(root.op)?.lower;
+  if (lowering?.kind !== 'index') return undefined;
+  const type = (name: string) => graph.values.get(name) as TensorType;
+  const { shape, dtype } = type(value);
+  const marker = e.local('view', dtype);
+  let read: { input: string; coords: readonly Expr[] } | undefined;
+  const element = lowering.read(
+    {
+      attrs: root.attrs,
+      inputs: root.inputs.map((name) => (name === '' ? undefined : type(name))),
+      outputs: root.outputs.map(type),
+      input: (i) => type(root.inputs[i]),
+      constant: (i) => graph.constants.get(root.inputs[i] ?? ''),
+      load: (i, coords) => {
+        read = { input: root.inputs[i], coords };
+        return marker;
+      },
+    },
+    output,
+    axes.map((name, d) => (shape[d] === 1 ? e.index(0) : e.axis(name))),
+  );
+  if (element !== marker || !read) return undefined;
+  const at = read.coords.map(toAffine);
+  return at.every((a) => a !== undefined) ? { input: read.input, at } : undefined;
+}
+
+/** The sum of the values' sizes along an axis. */
+const sizeAlong = (axis: number, values: readonly string[], graph: Graph): number =>
+  values.reduce((n, name) => n + Number(graph.values.get(name)?.shape[axis]), 0);

@@ -62,9 +62,10 @@ function livesOf(graph: LoweredGraph): Life[] {
   graph.steps.forEach((step, i) => {
     for (const { storage } of step.operands) touch(storage.block, i);
   });
-  for (const { storage } of [...graph.inputs, ...graph.outputs]) {
-    touch(storage.block, -1);
-    touch(storage.block, graph.steps.length);
+  const kept = [...graph.inputs, ...graph.outputs].map(({ storage }) => storage.block);
+  for (const block of graph.sizes ? [...kept, graph.sizes.block] : kept) {
+    touch(block, -1);
+    touch(block, graph.steps.length);
   }
   return [...lives.values()];
 }

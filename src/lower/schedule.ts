@@ -2,17 +2,18 @@
  * The last stage of lowering: steps with addresses, threads and barriers, ready to be emitted and stored.
  */
 import { DTYPES } from '../core/dtype.ts';
-import type { Binding, BufferRef, Engine, Step, Tactic } from '../engine/engine.ts';
+import { isStatic, printDim, type Shape } from '../core/shape.ts';
+import type { Binding, BufferRef, Engine, EngineSizes, Step, Tactic } from '../engine/engine.ts';
 import { kernelCost } from '../loop/cost.ts';
 import type { Target, Template } from '../targets/target.ts';
-import type { LoweredGraph, LoweredStep } from './lower.ts';
+import type { LoweredGraph, LoweredSizes, LoweredStep } from './lower.ts';
 import type { MemoryPlan } from './plan.ts';
 import { type Storage, span } from './storage.ts';
 import type { PackedWeights } from './weights.ts';
 
 export type Schedule = Pick<
   Engine,
-  'inputs' | 'outputs' | 'kernels' | 'steps' | 'weights' | 'weightBytes' | 'arenaBytes'
+  'inputs' | 'outputs' | 'kernels' | 'steps' | 'weights' | 'weightBytes' | 'arenaBytes' | 'sizes'
 >;
 
 /** Work below which another thread costs more than it brings: about two barriers. */
@@ -32,7 +33,7 @@ export function schedule(
     const template = target.templates?.find((t) => t.name === tactic.template) as Template;
     const tiles = template.tiles(kernel, tactic.params);
     const scratchBytes = template.scratchBytes?.(kernel, tactic.params) ?? 0;
-    const { flops, bytesRead, bytesWritten } = kernelCost(kernel);
+    const { flops, bytesRead, bytesWritten } = kernelCost(step.usual ?? kernel);
     return {
       kernel: kernels.indexOf(kernel),
       tactic,
@@ -49,15 +50,21 @@ export function schedule(
     };
   });
   return {
-    inputs: graph.inputs.map((io) => binding(plan, io)),
-    outputs: graph.outputs.map((io) => binding(plan, io)),
+    inputs: graph.inputs.map((io, i) => binding(plan, io, graph.sizes, graph.sizes?.inputs[i])),
+    outputs: graph.outputs.map((io, i) => binding(plan, io, graph.sizes, graph.sizes?.outputs[i])),
     kernels,
     steps: placeBarriers(steps, graph.steps),
     weights: packed.weights,
     weightBytes: packed.bytes,
     arenaBytes: plan.arenaBytes,
+    ...(graph.sizes && { sizes: sizesOf(plan, graph.sizes) }),
   };
 }
+
+const sizesOf = (plan: MemoryPlan, { block, formulas }: LoweredSizes): EngineSizes => ({
+  buffer: arenaRef(plan, { block, offset: 0, shape: [block.elements], strides: [1] }),
+  formulas,
+});
 
 function arenaRef(plan: MemoryPlan, storage: Storage): BufferRef {
   const size = DTYPES[storage.block.dtype].bytes;
@@ -65,12 +72,18 @@ function arenaRef(plan: MemoryPlan, storage: Storage): BufferRef {
   return { space: 'arena', byteOffset: base + storage.offset * size, bytes: span(storage) * size };
 }
 
-const binding = (plan: MemoryPlan, { name, storage }: { name: string; storage: Storage }): Binding => ({
-  name,
-  dtype: storage.block.dtype,
-  shape: storage.shape,
-  buffer: arenaRef(plan, storage),
-});
+function binding(
+  plan: MemoryPlan,
+  { name, storage }: { name: string; storage: Storage },
+  sizes: LoweredSizes | undefined,
+  dims: Shape | undefined,
+): Binding {
+  const { dtype } = storage.block;
+  const bound = { name, dtype, shape: storage.shape, buffer: arenaRef(plan, storage) };
+  if (!sizes || !dims || isStatic(dims)) return bound;
+  const words = sizes.formulas.map(printDim);
+  return { ...bound, words: dims.map((dim) => (typeof dim === 'number' ? null : words.indexOf(printDim(dim)))) };
+}
 
 /**
  * A barrier stands before a step that touches what another thread may still be touching: since the last barrier some step wrote

@@ -24,6 +24,8 @@ export interface Storage {
   readonly offset: number;
   readonly shape: StaticShape;
   readonly strides: readonly number[];
+  /** Elements from `offset` to the first one, where kernels count them in their indices: a place that depends on open sizes. */
+  readonly shift?: number;
 }
 
 /** Strides of a dense tensor whose dims lie in `order`, outermost first. */
@@ -56,7 +58,7 @@ export function orderOf(storage: Storage): number[] {
 
 /** Elements from the first to the last one of the view, inclusive. */
 export const span = (s: Storage): number =>
-  s.shape.includes(0) ? 0 : 1 + s.shape.reduce((n, extent, d) => n + (extent - 1) * s.strides[d], 0);
+  s.shape.includes(0) ? 0 : 1 + (s.shift ?? 0) + s.shape.reduce((n, extent, d) => n + (extent - 1) * s.strides[d], 0);
 
 export function isRowMajor(s: Storage): boolean {
   const dense = rowMajorStrides(s.shape);

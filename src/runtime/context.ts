@@ -7,10 +7,11 @@
  */
 import { DTYPES, type DType, type TypedArray } from '../core/dtype.ts';
 import { type ErrorCode, ModelError } from '../core/errors.ts';
-import { elements, printShape, type StaticShape } from '../core/shape.ts';
+import { elements, printShape, rowMajorStrides, type StaticShape } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../engine/device.ts';
 import type { Binding, Engine } from '../engine/engine.ts';
+import { Shapes } from './shapes.ts';
 
 /** What the runtime uses of ES2025's Float16Array, which not every host and compiler has. */
 export interface Float16ArrayLike {
@@ -28,7 +29,12 @@ export interface IoInfo {
   readonly shape: StaticShape;
   readonly elements: number;
 }
-export const ioInfo = ({ name, dtype, shape }: Binding): IoInfo => ({ name, dtype, shape, elements: elements(shape) });
+export const ioInfo = ({ name, dtype, shape }: Pick<Binding, 'name' | 'dtype' | 'shape'>): IoInfo => ({
+  name,
+  dtype,
+  shape,
+  elements: elements(shape),
+});
 
 export interface StepProfile {
   /** The ONNX nodes that the step computes. */
@@ -38,18 +44,27 @@ export interface StepProfile {
   readonly ns: number;
 }
 
-/** An input or output and the device's array for it. */
+/** An input or output and the device's array for it, of which the present shape takes a corner. */
 class Port {
-  readonly info: IoInfo;
+  readonly binding: Binding;
+  info: IoInfo;
   readonly #array: TypedArray;
+  /** The array as far as the present shape fills it in one piece. */
+  #piece: TypedArray;
+  /** Where the rows start that a corner consists of, and how long they are; one row: it is in one piece. */
+  #starts: readonly number[] = [0];
+  #rowElements: number;
   readonly #tag: string;
   /** The last Float16Array seen and its bits, so that passing the same one again makes no view. */
   #float16: Float16ArrayLike | undefined;
   #bits: Uint16Array | undefined;
 
   constructor(binding: Binding, array: TypedArray) {
+    this.binding = binding;
     this.info = ioInfo(binding);
     this.#array = array;
+    this.#piece = array;
+    this.#rowElements = array.length;
     this.#tag = DTYPES[binding.dtype].array.name;
   }
 
@@ -58,17 +73,48 @@ class Port {
     return this.#array;
   }
 
+  /** From now on the shape is this one, which lies within the binding's. */
+  resize(shape: StaticShape): void {
+    const whole = this.binding.shape;
+    this.info = ioInfo({ ...this.binding, shape });
+    // Dims behind the last one that is not full make up a row, with it.
+    let last = shape.length - 1;
+    while (last > 0 && shape[last] === whole[last]) last--;
+    const strides = rowMajorStrides(whole);
+    this.#rowElements = elements(shape.slice(Math.max(0, last)));
+    let starts = [0];
+    for (let d = 0; d < last; d++)
+      starts = starts.flatMap((at) => Array.from({ length: shape[d] }, (_, i) => at + i * strides[d]));
+    this.#starts = starts;
+    this.#piece = this.#array.subarray(0, this.info.elements);
+  }
+
   write(value: RuntimeArray | Tensor): void {
-    const data = isTensor(value) ? this.#tensorData(value) : value;
-    this.#array.set(this.#checked(data, 'input', 'input-mismatch') as never);
+    const data = this.#checked(isTensor(value) ? this.#tensorData(value) : value, 'input', 'input-mismatch');
+    if (this.#starts.length === 1) {
+      this.#piece.set(data as never);
+      return;
+    }
+    let from = 0;
+    for (const start of this.#starts)
+      for (let i = 0; i < this.#rowElements; i++) this.#array[start + i] = data[from++] as never;
   }
 
   read(into: RuntimeArray): void {
-    this.#checked(into, 'output', 'option-invalid').set(this.#array as never);
+    const data = this.#checked(into, 'output', 'option-invalid');
+    if (this.#starts.length === 1) {
+      data.set(this.#piece as never);
+      return;
+    }
+    let to = 0;
+    for (const start of this.#starts)
+      for (let i = 0; i < this.#rowElements; i++) data[to++] = this.#array[start + i] as never;
   }
 
   copy(): TypedArray {
-    return this.#array.slice();
+    const out = new DTYPES[this.info.dtype].array(this.info.elements);
+    this.read(out);
+    return out;
   }
 
   #tensorData(tensor: Tensor): TypedArray {
@@ -112,6 +158,12 @@ class Port {
 const isTensor = (value: RuntimeArray | Tensor): value is Tensor =>
   typeof value === 'object' && value !== null && 'dtype' in value && 'data' in value;
 
+const equalShapes = (a: StaticShape, b: StaticShape): boolean => {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+};
+
 const missingInput = ({ name, dtype, shape }: IoInfo): ModelError =>
   new ModelError('input-missing', `input "${name}", ${dtype}${printShape(shape)}, is missing`);
 
@@ -122,6 +174,8 @@ export class ExecutionContext {
   readonly #inputByName: ReadonlyMap<string, Port>;
   readonly #outputByName: ReadonlyMap<string, Port>;
   readonly #isOpen: () => boolean;
+  /** Where the engine leaves sizes open. */
+  readonly #shapes: Shapes | undefined;
   #disposed = false;
 
   /** Made by RuntimeEngine.createContext. `isOpen` tells whether the engine still is. */
@@ -133,6 +187,38 @@ export class ExecutionContext {
     const outputs = engine.outputs.map((binding, i) => new Port(binding, device.outputs[i]));
     this.#inputByName = new Map(this.#inputs.map((port) => [port.info.name, port]));
     this.#outputByName = new Map(outputs.map((port) => [port.info.name, port]));
+    this.#shapes = device.sizes && new Shapes(engine, device.sizes);
+    if (this.#shapes) this.#resize(this.#shapes);
+  }
+
+  /**
+   * The shape of an input from now on, where the engine was built with profiles; inputs that share an open size with it change too. Until
+   * it is called the shapes are the usual ones of the first profile. Throws ModelError `input-unknown`, `input-mismatch` (outside the
+   * profiles) or `disposed`.
+   */
+  setShape(name: string, shape: StaticShape): void {
+    this.#checkOpen();
+    const port = this.#inputByName.get(name);
+    if (!port) throw this.#unknown('input', name, this.#inputByName);
+    if (port.info.shape.join() === shape.join()) return;
+    if (!this.#shapes)
+      throw new ModelError(
+        'input-mismatch',
+        `input "${name}" of engine "${this.#engine.name}" is ${printShape(port.info.shape)}, not ${printShape(shape)}`,
+        { hint: 'build the engine with profiles that have this shape' },
+      );
+    this.#shapes.set(port.binding, shape);
+    this.#resize(this.#shapes);
+  }
+
+  /** The present shape of an input or output. Throws ModelError `option-invalid`. */
+  shapeOf(name: string): StaticShape {
+    return (this.#inputByName.get(name) ?? this.#output(name)).info.shape;
+  }
+
+  #resize(shapes: Shapes): void {
+    for (const port of [...this.#inputByName.values(), ...this.#outputByName.values()])
+      port.resize(shapes.of(port.binding));
   }
 
   /**
@@ -262,11 +348,22 @@ export class ExecutionContext {
 
   #write(inputs: Readonly<Record<string, RuntimeArray | Tensor>>): void {
     for (const name in inputs) if (!this.#inputByName.has(name)) throw this.#unknown('input', name, this.#inputByName);
+    if (this.#shapes) this.#takeShapes(this.#shapes, inputs);
     for (const port of this.#inputs) {
       const value = inputs[port.info.name];
       if (value === undefined) throw missingInput(port.info);
       if (value !== port.own) port.write(value);
     }
+  }
+
+  /** Tensors bring their shapes. */
+  #takeShapes(shapes: Shapes, inputs: Readonly<Record<string, RuntimeArray | Tensor>>): void {
+    for (const port of this.#inputs) {
+      const value = inputs[port.info.name];
+      if (value !== undefined && isTensor(value) && !equalShapes(value.shape, port.info.shape))
+        this.setShape(port.info.name, value.shape);
+    }
+    shapes.check();
   }
 
   #output(name: string): Port {

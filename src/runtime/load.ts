@@ -3,10 +3,11 @@
  */
 import { ModelError } from '../core/errors.ts';
 import type { Device, OpenEngine } from '../engine/device.ts';
-import type { Engine, TargetName } from '../engine/engine.ts';
+import type { Binding, Engine, Profile, TargetName } from '../engine/engine.ts';
 import { parseEngine } from '../engine/format.ts';
 import { sha256Beside } from '../host/sha256.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
+import { Shapes } from './shapes.ts';
 
 export interface LoadOptions {
   /** Threads to run with; 'auto', the default, is the number of cores. */
@@ -23,8 +24,11 @@ export interface LoadOptions {
 export interface RuntimeEngine {
   readonly name: string;
   readonly target: TargetName;
+  /** With open sizes the usual shapes of the first profile. */
   readonly inputs: readonly IoInfo[];
   readonly outputs: readonly IoInfo[];
+  /** The shapes that inputs may be set to; none where they are fixed. */
+  readonly profiles: readonly Profile[];
   readonly threads: number;
   /** Features of the machine that are in use. */
   readonly features: readonly string[];
@@ -93,11 +97,14 @@ function runtimeEngine(engine: Engine, open: OpenEngine): RuntimeEngine {
     disposed = true;
     open.dispose();
   };
+  const usual = engine.sizes && new Shapes(engine, new Int32Array(engine.sizes.formulas.length));
+  const infoOf = (binding: Binding): IoInfo => ioInfo({ ...binding, shape: usual?.of(binding) ?? binding.shape });
   return {
     name: engine.name,
     target: engine.target,
-    inputs: engine.inputs.map(ioInfo),
-    outputs: engine.outputs.map(ioInfo),
+    inputs: engine.inputs.map(infoOf),
+    outputs: engine.outputs.map(infoOf),
+    profiles: engine.profiles ?? [],
     threads: open.threads,
     features: open.features,
     memoryBytes: () => open.memoryBytes(),

@@ -54,6 +54,8 @@ export interface Target {
   readonly computes: ReadonlySet<DType>;
   /** What a network may be computed in, beside `auto`, which is fp32 where there is no fp16. */
   readonly precisions: ReadonlySet<Precision>;
+  /** Whether its engines may leave sizes open: templates and emitters that mind the limits of axes, a device that has the table. */
+  readonly takesSizes?: boolean;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
   /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */

@@ -6,7 +6,7 @@
 import { Bug } from '../core/errors.ts';
 import type { Tactic } from '../engine/engine.ts';
 import type { Kernel } from '../loop/ir.ts';
-import type { KernelFacts, Target } from '../targets/target.ts';
+import type { KernelFacts, Params, Target, Template } from '../targets/target.ts';
 import { type Measurement, measuredBytes, measureTactics } from './measure.ts';
 import { printParams } from './params.ts';
 import { factsKey, type TimingCache, timingKey } from './timing-cache.ts';
@@ -15,6 +15,8 @@ import { factsKey, type TimingCache, timingKey } from './timing-cache.ts';
 export interface TuningTask {
   readonly kernel: Kernel;
   readonly facts: KernelFacts;
+  /** The kernel at its usual sizes, where it is for more than one: what tactics are compared on. */
+  readonly usual?: Kernel;
 }
 
 /** How hard to look: how many of the best predicted tactics are measured, and for how long each kernel. */
@@ -82,7 +84,8 @@ function openDecision(
   const tactics = candidates(task, target, features).slice(0, EFFORTS[effort].measured);
   if (tactics.length === 0)
     throw new Bug('tune-none', `no template of target ${target.name} can run kernel ${task.kernel.name}`);
-  return { task, tactics, keys: tactics.map((tactic) => timingKey(machine, task, tactic)) };
+  const seen = { ...task, kernel: task.usual ?? task.kernel };
+  return { task: seen, tactics, keys: tactics.map((tactic) => timingKey(machine, seen, tactic)) };
 }
 
 /** Puts into the cache the times of all tactics that it lacks and that have a rival. */
@@ -124,14 +127,21 @@ function best({ tactics, keys }: Decision, cache: TimingCache): Tactic {
 }
 
 /** All tactics that are legal for a task, best first. */
-export function candidates({ kernel, facts }: TuningTask, target: Target, features: readonly string[]): Tactic[] {
+export function candidates(
+  { kernel, facts, usual = kernel }: TuningTask,
+  target: Target,
+  features: readonly string[],
+): Tactic[] {
+  // What runs the kernel at all its sizes, as good as at the usual ones.
+  const rowsOf = (t: Template): readonly Params[] => {
+    const rows = t.candidates(kernel, facts, features);
+    if (usual === kernel || rows.length === 0) return rows;
+    const texts = new Set(t.candidates(usual, facts, features).map(printParams));
+    return rows.filter((params) => texts.has(printParams(params)));
+  };
   return (target.templates ?? [])
     .filter((t) => t.form === 'any' || t.form === kernel.form.kind)
-    .flatMap((t) =>
-      t
-        .candidates(kernel, facts, features)
-        .map((params) => ({ template: t.name, params, predictedNs: t.predictNs(kernel, params) })),
-    )
+    .flatMap((t) => rowsOf(t).map((params) => ({ template: t.name, params, predictedNs: t.predictNs(usual, params) })))
     .sort(
       (a, b) =>
         a.predictedNs - b.predictedNs ||

@@ -9,7 +9,7 @@ import { Bug } from '../../core/errors.ts';
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
-import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { type ContractPlan, extentOf, hasLimit, mayOverreach, planContract } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { ExprTable } from './linear.ts';
 import type { Scopes } from './scopes.ts';
@@ -75,6 +75,7 @@ function planDot(kernel: Kernel, leastRun = 1): DotPlan | undefined {
   const run = plan?.k.at(-1);
   if (!plan || !run || plan.a.guard || plan.m.length > 1 || plan.n.length !== 1 || run.extent < leastRun)
     return undefined;
+  if ((hasLimit(plan.m) || hasLimit(plan.n)) && !mayOverreach(plan)) return undefined;
   const table = new ExprTable();
   if ([plan.a, plan.b].some(({ index }) => table.strideAlong(index, run.name) !== 1)) return undefined;
   return { ...plan, row: plan.m[0], column: plan.n[0], run };
@@ -105,6 +106,8 @@ class DotEmitter {
     const asm = this.#asm;
     const { rows, count } = blocksOf(this.#plan);
     const c = (value: number) => asm.const('i32', value);
+    const { batch, m, n, k } = this.#plan;
+    for (const axis of [...batch, ...m, ...n, ...k]) this.#exprs.value(e.boundOf(axis));
     asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
       this.#scopes.scope(() => {
         let rest = asm.op('div_u', [tile, c(count)]);
@@ -113,7 +116,16 @@ class DotEmitter {
           rest = asm.op('div_u', [rest, c(axis.extent)]);
         }
         const from = asm.op('mul', [asm.op('rem_u', [tile, c(count)]), c(rows)]);
-        this.#rows(from, asm.op('add', [from, c(rows)]));
+        const inside = batch.flatMap((a) =>
+          a.limit ? [this.#exprs.value(e.binary('lt', e.axis(a.name), e.boundOf(a)))] : [],
+        );
+        const all = () => this.#rows(from, asm.op('add', [from, c(rows)]));
+        if (inside.length === 0) all();
+        else
+          asm.if(
+            inside.reduce((x, y) => asm.op('and', [x, y])),
+            () => this.#scopes.scope(all),
+          );
       }),
     );
   }
@@ -131,7 +143,10 @@ class DotEmitter {
     });
   }
 
-  /** `body` for `step` positions at a time over [from, to) below `extent`, then for single ones. */
+  /**
+   * `body` for `step` positions at a time over [from, to) below `extent`, then for single ones. The last tile of several may reach
+   * over a limit.
+   */
   #axisLoop(
     axis: Axis | undefined,
     from: Reg,
@@ -142,7 +157,12 @@ class DotEmitter {
   ): void {
     const asm = this.#asm;
     const whole = extent - (extent % step);
-    const bounded = (limit: number) => asm.op('min', [to, asm.const('i32', limit)]);
+    const end = axis?.limit && this.#exprs.value(e.boundOf(axis));
+    const bounded = (most: number, there: Reg | undefined) => {
+      const last = asm.op('min', [to, asm.const('i32', most)]);
+      return there ? asm.op('min', [last, there]) : last;
+    };
+    const up = end && asm.op('and', [asm.op('add', [end, asm.const('i32', step - 1)]), asm.const('i32', -step)]);
     const loop = (first: Reg, last: Reg, count: number) =>
       asm.loop(first, last, count, (i) =>
         this.#scopes.scope(() => {
@@ -150,8 +170,8 @@ class DotEmitter {
           body(count);
         }),
       );
-    if (whole > 0) loop(from, bounded(whole), step);
-    if (whole < extent) loop(asm.op('max', [from, asm.const('i32', whole)]), bounded(extent), 1);
+    if (whole > 0) loop(from, bounded(whole, up), step);
+    if (whole < extent) loop(asm.op('max', [from, asm.const('i32', whole)]), bounded(extent, end), 1);
   }
 
   #tile(rows: number, columns: number): void {
@@ -175,7 +195,7 @@ class DotEmitter {
     const nest = (axes: readonly Axis[]): void => {
       if (axes.length === 0) this.#runOf(left, right, acc, rest);
       else {
-        asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
+        asm.loop(asm.const('i32', 0), this.#exprs.value(e.boundOf(axes[0])), 1, (i) =>
           this.#scopes.scope(() => {
             this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
             nest(axes.slice(1));
@@ -206,6 +226,13 @@ class DotEmitter {
         });
       });
     };
+    if (run.limit) {
+      const end = this.#exprs.value(e.boundOf(run));
+      const vectors = asm.op('and', [end, asm.const('i32', -asm.lanes)]);
+      asm.loop(asm.const('i32', 0), vectors, asm.lanes, (k) => step('vf32', k, 0, acc));
+      asm.loop(vectors, end, 1, (k) => step('f32', k, 0, rest));
+      return;
+    }
     asm.loop(asm.const('i32', 0), asm.const('i32', whole), asm.lanes, (k) => step('vf32', k, 0, acc));
     for (let k = whole; k < run.extent; k++) step('f32', undefined, k * 4, rest);
   }

@@ -9,13 +9,17 @@
  * a is read by splats through one pointer a row, so any layout of it will do; rows that lie a constant distance apart share one
  * pointer and differ in the immediate. b is a packed constant (`panels`), any operand that is contiguous along n (`direct`), or any other (`gathered`).
  * Tiles are as large as the registers hold with all operands of one k step live: V8 schedules a block's loads before its
- * arithmetic, so unrolling k only spills. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
+ * arithmetic, so unrolling k only spills.
+ *
+ * Where an axis has a limit: tiles and panels behind it are skipped. A tile may reach over the limit of n, or of m's outermost axis, as
+ * far as the extent: nobody reads what it stores there. With a limit on an inner m axis rows are counted without what lies behind it,
+ * and the last few are done by ever smaller tiles. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
  */
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
 import { type Blocking, runAxis } from './contract-blocking.ts';
-import { type ContractPlan, conjuncts, extentOf, type Operand, unpadded } from './contract-plan.ts';
+import { type ContractPlan, conjuncts, extentOf, hasLimit, type Operand, unpadded } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import type { Scopes } from './scopes.ts';
@@ -84,6 +88,8 @@ class GemmEmitter {
   /** For tiles whose window is inside everywhere, where the guard would cost much: each run of k is short. */
   readonly #interior: View | undefined;
   readonly #epilogueInLanes: boolean;
+  /** Whether rows are counted at run time: an m axis inside another one has a limit. */
+  readonly #countsRows: boolean;
   /** Address of zeros behind the packed panels. */
   #zeros: Reg | undefined;
 
@@ -96,9 +102,12 @@ class GemmEmitter {
     this.#source = source;
     this.#n = plan.n[0];
     this.#m = extentOf(plan.m);
+    this.#countsRows = hasLimit(plan.m.slice(1));
     this.#view = viewOf(plan);
     const isShort = (this.#view.run?.extent ?? 1) < SHORT_RUN;
-    const isBox = conjuncts(plan.a.guard).every((g) => plan.k.filter((k) => this.#dependsOn(g, k)).length <= 1);
+    const isBox =
+      !hasLimit(plan.k) &&
+      conjuncts(plan.a.guard).every((g) => plan.k.filter((k) => this.#dependsOn(g, k)).length <= 1);
     if (plan.a.guard && isShort && isBox) this.#interior = viewOf(unpadded(plan));
     const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     const accIsVector: Stmt = {
@@ -126,16 +135,37 @@ class GemmEmitter {
       const bytes = asm.const('i32', this.#blocking.panelElements * extentOf(this.#plan.batch) * 4);
       this.#zeros = asm.address(this.#bufferOf(this.#plan.b.buffer), bytes, 1);
     }
+    const { batch: batchAxes, m, n, k } = this.#plan;
+    for (const axis of [...batchAxes, ...m, ...n, ...k]) this.#endOf(axis);
     asm.loop(begin, end, 1, (tile) =>
       this.#scopes.scope(() => {
         const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', mBlocks)]);
         const rest = mBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', mBlocks)]);
         const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', nBlocks)]);
         const batch = nBlocks === 1 ? rest : asm.op('div_u', [rest, asm.const('i32', nBlocks)]);
-        this.#bindPosition(this.#plan.batch, batch);
-        this.#block(batch, mBlock, nBlock);
+        this.#bindPosition(batchAxes, batch);
+        const inside = batchAxes.flatMap((a) =>
+          a.limit ? [asm.op('lt', [this.#exprs.value(e.axis(a.name)), this.#endOf(a)])] : [],
+        );
+        if (inside.length === 0) this.#block(batch, mBlock, nBlock);
+        else {
+          const all = inside.reduce((x, y) => asm.op('and', [x, y]));
+          asm.if(all, () => this.#scopes.scope(() => this.#block(batch, mBlock, nBlock)));
+        }
       }),
     );
+  }
+
+  /** The register of an axis's end. */
+  #endOf(axis: Axis): Reg {
+    return this.#exprs.value(e.boundOf(axis));
+  }
+
+  /** Rows that there are at run time; undefined where no m axis has a limit. */
+  #rowsAtRunTime(): Reg | undefined {
+    const { m } = this.#plan;
+    if (!hasLimit(m)) return undefined;
+    return this.#exprs.value(m.map(e.boundOf).reduce(e.mul));
   }
 
   #bufferOf(name: string): Reg {
@@ -154,7 +184,7 @@ class GemmEmitter {
     const coords: Reg[] = [];
     let rest = position;
     for (let i = axes.length - 1; i > 0; i--) {
-      const extent = this.#asm.const('i32', axes[i].extent);
+      const extent = axes === this.#plan.m ? this.#endOf(axes[i]) : this.#asm.const('i32', axes[i].extent);
       coords.unshift(this.#asm.op('rem_u', [rest, extent]));
       rest = this.#asm.op('div_u', [rest, extent]);
     }
@@ -168,7 +198,9 @@ class GemmEmitter {
     const k = extentOf(this.#plan.k);
     const c = (value: number) => asm.const('i32', value);
     const mFrom = asm.op('mul', [mBlock, c(rowsInBlock)]);
-    const mTo = asm.op('min', [asm.op('add', [mFrom, c(rowsInBlock)]), c(this.#m)]);
+    const rows = this.#rowsAtRunTime();
+    const most = rows && this.#countsRows ? rows : c(this.#m);
+    const mTo = asm.op('min', [asm.op('add', [mFrom, c(rowsInBlock)]), most]);
     const firstPanel = asm.op('mul', [nBlock, c(panelsInBlock)]);
     const lastPanel = asm.op('add', [firstPanel, c(panelsInBlock)]);
     const full = Math.floor(this.#n.extent / width);
@@ -178,16 +210,32 @@ class GemmEmitter {
       this.#source.kind === 'gathered'
         ? this.#source.scratch
         : asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
-    if (full > 0) {
-      asm.loop(firstPanel, asm.op('min', [lastPanel, c(full)]), 1, (panel) =>
-        this.#scopes.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo)),
-      );
-    }
-    const tail = this.#n.extent - full * width;
-    if (tail === 0) return;
-    asm.if(asm.op('ge', [lastPanel, c(panels)]), () =>
-      this.#scopes.scope(() => this.#panel(c(full), panelAt(c(full)), tail, mFrom, mTo)),
-    );
+    const all = (): void => {
+      if (full > 0) {
+        const end = this.#n.limit
+          ? asm.op('min', [c(full), this.#rounded(this.#endOf(this.#n), width, 'div')])
+          : c(full);
+        asm.loop(firstPanel, asm.op('min', [lastPanel, end]), 1, (panel) =>
+          this.#scopes.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo, rows)),
+        );
+      }
+      const tail = this.#n.extent - full * width;
+      if (tail === 0) return;
+      const isLast = asm.op('ge', [lastPanel, c(panels)]);
+      const isThere = this.#n.limit
+        ? asm.op('and', [isLast, asm.op('gt', [this.#endOf(this.#n), c(full * width)])])
+        : isLast;
+      asm.if(isThere, () => this.#scopes.scope(() => this.#panel(c(full), panelAt(c(full)), tail, mFrom, mTo, rows)));
+    };
+    if (rows) asm.if(asm.op('lt', [mFrom, rows]), () => this.#scopes.scope(all));
+    else all();
+  }
+
+  /** x / step rounded up, or the multiple of step that this is. */
+  #rounded(x: Reg, step: number, what: 'div' | 'multiple'): Reg {
+    const by = this.#asm.const('i32', step);
+    const quotient = this.#asm.op('div_u', [this.#asm.op('add', [x, this.#asm.const('i32', step - 1)]), by]);
+    return what === 'div' ? quotient : this.#asm.op('mul', [quotient, by]);
   }
 
   /** The panel of `columns` columns from `first` on: a column of b at a time, as [k][width]. */
@@ -222,29 +270,51 @@ class GemmEmitter {
   }
 
   /** All rows of the block against one panel of `columns` columns. */
-  #panel(panel: Reg, packed: Reg, columns: number, mFrom: Reg, mTo: Reg): void {
+  #panel(panel: Reg, packed: Reg, columns: number, mFrom: Reg, mTo: Reg, there: Reg | undefined): void {
     const asm = this.#asm;
     const first = asm.op('mul', [panel, asm.const('i32', this.#blocking.width)]);
     if (this.#source.kind === 'gathered') this.#gather(this.#source.scratch, first, columns);
     this.#scopes.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
     const rows = this.#blocking.rowsOf(columns);
+    if (there && this.#countsRows) {
+      this.#countedRows(rows, columns, packed, mFrom, mTo);
+      return;
+    }
     const whole = Math.floor(this.#m / rows) * rows;
     const rest = this.#m - whole;
-    if (rest > 0 && (rows - rest) * OVERLAP_PART <= whole) {
+    if (!there && rest > 0 && (rows - rest) * OVERLAP_PART <= whole) {
       this.#rowLoop({ rows, columns }, packed, mFrom, mTo, true);
       return;
     }
     if (whole > 0) {
-      const to = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
+      const most = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
+      const to = there ? asm.op('min', [most, this.#rounded(there, rows, 'multiple')]) : most;
       this.#rowLoop({ rows, columns }, packed, mFrom, to);
     }
     if (rest === 0) return;
-    asm.if(asm.op('eq', [mTo, asm.const('i32', this.#m)]), () =>
+    const isLast = asm.op('eq', [mTo, asm.const('i32', this.#m)]);
+    asm.if(there ? asm.op('and', [isLast, asm.op('gt', [there, asm.const('i32', whole)])]) : isLast, () =>
       this.#scopes.scope(() => {
         const from = asm.const('i32', whole);
         this.#rowLoop({ rows: rest, columns }, packed, from, asm.const('i32', this.#m));
       }),
     );
+  }
+
+  /** Rows [from, to), whose number only running tells: whole tiles, then tiles of half as many rows, down to single ones. */
+  #countedRows(rows: number, columns: number, packed: Reg, from: Reg, to: Reg): void {
+    const asm = this.#asm;
+    let next = from;
+    for (let size = rows; size > 0; size = Math.floor(size / 2)) {
+      const left = asm.op('sub', [to, next]);
+      const count = asm.op('mul', [asm.op('div_u', [left, asm.const('i32', size)]), asm.const('i32', size)]);
+      const end = asm.op('add', [next, count]);
+      const start = next;
+      asm.if(asm.op('lt', [start, end]), () =>
+        this.#scopes.scope(() => this.#rowLoop({ rows: size, columns }, packed, start, end)),
+      );
+      next = end;
+    }
   }
 
   /**
@@ -256,7 +326,7 @@ class GemmEmitter {
     const axes = this.#plan.m;
     const last = asm.const('i32', this.#m - shape.rows);
     const inner = axes.at(-1);
-    const isAligned = axes.length > 1 && inner !== undefined && inner.extent % shape.rows === 0;
+    const isAligned = axes.length > 1 && !inner?.limit && (inner?.extent ?? 0) % shape.rows === 0;
     if (axes.length <= 1 || isAligned) {
       const next = axes.length > 1 ? this.#split(axes, from).map((x) => this.#copy(x)) : [];
       const stepped = asm.const('i32', shape.rows);
@@ -310,7 +380,7 @@ class GemmEmitter {
         asm.move(into[0], sum);
         return;
       }
-      const carry = asm.op('ge', [sum, asm.const('i32', axes[i].extent)]);
+      const carry = asm.op('ge', [sum, this.#endOf(axes[i])]);
       asm.select(carry, asm.const('i32', 0), sum, into[i]);
       increment = carry;
     }
@@ -384,7 +454,7 @@ class GemmEmitter {
       this.#run(view, reads, shape, b, acc);
       return;
     }
-    asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
+    asm.loop(asm.const('i32', 0), this.#endOf(axes[0]), 1, (i) =>
       this.#scopes.scope(() => {
         this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
         this.#outerLoops(view, axes.slice(1), reads, shape, b, acc);
@@ -454,8 +524,8 @@ class GemmEmitter {
       if (run && aBytes !== 0) for (const p of moving.values()) this.#bump(p, aBytes);
       if (bBytes !== 0) this.#bump(b, bBytes);
     };
-    if (!run || run.extent === 1) step();
-    else asm.loop(asm.const('i32', 0), asm.const('i32', run.extent), 1, () => this.#scopes.scope(step));
+    if (!run || (run.extent === 1 && !run.limit)) step();
+    else asm.loop(asm.const('i32', 0), this.#endOf(run), 1, () => this.#scopes.scope(step));
   }
 
   #bump(pointer: Reg, bytes: number): void {

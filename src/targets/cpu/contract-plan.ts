@@ -11,6 +11,7 @@ import { legalizeKernel } from '../../loop/legalize.ts';
 import { ExprTable } from './linear.ts';
 import { mergeAxes, mergeReduce } from './merge-axes.ts';
 import { CPU_OPS } from './scalar-ops.ts';
+import { eachStmt, exprsOf } from './walk.ts';
 
 export interface Operand {
   readonly buffer: string;
@@ -31,6 +32,32 @@ export interface ContractPlan {
 }
 
 export const extentOf = (axes: readonly Axis[]): number => axes.reduce((n, a) => n * a.extent, 1);
+
+/** Whether some axis ends at a size that only running tells. */
+export const hasLimit = (axes: readonly Axis[]): boolean => axes.some((a) => a.limit);
+
+/**
+ * Whether a register tile may reach over the limit of m or n, into points that nobody reads: what it loads and stores there is inside
+ * its buffers, as long as no index is itself an element of memory.
+ */
+export function mayOverreach({ a, b, epilogue }: ContractPlan): boolean {
+  let plain = true;
+  const within = (x: Expr): void => {
+    if (x.kind === 'load' && x.index.kind !== 'const') plain = false;
+    e.children(x).forEach(within);
+  };
+  const visit = (x: Expr): void => {
+    if (x.kind === 'load') within(x.index);
+    else e.children(x).forEach(visit);
+  };
+  within(a.index);
+  within(b.index);
+  eachStmt(epilogue, (s) => {
+    if (s.kind === 'store') within(s.index);
+    exprsOf(s).forEach(visit);
+  });
+  return plain;
+}
 
 const plans = new WeakMap<Kernel, ContractPlan | null>();
 

@@ -11,7 +11,7 @@ import type { Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { blockContract, rowsFor, runAxis, zerosFor } from './contract-blocking.ts';
 import { emitGemm } from './contract-gemm.ts';
-import { type ContractPlan, extentOf, planContract } from './contract-plan.ts';
+import { type ContractPlan, extentOf, hasLimit, mayOverreach, planContract } from './contract-plan.ts';
 import { ExprTable } from './linear.ts';
 import type { CpuTemplate } from './template.ts';
 import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
@@ -56,6 +56,9 @@ function planOf(kernel: Kernel): ContractPlan {
   return plan;
 }
 
+/** Tiles of whole columns, and of whole rows where only the outermost m axis has a limit, reach over it. */
+const takesLimits = (plan: ContractPlan): boolean => !(hasLimit(plan.m) || hasLimit(plan.n)) || mayOverreach(plan);
+
 function predictNs(kernel: Kernel, params: Params): number {
   const plan = planOf(kernel);
   const m = extentOf(plan.m);
@@ -97,7 +100,9 @@ export const panels: CpuTemplate = {
   form: 'contract',
   candidates: (kernel, facts, features) => {
     const plan = planContract(kernel);
-    return plan?.n.length === 1 && facts.constant.has(plan.b.buffer) ? tilesFor(features) : [];
+    if (plan?.n.length !== 1 || !facts.constant.has(plan.b.buffer) || !takesLimits(plan)) return [];
+    // Packed panels follow each other as many rows of k apart as there are at most.
+    return hasLimit(plan.k) ? [] : tilesFor(features);
   },
   predictNs,
   tiles,
@@ -125,7 +130,7 @@ export const direct: CpuTemplate = {
   form: 'contract',
   candidates: (kernel, _, features) => {
     const plan = planContract(kernel);
-    if (plan?.n.length !== 1 || plan.a.guard) return [];
+    if (plan?.n.length !== 1 || plan.a.guard || !takesLimits(plan)) return [];
     return new ExprTable().strideAlong(plan.b.index, plan.n[0].name) === 1 ? tilesFor(features) : [];
   },
   predictNs: (kernel, params) => predictNs(kernel, params) * 1.1,
@@ -146,6 +151,7 @@ export const gathered: CpuTemplate = {
   candidates: (kernel, facts, features) => {
     const plan = planContract(kernel);
     if (plan?.n.length !== 1 || plan.k.length !== 1 || plan.a.guard || facts.constant.has(plan.b.buffer)) return [];
+    if (!takesLimits(plan) || hasLimit(plan.k)) return [];
     const [along, across] = [plan.k[0], plan.n[0]].map(({ name }) => new ExprTable().strideAlong(plan.b.index, name));
     return along !== undefined && across !== 1 ? tilesFor(features) : [];
   },

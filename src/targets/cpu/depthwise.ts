@@ -14,7 +14,7 @@ import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
-import { type ContractPlan, conjuncts, extentOf, planContract } from './contract-plan.ts';
+import { type ContractPlan, conjuncts, extentOf, hasLimit, planContract } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
@@ -98,6 +98,8 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
   const column = plan.m.at(-1);
   const tap = plan.k.at(-1);
   if ((tap?.extent ?? 1) > MAX_UNROLLED_TAPS) return undefined;
+  // Rows may end at run time; what is unrolled may not.
+  if (column?.limit || hasLimit(plan.batch) || hasLimit(plan.k)) return undefined;
   const columnStride = column ? table.strideAlong(plan.a.index, column.name) : 0;
   const tapStride = tap ? table.strideAlong(plan.a.index, tap.name) : 0;
   if (columnStride === undefined || tapStride === undefined || columnStride < 0 || tapStride < 0) return undefined;
@@ -213,6 +215,7 @@ class DepthwiseEmitter {
     const asm = this.#asm;
     const { chunk, chunks } = cutOf(this.#plan, asm.lanes);
     const c = (value: number) => asm.const('i32', value);
+    for (const axis of this.#plan.outer) this.#exprs.value(e.boundOf(axis));
     asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
       this.#scopes.scope(() => {
         let rest = chunks === 1 ? tile : asm.op('div_u', [tile, c(chunks)]);
@@ -227,7 +230,15 @@ class DepthwiseEmitter {
           chunks === 1
             ? c(this.#plan.channel.extent)
             : asm.op('min', [asm.op('add', [from, c(chunk)]), c(this.#plan.channel.extent)]);
-        this.#row(from, to);
+        const inside = outer.flatMap((a) =>
+          a.limit ? [this.#exprs.value(e.binary('lt', e.axis(a.name), e.boundOf(a)))] : [],
+        );
+        if (inside.length === 0) this.#row(from, to);
+        else
+          asm.if(
+            inside.reduce((x, y) => asm.op('and', [x, y])),
+            () => this.#scopes.scope(() => this.#row(from, to)),
+          );
       }),
     );
   }

@@ -7,7 +7,7 @@
  * Remainders run one vector at a time, then one element at a time.
  */
 import { DTYPES } from '../../core/dtype.ts';
-import { constant } from '../../loop/expr.ts';
+import { axis as axisExpr, binary, boundOf, constant } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
 import { ExprEmitter } from './emit-expr.ts';
@@ -16,7 +16,7 @@ import type { NestPlan } from './nest-plan.ts';
 import { scalarBinary, scalarType } from './scalar-ops.ts';
 import type { Scopes } from './scopes.ts';
 import { isVector, vectorBinary, vectorType } from './vector-ops.ts';
-import { boundNames, localKey, reassignedLocals } from './walk.ts';
+import { boundNames, eachStmt, localKey, reassignedLocals } from './walk.ts';
 
 const MAX_UNROLLED_TAPS = 9;
 
@@ -55,6 +55,8 @@ class NestEmitter {
     const [begin, end] = asm.params;
     if (kernel.axes.some((a) => a.extent === 0)) return;
     const laneAxes = lanes ? [lanes] : [];
+    // Known before the first loop, so that every loop finds its end in a register.
+    for (const axis of limitedAxes(kernel)) this.#exprs.value(boundOf(axis));
     this.#exprs.prepare(
       kernel.body,
       [...tileAxes, ...innerAxes, ...laneAxes].map((a) => a.name),
@@ -64,29 +66,45 @@ class NestEmitter {
     if (lanes && chunk > 0 && tileAxes.length === 0) {
       const size = asm.const('i32', chunk);
       const from = asm.op('mul', [begin, size]);
-      const to = asm.op('min', [asm.op('mul', [end, size]), asm.const('i32', lanes.extent)]);
-      this.#laneLoop(lanes, from, to, kernel.body);
+      const to = asm.op('min', [asm.op('mul', [end, size]), this.#asRegister(this.#endOf(lanes))]);
+      this.#laneLoop(lanes, from, lanes.limit ? asm.op('max', [from, to]) : to, kernel.body);
     } else if (lanes && chunk > 0) {
       const chunks = Math.ceil(lanes.extent / chunk);
       asm.loop(begin, end, 1, (tile) =>
         this.#scopes.scope(() => {
           const count = asm.const('i32', chunks);
-          this.#bindTile(tileAxes, asm.op('div_u', [tile, count]));
           const from = asm.op('mul', [asm.op('rem_u', [tile, count]), asm.const('i32', chunk)]);
-          const to = asm.op('min', [asm.op('add', [from, asm.const('i32', chunk)]), asm.const('i32', lanes.extent)]);
-          this.#exprs.prepare(kernel.body, [lanes.name], true);
-          this.#laneLoop(lanes, from, to, kernel.body);
+          const most = this.#asRegister(this.#endOf(lanes));
+          const to = asm.op('min', [asm.op('add', [from, asm.const('i32', chunk)]), most]);
+          this.#insideTile(tileAxes, asm.op('div_u', [tile, count]), () => {
+            this.#exprs.prepare(kernel.body, [lanes.name], true);
+            this.#laneLoop(lanes, from, lanes.limit ? asm.op('max', [from, to]) : to, kernel.body);
+          });
         }),
       );
     } else if (tileAxes.length === 0) asm.if(asm.op('lt', [begin, end]), () => this.#scopes.scope(inner));
     else {
-      asm.loop(begin, end, 1, (tile) =>
-        this.#scopes.scope(() => {
-          this.#bindTile(tileAxes, tile);
-          inner();
-        }),
-      );
+      asm.loop(begin, end, 1, (tile) => this.#scopes.scope(() => this.#insideTile(tileAxes, tile, inner)));
     }
+  }
+
+  /** The axes at the tile's point, and `body` where that lies within their limits. */
+  #insideTile(axes: readonly Axis[], tile: Reg, body: () => void): void {
+    this.#bindTile(axes, tile);
+    const conditions = axes.flatMap((a) =>
+      a.limit ? [this.#exprs.value(binary('lt', axisExpr(a.name), boundOf(a)))] : [],
+    );
+    if (conditions.length === 0) body();
+    else
+      this.#asm.if(
+        conditions.reduce((x, y) => this.#asm.op('and', [x, y])),
+        () => this.#scopes.scope(body),
+      );
+  }
+
+  /** Where the axis ends: a number, or the register of its limit. */
+  #endOf(axis: Axis): Reg | number {
+    return axis.limit ? this.#exprs.value(boundOf(axis)) : axis.extent;
   }
 
   /** tile = ((x0·e1 + x1)·e2 + x2)…; the outermost first. */
@@ -111,7 +129,7 @@ class NestEmitter {
     if (axes.length > 0) {
       this.#serialLoop(axes[0], () => this.#loops(axes.slice(1), lanes, body), body);
     } else if (lanes) {
-      this.#laneLoop(lanes, 0, lanes.extent, body);
+      this.#laneLoop(lanes, 0, this.#endOf(lanes), body);
     } else this.#body(body);
   }
 
@@ -120,7 +138,7 @@ class NestEmitter {
     const changing = boundNames(body);
     const asm = this.#asm;
     this.#scopes.touch(changing);
-    asm.loop(asm.const('i32', 0), asm.const('i32', axis.extent), 1, (i) =>
+    asm.loop(asm.const('i32', 0), this.#asRegister(this.#endOf(axis)), 1, (i) =>
       this.#scopes.scope(() => {
         this.#scopes.bind(axis.name, { kind: 'register', reg: i });
         emit();
@@ -228,7 +246,7 @@ class NestEmitter {
         if (s.axis.extent === 0) return;
         if (!this.#laneAxis && isLaneLoop(this.#facts, s.axis, s.body, this.#asm.lanes)) {
           this.#exprs.prepare(s.body, [s.axis.name], true);
-          this.#laneLoop(s.axis, 0, s.axis.extent, s.body);
+          this.#laneLoop(s.axis, 0, this.#endOf(s.axis), s.body);
           return;
         }
         this.#loopStmt(s.axis, s.body);
@@ -299,7 +317,7 @@ class NestEmitter {
   }
 
   #reduce(s: Extract<Stmt, { kind: 'reduce' }>): void {
-    const axes = s.axes.filter((a) => a.extent !== 1);
+    const axes = s.axes.filter((a) => a.extent !== 1 || a.limit);
     for (const axis of s.axes) this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
     const last = axes.at(-1);
     if (!this.#laneAxis && last && isLaneReduce(this.#facts, last, s.value, this.#asm.lanes)) {
@@ -331,7 +349,7 @@ class NestEmitter {
     const taps = axes.reduce((n, a) => n * a.extent, 1);
     const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
     if (axes.length === 0) innermost();
-    else if (taps <= MAX_UNROLLED_TAPS) {
+    else if (taps <= MAX_UNROLLED_TAPS && !axes.some((a) => a.limit)) {
       this.#exprs.prepare(
         [carrier],
         axes.map((a) => a.name),
@@ -377,12 +395,18 @@ class NestEmitter {
     for (const acc of accumulators) asm.move(acc, this.#exprs.vector(start));
     const total = asm.reg(scalarType(s.dtype));
     asm.move(total, this.#exprs.value(start));
-    const many = Math.floor(last.extent / (asm.lanes * copies)) * asm.lanes * copies;
-    const vectors = Math.floor(last.extent / asm.lanes) * asm.lanes;
+    const end = this.#endOf(last);
+    const upTo = (multiple: number): Reg | number =>
+      typeof end === 'number'
+        ? Math.floor(end / multiple) * multiple
+        : asm.op('and', [end, asm.const('i32', -multiple)]);
+    const many = upTo(asm.lanes * copies);
+    const vectors = upTo(asm.lanes);
+    const between = typeof many === 'number' && typeof vectors === 'number' ? (vectors - many) / asm.lanes : 1;
     this.#reduceLoopsAround(s, outer, last, () => {
       this.#laneSteps(last, 0, many, copies, (copy) => this.#fold(s, accumulators[copy]));
-      this.#laneSteps(last, many, vectors, (vectors - many) / asm.lanes, (copy) => this.#fold(s, accumulators[copy]));
-      this.#scalarSteps(last, vectors, last.extent, () => this.#fold(s, total));
+      this.#laneSteps(last, many, vectors, between, (copy) => this.#fold(s, accumulators[copy]));
+      this.#scalarSteps(last, vectors, end, () => this.#fold(s, total));
     });
     for (let width = copies; width > 1; width = Math.ceil(width / 2)) {
       for (let i = Math.ceil(width / 2); i < width; i++) {
@@ -404,7 +428,7 @@ class NestEmitter {
     else this.#serialLoop(outer[0], () => this.#reduceLoopsAround(s, outer.slice(1), last, body), []);
   }
 
-  #laneSteps(axis: Axis, from: number, to: number, copies: number, emit: (copy: number) => void): void {
+  #laneSteps(axis: Axis, from: Reg | number, to: Reg | number, copies: number, emit: (copy: number) => void): void {
     if (from === to) return;
     const { lanes } = this.#asm;
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), lanes * copies, (i) =>
@@ -419,7 +443,7 @@ class NestEmitter {
     this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
   }
 
-  #scalarSteps(axis: Axis, from: number, to: number, emit: () => void): void {
+  #scalarSteps(axis: Axis, from: Reg | number, to: Reg | number, emit: () => void): void {
     if (from === to) return;
     this.#asm.loop(this.#asRegister(from), this.#asRegister(to), 1, (i) =>
       this.#scopes.scope(() => {
@@ -435,6 +459,16 @@ function copiesFor(body: readonly Stmt[], extent: number, lanes: number): number
   const size = bodySize(body);
   const wanted = size <= 16 ? 4 : size <= 40 ? 2 : 1;
   return Math.max(1, Math.min(wanted, Math.floor(extent / lanes)));
+}
+
+/** The kernel's axes that have a limit, its statements' among them. */
+function limitedAxes(kernel: Kernel): Axis[] {
+  const axes = [...kernel.axes];
+  eachStmt(kernel.body, (s) => {
+    if (s.kind === 'for' || s.kind === 'scan') axes.push(s.axis);
+    if (s.kind === 'reduce') axes.push(...s.axes);
+  });
+  return axes.filter((a) => a.limit);
 }
 
 /** What a reduction of nothing gives. */

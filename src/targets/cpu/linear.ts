@@ -13,7 +13,7 @@ export interface ExprInfo {
   readonly id: number;
   /** Axes, locals (localKey) and buffers read (bufferKey). */
   readonly free: ReadonlySet<string>;
-  /** Reads memory, or divides by what may be zero: must not run where the program would not run it. */
+  /** Reads memory at a place that varies: must not run where the program would not run it. */
   readonly guarded: boolean;
 }
 
@@ -51,7 +51,7 @@ export class ExprTable {
         return {
           id: this.#id(`${headOf(x)},${id}`),
           free: this.#union(free, this.#nameSet(bufferKey(x.buffer))),
-          guarded: true,
+          guarded: x.index.kind !== 'const',
         };
       }
       case 'unary':

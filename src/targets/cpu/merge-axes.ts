@@ -34,21 +34,30 @@ export function mergeReduce(over: readonly Axis[], value: Expr): { axes: readonl
 
 function mergeNest(nest: Nest): Nest {
   let { axes, body } = nest;
-  for (const axis of axes.filter((a) => a.extent === 1)) body = replaceAxis(body, axis.name, e.index(0));
-  axes = axes.filter((a) => a.extent !== 1);
+  for (const axis of axes.filter(isPoint)) body = replaceAxis(body, axis.name, e.index(0));
+  axes = axes.filter((a) => !isPoint(a));
   for (let i = 0; i + 1 < axes.length; ) {
     const [x, y] = [axes[i], axes[i + 1]];
     if (canMerge(body, x, y)) {
       body = replaceAxis(body, x.name, e.index(0));
-      axes = axes.toSpliced(i, 2, { name: y.name, extent: x.extent * y.extent });
+      axes = axes.toSpliced(i, 2, joined(x, y));
       i = Math.max(0, i - 1);
     } else i++;
   }
   return { axes, body };
 }
 
+const isPoint = (axis: Axis): boolean => axis.extent === 1 && !axis.limit;
+
+/** Where x has a limit, so many times y's extent of the points are. */
+const joined = (x: Axis, y: Axis): Axis => ({
+  name: y.name,
+  extent: x.extent * y.extent,
+  ...(x.limit && { limit: e.mul(x.limit, e.index(y.extent)) }),
+});
+
 function canMerge(body: readonly Stmt[], x: Axis, y: Axis): boolean {
-  if (x.extent * y.extent >= 2 ** 31) return false;
+  if (y.limit || x.extent * y.extent >= 2 ** 31) return false;
   const table = new ExprTable();
   const names = new Set([x.name, y.name]);
   const indices = new Set<Expr>();

@@ -9,6 +9,7 @@ import type { Access, AccessDim, Axis, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { Params } from '../target.ts';
 import { rowsFor } from './contract-blocking.ts';
+import { hasLimit } from './contract-plan.ts';
 import { CPU_OPS } from './scalar-ops.ts';
 
 /** One direction of the image. */
@@ -57,6 +58,8 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   const dtypeOf = (name: string) => kernel.buffers.find((b) => b.name === name);
   const [a, b] = [dtypeOf(form.a.buffer), dtypeOf(form.b.buffer)];
   if (a?.dtype !== 'f32' || b?.dtype !== 'f32' || form.b.dims.some((d) => d.padded)) return undefined;
+  // Tiles are counted, and weighed against the edge, when the code is made.
+  if (hasLimit(form.axes) || form.a.dims.some((d) => d.limit)) return undefined;
   const axes = form.axes.filter((x) => x.extent > 1);
   const of = (role: string) => axes.filter((x) => x.role === role);
   if (of('batch').length > 0 || of('n').length !== 1 || of('k').length !== 3) return undefined;

@@ -8,7 +8,7 @@ import { DTYPES, type TypedArray } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
 import { elements } from '../../core/shape.ts';
 import type { DeviceContext } from '../../engine/device.ts';
-import type { Binding, Engine } from '../../engine/engine.ts';
+import { type Binding, type Engine, sizesBinding } from '../../engine/engine.ts';
 import { now } from '../../host/clock.ts';
 import type { EngineMemory } from './memory.ts';
 import type { Team } from './team.ts';
@@ -22,7 +22,10 @@ export function createContext(engine: Engine, memory: EngineMemory, team: Team, 
   };
   const own = ({ dtype, shape }: Binding): TypedArray => new DTYPES[dtype].array(elements(shape));
   const arrays = memory.shared ? view : own;
+  const table = sizesBinding(engine);
   const inputs = engine.inputs.map(arrays);
+  const sizes = table && (arrays(table) as Int32Array);
+  const written = sizes ? [...inputs, sizes] : inputs;
   const outputs = engine.outputs.map(arrays);
   let views = viewsOf(engine, memory, view);
   let disposed = false;
@@ -34,7 +37,7 @@ export function createContext(engine: Engine, memory: EngineMemory, team: Team, 
       return;
     }
     if (views.buffer !== memory.buffer) views = viewsOf(engine, memory, view);
-    copyAll(views.inputs, inputs);
+    copyAll(views.inputs, written);
     work();
     copyAll(outputs, views.outputs);
   };
@@ -43,6 +46,7 @@ export function createContext(engine: Engine, memory: EngineMemory, team: Team, 
   return {
     inputs,
     outputs,
+    ...(sizes && { sizes }),
     execute: () => around(run),
     profile: (ns) =>
       around(() => {
@@ -61,10 +65,16 @@ export function createContext(engine: Engine, memory: EngineMemory, team: Team, 
   };
 }
 
+/** What is written before a run: the inputs, and the table of sizes where there is one. */
+function inputsOf(engine: Engine): readonly Binding[] {
+  const table = sizesBinding(engine);
+  return table ? [...engine.inputs, table] : engine.inputs;
+}
+
 /** Where inputs and outputs lie in the memory as it is now. */
 const viewsOf = (engine: Engine, memory: EngineMemory, view: (binding: Binding) => TypedArray) => ({
   buffer: memory.buffer,
-  inputs: engine.inputs.map(view),
+  inputs: inputsOf(engine).map(view),
   outputs: engine.outputs.map(view),
 });
 

@@ -18,6 +18,7 @@ export const wasmTarget: Target = {
   name: 'wasm',
   device: wasmDevice,
   computes: COMPUTES,
+  takesSizes: true,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),

@@ -8,7 +8,7 @@ import { DTYPES, type TypedArray } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
 import { elements } from '../../core/shape.ts';
 import type { DeviceContext } from '../../engine/device.ts';
-import type { Binding, Engine } from '../../engine/engine.ts';
+import { type Binding, type Engine, sizesBinding } from '../../engine/engine.ts';
 import { now } from '../../host/clock.ts';
 import type { NativeBlock } from './memory.ts';
 import type { Team } from './team.ts';
@@ -25,6 +25,7 @@ export function createContext(
     const { bytes } = buffer.space === 'weights' ? weights : arena;
     return new DTYPES[dtype].array(bytes.buffer, bytes.byteOffset + buffer.byteOffset, elements(shape));
   };
+  const sizes = sizesBinding(engine);
   let open: NativeBlock | undefined = arena;
   const memory = (): NativeBlock => {
     if (open) return open;
@@ -33,6 +34,7 @@ export function createContext(
   return {
     inputs: engine.inputs.map(view),
     outputs: engine.outputs.map(view),
+    ...(sizes && { sizes: view(sizes) as Int32Array }),
     execute: () => team.run(weights, memory()),
     profile: (ns) => {
       const own = memory();

@@ -126,7 +126,11 @@ function loadOf(code: Code, { name, operands }: Op, at: number): Pending | undef
 
 function foldInto(op: Op, pending: readonly Pending[]): { readonly op: Op; readonly load: Pending } | undefined {
   const { operands, row } = op;
-  for (let i = 0; i < operands.length; i++) if (operands[i].kind === 'mem') return undefined;
+  for (let i = 0; i < operands.length; i++) {
+    const operand = operands[i];
+    // Beside a machine register others may hold what comes next (a divisor), and an address in memory would take them as scratch.
+    if (operand.kind === 'mem' || (isRegister(operand) && operand.n < FIRST_VIRTUAL)) return undefined;
+  }
   for (let i = operands.length - 1; i >= 0; i--) {
     const operand = operands[i];
     if (!isRegister(operand)) continue;

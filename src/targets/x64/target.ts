@@ -14,6 +14,7 @@ export const x64Target: Target = {
   name: 'x64',
   device: x64Device,
   computes: COMPUTES,
+  takesSizes: true,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),

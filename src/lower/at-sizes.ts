@@ -1,0 +1,53 @@
+/**
+ * A kernel with open sizes as it is at some of them: words of the table are constants, axes end where their limits say.
+ * Its buffers, and how memory is laid out, stay as they were.
+ */
+import { contractKernel } from '../loop/contract.ts';
+import * as e from '../loop/expr.ts';
+import type { Access, Axis, Expr, Kernel, Stmt } from '../loop/ir.ts';
+import { TABLE } from './size-table.ts';
+
+/** `words` are the elements of the table. */
+export function kernelAt(kernel: Kernel, words: readonly number[]): Kernel {
+  if (!kernel.buffers.some((b) => b.name === TABLE)) return kernel;
+  const done = new Map<Expr, Expr>();
+  const at = (x: Expr): Expr => {
+    const known = done.get(x);
+    if (known) return known;
+    const isWord = x.kind === 'load' && x.buffer === TABLE && x.index.kind === 'const';
+    const made = isWord ? e.index(words[Number((x.index as { value: number }).value)]) : e.mapChildren(x, at);
+    done.set(x, made);
+    return made;
+  };
+  const end = <A extends Pick<Axis, 'extent' | 'limit'>>({
+    limit,
+    ...axis
+  }: A): Omit<A, 'limit'> & { extent: number } => {
+    const most = limit && at(limit);
+    return { ...axis, extent: most?.kind === 'const' ? Math.min(axis.extent, Number(most.value)) : axis.extent };
+  };
+  const axisAt = <A extends Axis>(axis: A): A => end(axis) as unknown as A;
+  const access = (a: Access): Access => ({ ...a, dims: a.dims.map((dim) => end(dim) as typeof dim) });
+  const body = (stmts: readonly Stmt[]): Stmt[] => stmts.map(stmt);
+  const stmt = (s: Stmt): Stmt => {
+    switch (s.kind) {
+      case 'for':
+      case 'scan':
+        return { ...s, axis: axisAt(s.axis), body: body(s.body) };
+      case 'if':
+        return { ...s, cond: at(s.cond), body: body(s.body) };
+      case 'let':
+        return { ...s, value: at(s.value) };
+      case 'reduce':
+        return { ...s, axes: s.axes.map(axisAt), value: at(s.value) };
+      case 'store':
+        return { ...s, index: at(s.index), value: at(s.value) };
+      default:
+        return s satisfies never;
+    }
+  };
+  const { form, name, buffers } = kernel;
+  if (form.kind !== 'contract') return { ...kernel, axes: kernel.axes.map(axisAt), body: body(kernel.body) };
+  const [a, b] = [access(form.a), access(form.b)];
+  return contractKernel(name, buffers, { ...form, axes: form.axes.map(axisAt), a, b, epilogue: body(form.epilogue) });
+}
