@@ -4,10 +4,10 @@
  */
 import { it } from 'vitest';
 import { cudaDevice } from '../src/targets/cuda/device.ts';
-import { runOnTarget } from './engine-runner.ts';
 import { type Gap, opSuite } from './op-suite.ts';
 import { runInterpreted } from './ptx/run-engine.ts';
 import { CHIPS } from './ptx/run-kernel.ts';
+import { runOnGpu } from './ptx/run-on-gpu.ts';
 
 /** Operators with a function that the GPU has no float64 instruction for. */
 const FUNCTIONS =
@@ -35,5 +35,5 @@ const GAPS = [F64_FUNCTIONS, SUM_ORDER];
 opSuite({ name: 'cuda, interpreted', run: runInterpreted(CHIPS[2]), gaps: GAPS });
 
 const { available, reason } = await cudaDevice.probe();
-if (available) opSuite({ name: 'cuda', run: runOnTarget('cuda'), gaps: GAPS });
+if (available) opSuite({ name: 'cuda', run: runOnGpu, gaps: GAPS });
 else it.skip(`cuda: ${reason}`);

@@ -1,0 +1,66 @@
+/**
+ * Target cuda as a runner of graphs on the GPU here, in one context for all of them: where thousands of small graphs are run, opening an
+ * engine each would take longer than the rest together. Code is compiled by the driver in this thread and kept nowhere.
+ */
+import { build } from '../../src/build.ts';
+import { DTYPES } from '../../src/core/dtype.ts';
+import { elements } from '../../src/core/shape.ts';
+import type { Tensor } from '../../src/core/tensor.ts';
+import { Context } from '../../src/cuda/context.ts';
+import { Launch } from '../../src/cuda/launch.ts';
+import { DeviceBuffer } from '../../src/cuda/memory.ts';
+import { Module } from '../../src/cuda/module.ts';
+import { Stream } from '../../src/cuda/stream.ts';
+import type { Engine } from '../../src/engine/engine.ts';
+import type { Graph } from '../../src/graph/ir.ts';
+import { cudaMachine } from '../../src/targets/cuda/machine.ts';
+import { type Chip, type CudaArg, emitProgram } from '../../src/targets/cuda/program.ts';
+
+let shared: { readonly gpu: Context; readonly chip: Chip } | undefined;
+
+async function gpuHere(): Promise<{ readonly gpu: Context; readonly chip: Chip }> {
+  const machine = await cudaMachine();
+  if (typeof machine === 'string') throw new Error(machine);
+  shared ??= { gpu: new Context(machine.driver, machine.device), chip: machine.chip };
+  return shared;
+}
+
+/** The engine's outputs by name. Its arena begins as NaN; launches overlap, as they do in a context. */
+function runEngine(gpu: Context, chip: Chip, engine: Engine, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const program = emitProgram(engine, chip);
+  const spaces = [engine.arenaBytes, engine.weightBytes.byteLength, program.scratchBytes];
+  const [arena, weights, scratch] = spaces.map((bytes) => new DeviceBuffer(gpu, Math.max(1, bytes)));
+  const modules = program.modules.map((text) => new Module(gpu, text));
+  const stream = new Stream(gpu);
+  try {
+    stream.fill(arena.address, 0xff, arena.byteLength);
+    stream.fill(scratch.address, 0, scratch.byteLength);
+    stream.upload(weights, engine.weightBytes);
+    for (const { name, buffer } of engine.inputs) stream.upload(arena, inputs.get(name)!.data, buffer.byteOffset);
+    const argument = (arg: CudaArg) => {
+      if (arg.kind === 'u32') return { type: 'u32', value: arg.value } as const;
+      if (arg.kind === 'scratch') return { address: scratch.address + arg.byteOffset };
+      return { address: (arg.ref.space === 'arena' ? arena : weights).address + arg.ref.byteOffset };
+    };
+    for (const { module, entry, args, step: _, ...options } of program.launches) {
+      const { programmatic } = program;
+      new Launch(modules[module].function(entry), { ...options, programmatic }, args.map(argument)).enqueue(stream);
+    }
+    const outputs = engine.outputs.map(({ name, dtype, shape, buffer }): [string, Tensor] => {
+      const data = new DTYPES[dtype].array(elements(shape));
+      if (data.byteLength > 0) stream.download(data, arena, buffer.byteOffset);
+      return [name, { dtype, shape, data }];
+    });
+    stream.synchronize();
+    return new Map(outputs);
+  } finally {
+    stream.dispose();
+    for (const thing of [...modules, arena, weights, scratch]) thing.dispose();
+  }
+}
+
+export async function runOnGpu(graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
+  const { gpu, chip } = await gpuHere();
+  const { engine } = await build(graph, { target: 'cuda', verify: true });
+  return runEngine(gpu, chip, engine, inputs);
+}
