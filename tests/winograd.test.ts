@@ -6,8 +6,10 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { TypedArray } from '../src/core/dtype.ts';
+import { contractKernel } from '../src/loop/contract.ts';
 import { evalKernel } from '../src/loop/eval.ts';
-import type { Kernel } from '../src/loop/ir.ts';
+import * as e from '../src/loop/expr.ts';
+import type { AccessDim, Affine, Expr, Kernel } from '../src/loop/ir.ts';
 import { packWeight } from '../src/targets/cpu/pack-weight.ts';
 import { WINOGRAD_TILES, winograd } from '../src/targets/cpu/winograd.ts';
 import { winogradMatrices } from '../src/targets/cpu/winograd-matrices.ts';
@@ -24,6 +26,92 @@ const PRESENT = KERNEL_MACHINES.filter(({ absent }) => absent === undefined);
 function tacticsOf(kernel: Kernel, features: readonly string[]): Params[] {
   const offered = winograd.candidates(kernel, FACTS, features).filter(({ tile }) => tile === 2);
   return offered.flatMap((params) => WINOGRAD_TILES.map(({ tile }) => ({ ...params, tile })));
+}
+
+interface DeepSpec {
+  /** Of the input: depth, height, width. */
+  readonly size: readonly [number, number, number];
+  readonly channels: number;
+  readonly n: number;
+  /** Along the depth. */
+  readonly taps: number;
+  readonly stride: number;
+  readonly dilation: number;
+  readonly pad: number;
+}
+
+/** A convolution in three dimensions, channels last, with bias: 3×3 in the image. */
+function deepKernel({ size: [d, h, w], channels, n, taps, stride, dilation, pad }: DeepSpec): Kernel {
+  const depth = Math.floor((d + 2 * pad - dilation * (taps - 1) - 1) / stride) + 1;
+  const at = (constant: number, ...terms: readonly (readonly [string, number])[]): Affine => ({
+    terms: terms.map(([axis, coef]) => ({ axis, coef })),
+    constant,
+  });
+  const dim = (a: Affine, extent: number, step: number, padded = false): AccessDim => ({
+    at: a,
+    extent,
+    stride: step,
+    padded,
+  });
+  const sum = (terms: readonly (readonly [string, number])[]): Expr =>
+    terms.reduce<Expr>((x, [axis, coef]) => e.add(x, e.mul(e.axis(axis), e.index(coef))), e.index(0));
+  const buffer = (name: string, elements: number, role: 'in' | 'out' = 'in') =>
+    ({ name, dtype: 'f32', elements, role }) as const;
+  return contractKernel(
+    'conv3d',
+    [
+      buffer('x', d * h * w * channels),
+      buffer('w', n * channels * taps * 9),
+      buffer('bias', n),
+      buffer('y', depth * h * w * n, 'out'),
+    ],
+    {
+      kind: 'contract',
+      axes: [
+        { name: 'od', extent: depth, role: 'm' },
+        { name: 'oh', extent: h, role: 'm' },
+        { name: 'ow', extent: w, role: 'm' },
+        { name: 'oc', extent: n, role: 'n' },
+        { name: 'kd', extent: taps, role: 'k' },
+        { name: 'kh', extent: 3, role: 'k' },
+        { name: 'kw', extent: 3, role: 'k' },
+        { name: 'ic', extent: channels, role: 'k' },
+      ],
+      a: {
+        buffer: 'x',
+        dims: [
+          dim(at(0, ['ic', 1]), channels, 1),
+          dim(at(-pad, ['od', stride], ['kd', dilation]), d, h * w * channels, true),
+          dim(at(-1, ['oh', 1], ['kh', 1]), h, w * channels, true),
+          dim(at(-1, ['ow', 1], ['kw', 1]), w, channels, true),
+        ],
+      },
+      b: {
+        buffer: 'w',
+        dims: [
+          dim(at(0, ['oc', 1]), n, channels * taps * 9),
+          dim(at(0, ['ic', 1]), channels, taps * 9),
+          dim(at(0, ['kd', 1]), taps, 9),
+          dim(at(0, ['kh', 1]), 3, 3),
+          dim(at(0, ['kw', 1]), 3, 1),
+        ],
+      },
+      acc: 'f32',
+      epilogue: [
+        {
+          kind: 'store',
+          buffer: 'y',
+          index: sum([
+            ['od', h * w * n],
+            ['oh', w * n],
+            ['ow', n],
+            ['oc', 1],
+          ]),
+          value: e.add(e.local('acc', 'f32'), e.load('bias', 'f32', e.axis('oc'))),
+        },
+      ],
+    },
+  );
 }
 
 function inputsOf(kernel: Kernel, seed: number): Map<string, Float32Array> {
@@ -60,17 +148,16 @@ function run(
   return { y: loaded.data.get('y') as Float32Array, damaged: loaded.damagedGaps() };
 }
 
-/** Checks all tactics on all machines that run here; how many there were. */
-function check(spec: ConvSpec, seed: number): number {
-  const kernel = convKernel(spec);
+/** Checks all tactics on all machines that run here; how many there were. `summed` products are added nine times over. */
+function check(kernel: Kernel, summed: number, seed: number): number {
   const inputs = inputsOf(kernel, seed);
   const want = evaluate(kernel, inputs);
   // Products of two such numbers have the variance 1/9, and nine times as many as there are channels are added.
-  const scale = Math.sqrt(spec.ic);
+  const scale = Math.sqrt(summed);
   let ran = 0;
   for (const machine of PRESENT) {
     for (const params of tacticsOf(kernel, machine.features)) {
-      const name = `${JSON.stringify(spec)} by ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
+      const name = `${kernel.name} by ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
       const { y, damaged } = run(kernel, inputs, machine, params, seed);
       expect(damaged, name).toEqual([]);
       const worst = y.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i])), 0) / scale;
@@ -104,7 +191,19 @@ describe('convolutions', () => {
     });
   }
   it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
-    expect(check(spec, seed)).toBeGreaterThan(0);
+    expect(check(convKernel(spec), spec.ic, seed)).toBeGreaterThan(0);
+  });
+});
+
+describe('convolutions in three dimensions', () => {
+  const specs: DeepSpec[] = [
+    { size: [3, 9, 6], channels: 8, n: 24, taps: 2, stride: 1, dilation: 1, pad: 0 },
+    { size: [4, 5, 8], channels: 16, n: 16, taps: 3, stride: 1, dilation: 1, pad: 1 },
+    { size: [5, 2, 7], channels: 16, n: 8, taps: 3, stride: 2, dilation: 1, pad: 1 },
+    { size: [6, 4, 3], channels: 8, n: 16, taps: 2, stride: 1, dilation: 3, pad: 2 },
+  ];
+  it.each(specs.map((spec, i) => [JSON.stringify(spec), spec, SEED + i] as const))('%s', (_, spec, seed) => {
+    expect(check(deepKernel(spec), spec.channels * spec.taps, seed)).toBeGreaterThan(0);
   });
 });
 

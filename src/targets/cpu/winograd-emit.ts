@@ -17,7 +17,15 @@ import { ExprEmitter } from './emit-expr.ts';
 import type { Scopes } from './scopes.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 import { type WinogradMatrices, winogradMatrices } from './winograd-matrices.ts';
-import { blockWinograd, type WinogradBlocking, type WinogradPlan, type WinogradSide } from './winograd-plan.ts';
+import {
+  blockWinograd,
+  outerAxes,
+  summedOf,
+  type WinogradBlocking,
+  type WinogradDepth,
+  type WinogradPlan,
+  type WinogradSide,
+} from './winograd-plan.ts';
 import { transformInput, transformOutput } from './winograd-transform.ts';
 
 /** A row or a column of a tile's window: where it begins in the input, and whether it is inside; undefined: always. */
@@ -36,6 +44,8 @@ export class WinogradEmitter {
   readonly #blocking: WinogradBlocking;
   readonly #matrices: WinogradMatrices;
   readonly #channels: number;
+  /** Channels of all taps of the depth. */
+  readonly #summed: number;
   readonly #vectorBytes: number;
   readonly #scratch: Reg;
 
@@ -48,6 +58,7 @@ export class WinogradEmitter {
     this.#blocking = blockWinograd(plan, params);
     this.#matrices = winogradMatrices(params.tile);
     this.#channels = plan.channel.extent;
+    this.#summed = summedOf(plan);
     this.#vectorBytes = asm.lanes * 4;
     this.#scratch = asm.params[asm.params.length - 1];
   }
@@ -88,7 +99,7 @@ export class WinogradEmitter {
   /** Coordinates of the tiles from `from` on, and their inputs transformed. */
   #inputs(from: Reg, count: Reg): void {
     const asm = this.#asm;
-    const { images, y, x, start, a } = this.#plan;
+    const { images, y, x, depth, start, a } = this.#plan;
     const { across, down, coordsAt, inputsAt } = this.#blocking;
     const c = this.#index;
     const input = this.#exprs.address(a, e.index(0)).base;
@@ -103,11 +114,12 @@ export class WinogradEmitter {
         const tile = c(this.#params.tile);
         const column = asm.op('mul', [next(across), tile]);
         const row = asm.op('mul', [next(down), tile]);
-        const at = images
+        const outer = outerAxes(this.#plan);
+        const at = outer
           .toReversed()
-          .map(({ axis }) => next(axis.extent))
+          .map((axis) => next(axis.extent))
           .reverse();
-        const coords = asm.address(this.#behind(this.#scratch, coordsAt), t, 4 * (images.length + 2));
+        const coords = asm.address(this.#behind(this.#scratch, coordsAt), t, 4 * (outer.length + 2));
         [row, column, ...at].forEach((coord, i) => {
           asm.store('i32', coords, 4 * i, coord);
         });
@@ -116,10 +128,45 @@ export class WinogradEmitter {
           c(start),
         );
         const image = asm.address(input, origin, 4);
-        const out = asm.address(this.#behind(this.#scratch, inputsAt), t, this.#channels * 4);
-        this.#window(image, this.#lines(y, row), this.#lines(x, column), out);
+        const out = asm.address(this.#behind(this.#scratch, inputsAt), t, this.#summed * 4);
+        const [rows, columns] = [this.#lines(y, row), this.#lines(x, column)];
+        if (depth) this.#depth(depth, at[at.length - 1], image, rows, columns, out);
+        else this.#window(image, rows, columns, out);
       }),
     );
+  }
+
+  /** The windows of all taps of the depth: zeros where one is outside. */
+  #depth(
+    { tap, pad, extent, stride, step, dilation }: WinogradDepth,
+    first: Reg,
+    image: Reg,
+    rows: readonly Line[],
+    columns: readonly Line[],
+    out: Reg,
+  ): void {
+    const asm = this.#asm;
+    const c = this.#index;
+    const begin = asm.op('sub', [asm.op('mul', [first, c(step)]), c(pad)]);
+    asm.loop(c(0), c(tap.extent), 1, (k) =>
+      this.#scopes.scope(() => {
+        const z = asm.op('add', [begin, asm.op('mul', [k, c(dilation)])]);
+        const own = asm.address(out, k, this.#channels * 4);
+        asm.if(
+          asm.op('lt_u', [z, c(extent)]),
+          () => this.#scopes.scope(() => this.#window(asm.address(image, z, stride * 4), rows, columns, own)),
+          () => this.#eachVector((channel) => this.#zeroPoints(asm.address(own, channel, 4))),
+        );
+      }),
+    );
+  }
+
+  /** Zeros in one vector of each point of V. */
+  #zeroPoints(out: Reg): void {
+    const zero = this.#asm.const('vf32', 0);
+    for (let point = 0; point < this.#matrices.points ** 2; point++) {
+      this.#asm.store('vf32', out, point * this.#blocking.planeBytes, zero);
+    }
   }
 
   /** The rows or columns of the window of the tile whose output begins at `first`. */
@@ -227,7 +274,7 @@ export class WinogradEmitter {
     const full = Math.floor(this.#plan.n.extent / width);
     const tail = this.#plan.n.extent - full * width;
     const b = this.#exprs.address(this.#plan.b.buffer, e.index(0)).base;
-    const panelBytes = this.#matrices.points ** 2 * this.#channels * width * 4;
+    const panelBytes = this.#matrices.points ** 2 * this.#summed * width * 4;
     const one = (panel: Reg, columns: number): void => {
       this.#products(asm.address(b, panel, panelBytes), columns, count);
       this.#outputs(asm.op('mul', [panel, c(width)]), columns, count);
@@ -259,13 +306,13 @@ export class WinogradEmitter {
     const [v, u, m] = [this.#behind(this.#scratch, inputsAt), panel, this.#behind(this.#scratch, sumsAt)].map(pointer);
     const tileBytes = points ** 2 * width * 4;
     const product = (t: Reg, height: number): void =>
-      this.#product(asm.address(v, t, this.#channels * 4), u, asm.address(m, t, tileBytes), height, columns);
+      this.#product(asm.address(v, t, this.#summed * 4), u, asm.address(m, t, tileBytes), height, columns);
     asm.repeat(points ** 2, () =>
       this.#scopes.scope(() => {
         asm.loop(this.#index(0), whole, rows, (t) => this.#scopes.scope(() => product(t, rows)));
         if (rest > 0) asm.if(asm.op('lt', [whole, count]), () => this.#scopes.scope(() => product(whole, rest)));
         this.#bump(v, planeBytes);
-        this.#bump(u, this.#channels * width * 4);
+        this.#bump(u, this.#summed * width * 4);
         this.#bump(m, width * 4);
       }),
     );
@@ -293,10 +340,10 @@ export class WinogradEmitter {
       asm.move(out, start);
       return out;
     });
-    asm.repeat(this.#channels, () => {
+    asm.repeat(this.#summed, () => {
       const b = acc[0].map((_, i) => asm.load('vf32', weights, i * this.#vectorBytes));
       acc.forEach((sums, row) => {
-        const splat = asm.load('splatf32', from, row * this.#channels * 4);
+        const splat = asm.load('splatf32', from, row * this.#summed * 4);
         sums.forEach((sum, i) => {
           asm.fma(sum, splat, b[i]);
         });
@@ -315,13 +362,14 @@ export class WinogradEmitter {
   /** The outputs of all tiles of the block for `columns` columns from `first` on. */
   #outputs(first: Reg, columns: number, count: Reg): void {
     const asm = this.#asm;
-    const { images, y, x, n, epilogue } = this.#plan;
+    const { y, x, n, epilogue } = this.#plan;
+    const outer = outerAxes(this.#plan);
     const { coordsAt, sumsAt } = this.#blocking;
     const tileBytes = this.#matrices.points ** 2 * this.#params.width * 4;
     asm.loop(this.#index(0), count, 1, (t) =>
       this.#scopes.scope(() => {
-        const coords = asm.address(this.#behind(this.#scratch, coordsAt), t, 4 * (images.length + 2));
-        [y.axis, x.axis, ...images.map(({ axis }) => axis)].forEach(({ name }, i) => {
+        const coords = asm.address(this.#behind(this.#scratch, coordsAt), t, 4 * (outer.length + 2));
+        [y.axis, x.axis, ...outer].forEach(({ name }, i) => {
           this.#scopes.bind(name, { kind: 'register', reg: asm.load('i32', coords, 4 * i) });
         });
         const sums = asm.address(this.#behind(this.#scratch, sumsAt), t, tileBytes);

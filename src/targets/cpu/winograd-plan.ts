@@ -2,7 +2,8 @@
  * A convolution as Winograd's method sees it, and how its work is cut.
  *
  * It must have windows of 3×3 with stride and dilation 1, one group, channels innermost in memory and whole vectors of channels on both
- * sides. Tiles of the output reach over its edge where its size is no multiple of theirs, so what an operand says of its extents must
+ * sides. Of a convolution in three dimensions that holds for the last two; the first has any window, and its taps are summed over like
+ * channels. Tiles of the output reach over its edge where its size is no multiple of theirs, so what an operand says of its extents must
  * hold for every coordinate inside them: then no address leaves the buffer, whoever wrote the kernel.
  */
 import type { Access, AccessDim, Axis, Kernel, Stmt } from '../../loop/ir.ts';
@@ -24,6 +25,13 @@ export interface WinogradSide {
   readonly stride: number;
 }
 
+/** The dim outside the image over whose taps products are summed too. */
+export interface WinogradDepth extends WinogradSide {
+  /** Of neighbouring outputs, and of neighbouring taps, in elements of the dim. */
+  readonly step: number;
+  readonly dilation: number;
+}
+
 export interface WinogradPlan {
   readonly a: string;
   readonly b: Access;
@@ -33,6 +41,7 @@ export interface WinogradPlan {
   readonly images: readonly { readonly axis: Axis; readonly stride: number }[];
   readonly y: WinogradSide;
   readonly x: WinogradSide;
+  readonly depth: WinogradDepth | undefined;
   readonly channel: Axis;
   readonly n: Axis;
   /** Axes of extent 1: always 0. */
@@ -62,14 +71,17 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   if (hasLimit(form.axes) || form.a.dims.some((d) => d.limit)) return undefined;
   const axes = form.axes.filter((x) => x.extent > 1);
   const of = (role: string) => axes.filter((x) => x.role === role);
-  if (of('batch').length > 0 || of('n').length !== 1 || of('k').length !== 3) return undefined;
+  if (of('batch').length > 0 || of('n').length !== 1) return undefined;
   const parts = form.a.dims.map((dim) => partOf(dim, axes));
+  if (parts.includes(undefined)) return undefined;
   const sides = parts.flatMap((p) => (p?.kind === 'side' ? [p.side] : []));
   const channels = parts.flatMap((p) => (p?.kind === 'channel' ? [p] : []));
-  if (parts.includes(undefined) || sides.length !== 2 || channels.length !== 1 || channels[0].stride !== 1)
-    return undefined;
   const images = parts.flatMap((p) => (p?.kind === 'image' ? [p] : []));
-  if (images.length + 2 !== of('m').length) return undefined;
+  const [y, x] = sides.slice(-2);
+  const [depth, ...more] = sides.slice(0, -2);
+  if (!x || more.length > 0 || ![y, x].every(isPlain) || channels.length !== 1 || channels[0].stride !== 1)
+    return undefined;
+  if (images.length + sides.length !== of('m').length || sides.length + 1 !== of('k').length) return undefined;
   const reach = form.a.dims.reduce((sum, d) => sum + Math.max(0, d.extent - 1) * d.stride, 0);
   if (form.a.dims.some((d) => d.stride < 0) || reach >= a.elements) return undefined;
   return {
@@ -77,8 +89,9 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
     b: form.b,
     start: parts.reduce((sum, p) => sum + (p && p.kind !== 'side' ? p.start : 0), 0),
     images,
-    y: sides[0],
-    x: sides[1],
+    y,
+    x,
+    depth,
     channel: channels[0].axis,
     n: of('n')[0],
     fixed: form.axes.filter((x) => x.extent === 1),
@@ -86,8 +99,13 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   };
 }
 
+const isPlain = ({ tap, step, dilation }: WinogradDepth): boolean => tap.extent === 3 && step === 1 && dilation === 1;
+
+/** Points of k: channels, for each tap of the depth. */
+export const summedOf = ({ channel, depth }: WinogradPlan): number => channel.extent * (depth?.tap.extent ?? 1);
+
 type Part =
-  | { readonly kind: 'side'; readonly side: WinogradSide }
+  | { readonly kind: 'side'; readonly side: WinogradDepth }
   | { readonly kind: 'channel' | 'image'; readonly axis: Axis; readonly stride: number; readonly start: number }
   | { readonly kind: 'still'; readonly start: number };
 
@@ -97,22 +115,31 @@ function partOf(dim: AccessDim, axes: readonly (Axis & { readonly role: string }
     const axis = axes.find((x) => x.name === name);
     return axis ? [{ axis, coef }] : [];
   });
-  if (moving.some(({ coef }) => coef !== 1) || moving.length > 2) return undefined;
-  const output = moving.find(({ axis }) => axis.role === 'm')?.axis;
-  const summed = moving.find(({ axis }) => axis.role === 'k')?.axis;
+  if (moving.length > 2) return undefined;
+  const output = moving.find(({ axis }) => axis.role === 'm');
+  const summed = moving.find(({ axis }) => axis.role === 'k');
   const { constant } = dim.at;
   if (output && summed) {
-    if (summed.extent !== 3) return undefined;
+    const [step, dilation] = [output.coef, summed.coef];
+    if (step < 1 || dilation < 1) return undefined;
+    const { extent, stride } = dim;
     return {
       kind: 'side',
-      side: { axis: output, tap: summed, pad: -constant, extent: dim.extent, stride: dim.stride },
+      side: { axis: output.axis, tap: summed.axis, pad: -constant, extent, stride, step, dilation },
     };
   }
-  const axis = output ?? summed;
+  const axis = (output ?? summed)?.axis;
+  if (moving.length > 1 || moving.some(({ coef }) => coef !== 1)) return undefined;
   if (dim.padded || constant < 0 || constant + (axis?.extent ?? 1) > dim.extent) return undefined;
   const start = constant * dim.stride;
   return axis ? { kind: summed ? 'channel' : 'image', axis, stride: dim.stride, start } : { kind: 'still', start };
 }
+
+/** Axes of m beside those of the image, outermost first. */
+export const outerAxes = ({ images, depth }: WinogradPlan): readonly Axis[] => [
+  ...images.map(({ axis }) => axis),
+  ...(depth ? [depth.axis] : []),
+];
 
 /** How tiles are shared out, and what a thread's scratch holds. */
 export interface WinogradBlocking {
@@ -144,23 +171,25 @@ const ENOUGH_UNITS = 8;
 export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlocking {
   const { tile, width, lanes } = params;
   const points = (tile + 2) ** 2;
+  const k = summedOf(plan);
   const across = Math.ceil(plan.x.axis.extent / tile);
   const down = Math.ceil(plan.y.axis.extent / tile);
-  const tiles = plan.images.reduce((count, { axis }) => count * axis.extent, across * down);
+  const outer = outerAxes(plan);
+  const tiles = outer.reduce((count, axis) => count * axis.extent, across * down);
   const panels = Math.ceil(plan.n.extent / width);
   const tail = plan.n.extent % width;
   const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
-  const most = Math.max(1, Math.floor(BLOCK_BYTES / (points * plan.channel.extent * 4 * step))) * step;
+  const most = Math.max(1, Math.floor(BLOCK_BYTES / (points * k * 4 * step))) * step;
   // Few panels: blocks of tiles are smaller, so that there is something to share out.
   const shared = Math.min(Math.ceil(ENOUGH_UNITS / panels), Math.ceil(tiles / (2 * step)));
   const wanted = Math.max(Math.ceil(tiles / most), shared);
   const tilesInBlock = wanted === 1 ? tiles : Math.ceil(tiles / wanted / step) * step;
   const tBlocks = Math.ceil(tiles / tilesInBlock);
   const panelsInBlock = Math.ceil(panels / Math.min(panels, Math.ceil(ENOUGH_UNITS / tBlocks)));
-  const lines = Math.ceil((tilesInBlock * plan.channel.extent * 4) / LINE_BYTES);
+  const lines = Math.ceil((tilesInBlock * k * 4) / LINE_BYTES);
   const planeBytes = (lines % 2 === 0 ? lines + 1 : lines) * LINE_BYTES;
   const coordsAt = points * lanes * 4;
-  const coordBytes = tilesInBlock * (plan.images.length + 2) * 4;
+  const coordBytes = tilesInBlock * (outer.length + 2) * 4;
   const inputsAt = coordsAt + Math.ceil(coordBytes / LINE_BYTES) * LINE_BYTES;
   const sumsAt = inputsAt + points * planeBytes;
   return {

@@ -8,18 +8,19 @@ import { packedElements, type WinogradPacking } from '../../engine/engine.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import { constantOffset, offsetTable } from './packing.ts';
 import { winogradMatrices } from './winograd-matrices.ts';
-import { planWinograd } from './winograd-plan.ts';
+import { planWinograd, summedOf } from './winograd-plan.ts';
 
 /** `data` begins at the first element of the operand's buffer. */
 export function packWinograd(data: Float32Array, kernel: Kernel, packing: WinogradPacking): Float32Array {
   const plan = planWinograd(kernel);
   const { tile, width, k, n } = packing;
-  if (!plan || plan.channel.extent !== k || plan.n.extent !== n) {
+  if (!plan || summedOf(plan) !== k || plan.n.extent !== n) {
     throw new Bug('cpu-packing', `packing ${JSON.stringify(packing)} does not fit kernel ${kernel.name}`);
   }
   const { points, g } = winogradMatrices(tile);
   const offsets = (axis: { readonly name: string; readonly extent: number }) => offsetTable(plan.b, [axis], 0);
   const [ofN, ofK, ofRow, ofColumn] = [plan.n, plan.channel, plan.y.tap, plan.x.tap].map(offsets);
+  const ofDepth = plan.depth ? offsets(plan.depth.tap) : [0];
   const start = constantOffset(plan.b);
   const out = new Float32Array(packedElements(packing));
   const panelElements = points ** 2 * k * width;
@@ -27,7 +28,8 @@ export function packWinograd(data: Float32Array, kernel: Kernel, packing: Winogr
   for (let column = 0; column < n; column++) {
     const lane = Math.floor(column / width) * panelElements + (column % width);
     for (let channel = 0; channel < k; channel++) {
-      const from = start + ofN[column] + ofK[channel];
+      const tap = Math.floor(channel / ofK.length);
+      const from = start + ofN[column] + ofDepth[tap] + ofK[channel % ofK.length];
       for (let i = 0; i < points; i++) {
         for (let x = 0; x < 3; x++) {
           let sum = 0;

@@ -16,7 +16,7 @@ import { ExprTable } from './linear.ts';
 import type { CpuTemplate } from './template.ts';
 import { checkLanes, vectorMachine } from './vector-machine.ts';
 import { WinogradEmitter } from './winograd-emit.ts';
-import { blockWinograd, planWinograd, type WinogradPlan } from './winograd-plan.ts';
+import { blockWinograd, planWinograd, summedOf, type WinogradPlan } from './winograd-plan.ts';
 
 /** Sizes of tiles, and the largest error of an output in units of the outputs' root mean square (tests/winograd.test.ts). */
 export const WINOGRAD_TILES = [
@@ -60,7 +60,7 @@ export const winograd: CpuTemplate = {
   grain: (kernel, params) => blockWinograd(planOf(kernel), params).nBlocks,
   packing: (kernel, { tile, width }) => {
     const plan = planOf(kernel);
-    const packing: WinogradPacking = { kind: 'winograd', tile, width, k: plan.channel.extent, n: plan.n.extent };
+    const packing: WinogradPacking = { kind: 'winograd', tile, width, k: summedOf(plan), n: plan.n.extent };
     return new Map([[plan.b.buffer, packing]]);
   },
   scratchBytes: (kernel, params) => blockWinograd(planOf(kernel), params).scratchBytes,
@@ -89,7 +89,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   const { tile, width, lanes } = params;
   const { tiles, tBlocks } = blockWinograd(plan, params);
   const points = (tile + 2) ** 2;
-  const [channels, n] = [plan.channel.extent, plan.n.extent];
+  const [channels, n] = [summedOf(plan), plan.n.extent];
   const { multiplyAdds } = vectorMachine(lanes);
   const panelCycles = (columns: number): number => {
     const rows = rowsFor(columns, params);
