@@ -1,6 +1,6 @@
 /**
  * Weights that torchvision publishes, by the name of the architecture and of the weights. A file's name ends in the first eight digits
- * of its SHA-256, which is how a download is checked. From the weight enums of torchvision.models.
+ * of its SHA-256, which is how a download is checked. From the weight enums of torchvision.models, as of 0.26.
  */
 export interface PublishedWeights {
   readonly arch: string;
@@ -26,15 +26,15 @@ const ROWS: readonly (readonly [arch: string, weights: string, file: string])[] 
   ['densenet161', 'IMAGENET1K_V1', 'densenet161-8d451a50.pth'],
   ['densenet169', 'IMAGENET1K_V1', 'densenet169-b2777c0a.pth'],
   ['densenet201', 'IMAGENET1K_V1', 'densenet201-c1103571.pth'],
-  ['efficientnet_b0', 'IMAGENET1K_V1', 'efficientnet_b0_rwightman-3dd342df.pth'],
-  ['efficientnet_b1', 'IMAGENET1K_V1', 'efficientnet_b1_rwightman-533bc792.pth'],
+  ['efficientnet_b0', 'IMAGENET1K_V1', 'efficientnet_b0_rwightman-7f5810bc.pth'],
+  ['efficientnet_b1', 'IMAGENET1K_V1', 'efficientnet_b1_rwightman-bac287d4.pth'],
   ['efficientnet_b1', 'IMAGENET1K_V2', 'efficientnet_b1-c27df63c.pth'],
-  ['efficientnet_b2', 'IMAGENET1K_V1', 'efficientnet_b2_rwightman-bcdf34b7.pth'],
-  ['efficientnet_b3', 'IMAGENET1K_V1', 'efficientnet_b3_rwightman-cf984f9c.pth'],
-  ['efficientnet_b4', 'IMAGENET1K_V1', 'efficientnet_b4_rwightman-7eb33cd5.pth'],
-  ['efficientnet_b5', 'IMAGENET1K_V1', 'efficientnet_b5_lukemelas-b6417697.pth'],
-  ['efficientnet_b6', 'IMAGENET1K_V1', 'efficientnet_b6_lukemelas-c76e70fd.pth'],
-  ['efficientnet_b7', 'IMAGENET1K_V1', 'efficientnet_b7_lukemelas-dcc49843.pth'],
+  ['efficientnet_b2', 'IMAGENET1K_V1', 'efficientnet_b2_rwightman-c35c1473.pth'],
+  ['efficientnet_b3', 'IMAGENET1K_V1', 'efficientnet_b3_rwightman-b3899882.pth'],
+  ['efficientnet_b4', 'IMAGENET1K_V1', 'efficientnet_b4_rwightman-23ab8bcd.pth'],
+  ['efficientnet_b5', 'IMAGENET1K_V1', 'efficientnet_b5_lukemelas-1a07897c.pth'],
+  ['efficientnet_b6', 'IMAGENET1K_V1', 'efficientnet_b6_lukemelas-24a108a5.pth'],
+  ['efficientnet_b7', 'IMAGENET1K_V1', 'efficientnet_b7_lukemelas-c5b4e57e.pth'],
   ['efficientnet_v2_l', 'IMAGENET1K_V1', 'efficientnet_v2_l-59c71312.pth'],
   ['efficientnet_v2_m', 'IMAGENET1K_V1', 'efficientnet_v2_m-dc08266a.pth'],
   ['efficientnet_v2_s', 'IMAGENET1K_V1', 'efficientnet_v2_s-dd5fe13b.pth'],

@@ -89,6 +89,10 @@ const PROGRAMS = [
   'math',
   'math-decomposed',
   'rows',
+  'rnn',
+  'encoder',
+  'shuffle',
+  'simple',
 ];
 
 describe.each(PROGRAMS)('%s', (name) => {
