@@ -10,13 +10,14 @@ import type { StaticShape } from '../src/core/shape.ts';
 import { toNumbers } from '../src/core/tensor.ts';
 import { Driver } from '../src/cuda/driver.ts';
 import type { Device } from '../src/engine/device.ts';
+import { parseEngine, serializeEngine } from '../src/engine/format.ts';
 import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
 import { evalGraph } from '../src/graph/eval.ts';
 import type { Graph } from '../src/graph/ir.ts';
 import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
 import { admitEngine } from '../src/targets/admit.ts';
-import { openProgram } from '../src/targets/cuda/device.ts';
+import { openProgram, programOf } from '../src/targets/cuda/device.ts';
 import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
 import { type CudaProgram, emitProgram } from '../src/targets/cuda/program.ts';
 import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
@@ -123,4 +124,16 @@ test('the step before large weights asks for them, where the chip can', async ()
   };
   expect(await asks('sm_90')).toBe(true);
   expect(await asks('sm_80')).toBe(false);
+});
+
+test('an engine just built and the engine of its file are the same code, so that it is found compiled', async () => {
+  const graph = graphOf((b) => {
+    const x = b.input('x', 'f32', [1, 4, 12, 12]);
+    const pooled = apply(b, 'MaxPool', [x], { kernel_shape: [3, 3], strides: [2, 2], pads: [1, 1, 1, 1] });
+    b.output(apply(b, 'Softmax', [apply(b, 'Conv', [pooled, weight(b, [16, 4, 3, 3])])], { axis: 1 }));
+  });
+  const { engine } = await build(graph, { target: 'cuda', gpuArch: 'sm_90', precision: 'fp16' });
+  const machine = machineOf(new Driver(new FakeDriver().library)) as CudaMachine;
+  const read = await parseEngine(serializeEngine(engine));
+  expect(programOf(read, machine)).toEqual(programOf(engine, machine));
 });

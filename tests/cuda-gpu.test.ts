@@ -91,7 +91,7 @@ describe.skipIf(reason !== undefined)(`on the GPU of this machine${reason ? ` (s
     expect(new Module(gpu, all[4].cubin).function('twice4').occupancy(256)).toBeGreaterThan(0);
     await expect(compileAll(gpu, [TWICE, TWICE.replace('mad.lo', 'mad.high')])).rejects.toMatchObject({
       code: 'device-code',
-      message: expect.stringMatching(/line 14/),
+      message: expect.stringMatching(/line 13/),
     });
     gpu.dispose();
   });

@@ -10,6 +10,8 @@ import { Context } from '../../cuda/context.ts';
 import type { Device, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { CodeSection, Engine } from '../../engine/engine.ts';
 import type { CacheFolder } from '../../host/cache-folder.ts';
+import { parseKernel } from '../../loop/parse.ts';
+import { printKernel } from '../../loop/print.ts';
 import { admitEngine } from '../admit.ts';
 import { CudaContext } from './context.ts';
 import { cubinSections, obtainCubins, userCubins } from './cubins.ts';
@@ -54,11 +56,21 @@ async function machineHere(): Promise<CudaMachine> {
   return machine;
 }
 
-const programOf = (
+/** What the engine is on this machine. Throws as `admitEngine`. */
+export const programOf = (
   engine: Engine,
   { features, chip }: CudaMachine,
   onWarning: (message: string) => void = () => {},
-): CudaProgram => emitProgram(admitEngine(engine, CUDA_TEMPLATES, features, onWarning), chip);
+): CudaProgram => emitProgram(admitEngine(asWritten(engine), CUDA_TEMPLATES, features, onWarning), chip);
+
+/**
+ * The engine with its kernels as a file has them: expressions that are equal are one there. So an engine just built gives the same code as
+ * the file that it becomes, and is found compiled.
+ */
+const asWritten = (engine: Engine): Engine => ({
+  ...engine,
+  kernels: engine.kernels.map((kernel) => parseKernel(printKernel(kernel))),
+});
 
 /** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
 export async function openProgram(
