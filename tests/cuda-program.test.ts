@@ -37,6 +37,20 @@ describe('engines for a GPU that is not here', () => {
     for (const { module, entry } of program.launches) expect(program.modules[module]).toContain(`.entry ${entry}(`);
   });
 
+  it('have each entry once, also where a file holds a kernel twice', async () => {
+    const { engine } = await build(network(), { target: 'cuda', gpuArch: 'sm_80' });
+    const last = engine.steps[engine.steps.length - 1];
+    const twice = {
+      ...engine,
+      kernels: [...engine.kernels, engine.kernels[last.kernel]],
+      steps: [...engine.steps, { ...last, kernel: engine.kernels.length }],
+    };
+    const { modules, launches } = emitProgram(twice, CHIPS[1]);
+    expect(launches).toHaveLength(engine.steps.length + 1);
+    const entries = modules.join('').match(/\.entry \w+/g) ?? [];
+    expect(new Set(entries).size).toBe(entries.length);
+  });
+
   it('are emitted again for the chip that opens them', async () => {
     const { engine } = await build(network(), { target: 'cuda', gpuArch: 'sm_75' });
     for (const chip of CHIPS) {

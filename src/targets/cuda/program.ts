@@ -67,10 +67,14 @@ const MOST_ALIGNED = 64;
 export function emitProgram(program: Program, chip: Chip, options: EmitOptions = {}): CudaProgram {
   const programmatic = chip.computeCapability >= 90 && options.programmatic !== false;
   const emitted = new Map<string, EmittedKernel>();
+  const names = new Map<string, string>();
   const pieces = program.steps.map((step) => {
     const key = `${step.kernel} ${tacticKey(step)}`;
-    const known = emitted.get(key) ?? emitStep(program, step, chip, programmatic);
-    emitted.set(key, known);
+    const name = names.get(key) ?? entryName(program, step, chip, programmatic);
+    names.set(key, name);
+    // By name: an engine may hold the same kernel twice, a module may not.
+    const known = emitted.get(name) ?? emitStep(program, step, chip, programmatic, name);
+    emitted.set(name, known);
     return known;
   });
   const entries = new Entries(chip);
@@ -118,12 +122,16 @@ class Entries {
   }
 }
 
-function emitStep(program: Program, step: Step, chip: Chip, programmatic: boolean): EmittedKernel {
+function entryName(program: Program, step: Step, chip: Chip, programmatic: boolean): string {
   const kernel = program.kernels[step.kernel];
-  const { template, params } = step.tactic;
   const text = printKernel({ ...kernel, name: '' });
   const identity = `${text} ${tacticKey(step)} ${JSON.stringify(chip)} ${programmatic}`;
-  const name = `${kernel.name.replaceAll(/[^A-Za-z0-9_]/g, '_').slice(0, 48)}_${hashText(identity)}`;
+  return `${kernel.name.replaceAll(/[^A-Za-z0-9_]/g, '_').slice(0, 48)}_${hashText(identity)}`;
+}
+
+function emitStep(program: Program, step: Step, chip: Chip, programmatic: boolean, name: string): EmittedKernel {
+  const kernel = program.kernels[step.kernel];
+  const { template, params } = step.tactic;
   const alignments = alignmentsOf(step);
   return templateOf(template).emit({ kernel, params, chip, alignments, programmatic, name });
 }
