@@ -136,11 +136,11 @@ const STYLE = `
 main{max-width:1080px;margin:0 auto;padding:32px 20px 64px}h1{margin:0;font-size:26px}.lead{margin:4px 0 24px;color:var(--muted);font-size:17px}
 section{background:var(--surface);border:1px solid var(--line);border-radius:14px;padding:18px 22px;margin:0 0 18px}h2{margin:0 0 12px;font-size:16px}
 p{margin:10px 0 0;color:var(--muted)}a{color:inherit}.pair{display:flex;gap:24px;flex-wrap:wrap;align-items:flex-start}.pair img{width:220px;max-height:220px;object-fit:contain;border-radius:10px;border:1px solid var(--line);background:#fff}
-.pair table{flex:1 1 320px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{text-align:left;font-size:12px;color:var(--muted);font-weight:600}td,th{padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:middle}tr:last-child td{border-bottom:0}
+.pair table{flex:1 1 320px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}th{text-align:left;font-size:12px;color:var(--muted);font-weight:600}td,th{padding:5px 12px 5px 0;border-bottom:1px solid var(--line);vertical-align:middle}tr:last-child td{border-bottom:0}.number{white-space:nowrap}
 .table{overflow-x:auto}.wide{width:34%}.wide i{display:block;height:8px;border-radius:4px;background:var(--hot);min-width:1px}
 .graphs{display:grid;grid-template-columns:1fr 1fr;gap:16px;margin-top:14px}figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:13px;margin-bottom:6px}.scroll{overflow:auto;max-height:560px;border:1px solid var(--line);border-radius:10px;background:var(--ground);padding:8px}
 .graph{display:block;margin:0 auto;font-family:system-ui,"DejaVu Sans",sans-serif}.frame{fill:var(--frame);stroke:var(--line)}.box{fill:var(--surface);stroke:var(--line)}.edge{fill:none;stroke:var(--edge)}.arrow{fill:var(--edge)}
 .name{font-size:12.5px;font-weight:600;fill:var(--text)}.below{font-size:11px;fill:var(--text);opacity:.7}.type{font:10px ui-monospace,"DejaVu Sans Mono",monospace;fill:var(--muted)}
-.chart{background:#fff;border-radius:10px;padding:6px;margin-bottom:12px;overflow-x:auto}.chart svg{max-width:100%;height:auto}
+.chart{background:#fff;border-radius:10px;padding:6px;margin-bottom:12px;overflow-x:auto}.chart svg{max-width:100%;min-width:560px;height:auto}
 @media(max-width:720px){.graphs{grid-template-columns:1fr}.pair img{width:100%}}
 `;

@@ -181,7 +181,8 @@ async function chooseSubject(flags: DemoFlags): Promise<Subject> {
     flags.labels === undefined
       ? []
       : parseLabels(new TextDecoder().decode(readInputFile(flags.labels, 'labels')), flags.labels);
-  const name = basename(file, extname(file));
+  // Names of published weights, resnet50:IMAGENET1K_V2, are no names of files everywhere.
+  const name = basename(file, extname(file)).replace(/[^\w.-]+/g, '_');
   return { name, model, picture, steps: PRESETS[flags.preset].steps, labels, peers: ['onnxruntime', 'torch'] };
 }
 

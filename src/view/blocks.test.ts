@@ -48,6 +48,19 @@ test('nodes without a name follow what they read, as deep as their surroundings'
   expect(paths(nodes)).toEqual([...Array(4).fill('layer>layer.0'), ...Array(3).fill('layer>layer.1')]);
 });
 
+test('what follows a single layer does not join it', () => {
+  const nodes = chain([
+    { op: 'Conv', weight: 'conv1.weight' },
+    { op: 'BatchNormalization', weight: 'bn1.weight' },
+    { op: 'Relu' },
+    { op: 'MaxPool' },
+    { op: 'Conv', weight: 'layer1.0.conv1.weight' },
+    { op: 'Relu' },
+    { op: 'Conv', weight: 'layer1.0.conv2.weight' },
+  ]);
+  expect(paths(nodes)).toEqual(['', '', '', '', ...Array(3).fill('layer1.0')]);
+});
+
 test('without names, repetition makes blocks', () => {
   const pattern = ['Conv', 'Relu', 'Conv', 'Add', 'Relu'];
   const ops = ['Stem', ...Array.from({ length: 12 }, () => pattern).flat(), 'Gemm', 'Softmax'];

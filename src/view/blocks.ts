@@ -47,10 +47,10 @@ function pathsOf(nodes: readonly BlockNode[]): readonly (readonly string[])[] {
     name.includes('/') ? name.split('/').filter(Boolean).slice(0, -1) : undefined,
   );
   const named = byName.filter((path) => path !== undefined && path.length > 0).length;
-  if (named >= nodes.length * 0.3) return completePaths(byName, nodes);
+  if (named >= nodes.length * 0.3) return completePaths(byName, nodes, 0);
   const byWeight = nodes.map(({ weights }) => weightPath(weights));
   const weighted = byWeight.filter((path) => path !== undefined).length;
-  return weighted >= nodes.length * 0.1 ? completePaths(byWeight, nodes) : nodes.map(() => []);
+  return weighted >= nodes.length * 0.1 ? completePaths(byWeight, nodes, 1) : nodes.map(() => []);
 }
 
 /** `layer1.0.conv1.weight` lies in layer1, layer1.0, layer1.0.conv1. */
@@ -63,11 +63,12 @@ function weightPath(weights: readonly string[]): readonly string[] | undefined {
 
 /**
  * Nodes without a path get one: what reads only constants belongs to its first reader; the rest to the block of what they read,
- * as deep as their surroundings have in common and one more.
+ * as deep as their surroundings have in common and one more. `leaves` is how many parts of a known path name a single layer, not a block.
  */
 function completePaths(
   known: readonly (readonly string[] | undefined)[],
   nodes: readonly BlockNode[],
+  leaves: number,
 ): readonly (readonly string[])[] {
   const next: (readonly string[] | undefined)[] = new Array(nodes.length);
   for (let i = nodes.length - 1; i >= 0; i--) {
@@ -76,7 +77,9 @@ function completePaths(
   }
   const paths: (readonly string[])[] = [];
   for (const [i, { producers }] of nodes.entries()) {
-    const last = producers.length === 0 ? undefined : paths[Math.max(...producers)];
+    const read = Math.max(...producers);
+    const last =
+      producers.length === 0 ? undefined : paths[read].slice(0, known[read] ? -leaves || undefined : undefined);
     paths.push(known[i] ?? (last && next[i] ? sharedPath(last, next[i]) : (last ?? next[i] ?? [])));
   }
   return paths;
