@@ -14,7 +14,8 @@ import { barChartSvg } from '../dist/cli/chart.js';
 import { measureInTurn } from '../dist/cli/measure.js';
 import { openOnnxRuntime } from '../dist/cli/peers.js';
 import { statistics } from '../dist/cli/statistics.js';
-import { sha256 } from '../dist/host/sha256.js';
+import { sha256Beside } from '../dist/host/sha256.js';
+import { readSharedFile } from '../dist/host/shared-file.js';
 import { build, parseEngine, serializeEngine } from '../dist/index.js';
 import { chooseTarget } from '../dist/targets/all.js';
 
@@ -54,11 +55,17 @@ async function openHotrod(model, target, threads) {
   const shapes = Object.fromEntries([...model.inputs].map(([name, t]) => [name, t.shape]));
   const openExternal = (location) => readFileSync(join(folder, location));
   const report = await build(readFileSync(model.file), { target, shapes, openExternal });
-  const bytes = serializeEngine(report.engine);
-  const start = performance.now();
-  const engine = await parseEngine(bytes, { sha256 });
+  const file = join(folder, `${target}.engine`);
+  writeFileSync(file, serializeEngine(report.engine));
+  const bytes = readSharedFile(file);
+  rmSync(file);
   const { device } = await chooseTarget(target);
+  // As loadEngine does: hashes are taken while the device works.
+  const checks = [];
+  const start = performance.now();
+  const engine = await parseEngine(bytes, { sha256: sha256Beside, later: (check) => checks.push(check) });
   const open = await device.open(engine, { threads, onWarning: () => {} });
+  await Promise.all(checks);
   const context = open.createContext();
   const loadMs = performance.now() - start;
   return {
