@@ -93,6 +93,8 @@ const PROGRAMS = [
   'encoder',
   'shuffle',
   'simple',
+  'swin',
+  'swin2',
 ];
 
 describe.each(PROGRAMS)('%s', (name) => {
@@ -128,7 +130,7 @@ function thrown(work: () => unknown): ModelError {
   throw new Error('nothing was thrown');
 }
 
-const read = (bytes: Uint8Array) => readTorch(bytes, { ops: OPS });
+const readBytes = (bytes: Uint8Array) => readTorch(bytes, { ops: OPS });
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** The entries of an archive, with its program's text changed. */
@@ -146,7 +148,7 @@ describe('programs that are not read', () => {
     const bytes = withProgram('mobile.pt2', (text) =>
       text.replaceAll('aten.hardswish_.', 'aten.bernoulli_.').replaceAll('ops.aten.silu.', 'ops.mine.silu.'),
     );
-    const error = thrown(() => read(bytes));
+    const error = thrown(() => readBytes(bytes));
     expect(error.code).toBe('torch-unsupported');
     expect(error.details).toEqual([
       expect.stringMatching(/^aten\.bernoulli_\.default \("hardswish_"\)/),
@@ -157,40 +159,67 @@ describe('programs that are not read', () => {
 
   test('a form of an operator that is not translated names its node', () => {
     const error = thrown(() =>
-      read(
+      readBytes(
         withProgram('rows.pt2', (text) => text.replace(/("name": ?"train", ?"arg": ?\{"as_bool": ?)false/, '$1true')),
       ),
     );
     expect([error.code, error.message]).toEqual(['torch-unsupported', expect.stringMatching(/lstm.*training mode/)]);
   });
 
-  test('a view that is read after what it shows was changed in place', () => {
-    // permute makes a view of what relu_ then changes: the sum would read the view's new elements.
+  test('what is changed in place is changed under all its names', () => {
     const node = (target: string, input: string, output: string, more = ''): string =>
       `{"target":"torch.ops.aten.${target}","inputs":[{"name":"self","arg":{"as_tensor":{"name":"${input}"}},"kind":1}${more}],"outputs":[{"as_tensor":{"name":"${output}"}}],"metadata":{}}`;
-    const dims = ',{"name":"dims","arg":{"as_ints":[1,0]},"kind":1}';
+    const ints = (name: string, values: string): string => `,{"name":"${name}","arg":{"as_ints":[${values}]},"kind":1}`;
+    const int = (name: string, value: number): string => `,{"name":"${name}","arg":{"as_int":${value}},"kind":1}`;
     const type = '{"dtype":7,"sizes":[{"as_int":2},{"as_int":2}]}';
-    const program = (last: string): Uint8Array =>
-      zipOf({
-        'p/models/model.json': encode(
-          `{"schema_version":{"major":8,"minor":1},"graph_module":{"graph":{"nodes":[${node('neg.default', 'x', 'y')},${node('permute.default', 'y', 'view', dims)},${node('relu_.default', 'y', 'z')},${node('abs.default', last, 'out')}],"tensor_values":{"x":${type},"y":${type},"view":${type},"z":${type},"out":${type}}},"signature":{"input_specs":[{"user_input":{"arg":{"as_tensor":{"name":"x"}}}}],"output_specs":[{"user_output":{"arg":{"as_tensor":{"name":"out"}}}}]}}}`,
-        ),
-      });
-    const error = thrown(() => read(program('view')));
-    expect([error.code, error.message]).toEqual(['torch-unsupported', expect.stringContaining('"view"')]);
-    // What was changed itself is read with its new elements, by its old name too.
-    for (const name of ['y', 'z']) {
-      const { graph } = read(program(name));
-      const x = tensor('f32', [2, 2], new Float32Array([1, -2, 3, -4]));
+    const row = '{"dtype":7,"sizes":[{"as_int":2}]}';
+    /** y = -x; turned = yᵀ; row = turned[1]; copied = reshape(y); one of them is written; out = |one of them|. */
+    const outOf = (written: string, read: string): number[] => {
+      const nodes = [
+        node('neg.default', 'x', 'y'),
+        node('permute.default', 'y', 'turned', ints('dims', '1,0')),
+        node('select.int', 'turned', 'row', int('dim', 0) + int('index', 1)),
+        node('reshape.default', 'y', 'copied', ints('shape', '2,2')),
+        node('relu_.default', written, 'after'),
+        node('abs.default', read, 'out'),
+      ];
+      const isRow = (name: string): boolean => name === 'row' || (name === 'after' && written === 'row');
+      const types = ['x', 'y', 'turned', 'row', 'copied', 'after'].map(
+        (name) => `"${name}":${isRow(name) ? row : type}`,
+      );
+      types.push(`"out":${isRow(read) ? row : type}`);
+      const program = `{"schema_version":{"major":8,"minor":1},"graph_module":{"graph":{"nodes":[${nodes}],"tensor_values":{${types}}},"signature":{"input_specs":[{"user_input":{"arg":{"as_tensor":{"name":"x"}}}}],"output_specs":[{"user_output":{"arg":{"as_tensor":{"name":"out"}}}}]}}}`;
+      const { graph } = readBytes(zipOf({ 'p/models/model.json': encode(program) }));
+      const x = tensor('f32', [2, 2], new Float32Array([1, 2, 3, -4]));
       const [out] = evalGraph(graph, OPS, new Map([['x', x]])).values();
-      expect(Array.from(toNumbers(out)), name).toEqual([0, 2, 0, 4]);
+      return Array.from(toNumbers(out));
+    };
+    // y is [[-1, -2], [-3, 4]], so turned is [[-1, -3], [-2, 4]] and row [-2, 4].
+    for (const name of ['y', 'after']) expect(outOf('y', name), name).toEqual([0, 0, 0, 4]);
+    expect(outOf('y', 'turned')).toEqual([0, 0, 0, 4]);
+    expect(outOf('y', 'row')).toEqual([0, 4]);
+    expect(outOf('row', 'y')).toEqual([1, 0, 3, 4]);
+    expect(outOf('row', 'turned')).toEqual([1, 3, 0, 4]);
+    expect(outOf('row', 'after')).toEqual([0, 4]);
+    expect(outOf('turned', 'row')).toEqual([0, 4]);
+    expect(outOf('turned', 'y')).toEqual([0, 0, 0, 4]);
+    expect(outOf('copied', 'after')).toEqual([0, 0, 0, 4]);
+    // Whether a reshape shares memory only strides tell.
+    for (const [written, read] of [
+      ['y', 'copied'],
+      ['copied', 'y'],
+      ['row', 'copied'],
+      ['copied', 'row'],
+    ]) {
+      const error = thrown(() => outOf(written, read));
+      expect([error.code, error.message]).toEqual(['torch-unsupported', expect.stringContaining(`"${read}"`)]);
     }
   });
 
   test('archives of older releases hold the same program', () => {
     const zip = openZip(fixture('resnet.pt2'));
     const program = zip.read('resnet/models/model.json') as Uint8Array;
-    const { graph } = read(
+    const { graph } = readBytes(
       zipOf({
         'serialized_exported_program.json': program,
         'serialized_state_dict.pt': fixture('ckpt.pth'),
@@ -208,7 +237,7 @@ describe('programs that are not read', () => {
     ['nested too deep', () => '['.repeat(1e6), /no JSON/],
     ['no graph', () => '{"schema_version":{"major":8}}', /graph_module is no object/],
   ])('%s is an error', (_, change, message) => {
-    expect(thrown(() => read(withProgram('convnext.pt2', change))).message).toMatch(message);
+    expect(thrown(() => readBytes(withProgram('convnext.pt2', change))).message).toMatch(message);
   });
 
   test('an architecture is no option of a program', () => {
@@ -223,7 +252,7 @@ describe('programs that are not read', () => {
       for (let round = 0; round < 60; round++) {
         const bytes = withProgram(name, (text) => damaged(text, below));
         try {
-          read(bytes);
+          readBytes(bytes);
         } catch (error) {
           if (!(error instanceof ModelError))
             throw new Error(`${name}, round ${round}: ${String(error)}`, { cause: error });

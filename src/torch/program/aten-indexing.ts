@@ -89,6 +89,19 @@ const repeatInterleave: Translation = (c) => {
   return c.node('Reshape', [wide, c.vector([...sizes.slice(0, axis), -1, ...sizes.slice(axis + 1)])]);
 };
 
+/** A tensor of the shape of `self`, all `value`. */
+const fill: Translation = (c) => {
+  const x = c.tensor('self');
+  const { dtype } = c.type(x);
+  if (!c.isTensor('value')) return c.filled(c.sizesOf(x), c.number('value', 0), dtype);
+  return c.node('Expand', [c.cast(c.tensor('value'), dtype), c.vector(c.sizesOf(x))]);
+};
+
+const copy: Translation = (c) => {
+  const x = c.tensor('self');
+  return c.node('Expand', [c.cast(c.tensor('src'), c.type(x).dtype), c.vector(c.sizesOf(x))]);
+};
+
 export const INDEXING: TranslationTable = {
   index,
   gather,
@@ -96,6 +109,9 @@ export const INDEXING: TranslationTable = {
   embedding: (c) => c.node('Gather', [c.tensor('weight'), c.tensor('indices')], { axis: 0 }),
   scatter: scatter('none'),
   scatter_add: scatter('add'),
+  fill,
+  zero: fill,
+  copy,
   one_hot: oneHot,
   repeat_interleave: repeatInterleave,
 };

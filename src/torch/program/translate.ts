@@ -1,9 +1,8 @@
 /**
  * An exported program to Graph: each call by its row in the tables of aten-*.ts, in order.
  *
- * Operators that no row translates are reported all at once. An operator that works in place (`relu_`) gives a new value, which takes
- * the place of its argument from there on; where a view of that argument is read later, which would have changed too, the program is
- * refused. Values keep the names that the program gives to inputs and outputs; weights are constants named by their keys.
+ * Operators that no row translates are reported all at once. An operator that works in place (`relu_`) gives a new value of its argument:
+ * see scope.ts. Values keep the names that the program gives to inputs and outputs; weights are constants named by their keys.
  */
 import { ModelError } from '../../core/errors.ts';
 import { type GraphBuilder, graphBuilder } from '../../graph/build.ts';
@@ -12,8 +11,9 @@ import type { Op } from '../../ops/op.ts';
 import { renameValue } from '../rename-value.ts';
 import type { ProgramArchive } from './archive.ts';
 import { ATEN, type Translation } from './aten.ts';
-import { type Bound, Call, type Result } from './call.ts';
+import { Call, type Result } from './call.ts';
 import type { Program, ProgramNode } from './schema.ts';
+import { Scope } from './scope.ts';
 
 /** Nodes that a message names for one missing operator. */
 const NODES_SHOWN = 4;
@@ -23,8 +23,8 @@ export function translateProgram(archive: ProgramArchive, name: string, ops: Rea
   const { program } = archive;
   checkOperators(program);
   const builder = graphBuilder(name, ops);
-  const scope = new Scope();
-  for (const source of program.inputs) scope.set(source.name, bindInput(source, archive, builder));
+  const scope = new Scope(builder, (node, argument, value) => replay(node, argument, value, program, builder));
+  for (const source of program.inputs) scope.define(source.name, bindInput(source, archive, builder));
   for (const node of program.nodes) translateNode(node, program, builder, scope);
   return finish(program, builder, scope);
 }
@@ -65,45 +65,6 @@ function rowOf(target: string): Row | undefined {
   return base !== key && Object.hasOwn(ATEN, base) ? { translate: ATEN[base], inPlace: true } : undefined;
 }
 
-/** Names of the program and what they stand for, with which of them may share memory. */
-class Scope {
-  readonly #bound = new Map<string, Bound>();
-  /** The name that a view goes back to. */
-  readonly #owner = new Map<string, string>();
-  /** Names whose memory an operator changed through another name. */
-  readonly #stale = new Set<string>();
-
-  set(name: string, bound: Bound): void {
-    this.#bound.set(name, bound);
-  }
-  get(name: string): Bound | undefined {
-    if (this.#stale.has(name)) {
-      throw new ModelError(
-        'torch-unsupported',
-        `"${name}" of the exported program is read after what it is a view of was changed in place`,
-        {
-          hint: 'In PyTorch, save program.run_decompositions(), which works without changes in place.',
-        },
-      );
-    }
-    return this.#bound.get(name);
-  }
-  /** `view` may share memory with `of`. */
-  share(view: string, of: string): void {
-    this.#owner.set(view, this.#ownerOf(of));
-  }
-  /** `name` now has another value; whatever else shares its memory has changed unseen. */
-  overwrite(name: string, bound: Bound): void {
-    const owner = this.#ownerOf(name);
-    for (const other of this.#bound.keys())
-      if (other !== name && this.#ownerOf(other) === owner) this.#stale.add(other);
-    this.set(name, bound);
-  }
-  #ownerOf(name: string): string {
-    return this.#owner.get(name) ?? name;
-  }
-}
-
 function bindInput(source: Program['inputs'][number], archive: ProgramArchive, builder: GraphBuilder): string {
   if (source.kind === 'user') {
     const type = archive.program.types.get(source.name);
@@ -119,24 +80,42 @@ function bindInput(source: Program['inputs'][number], archive: ProgramArchive, b
 function translateNode(node: ProgramNode, program: Program, builder: GraphBuilder, scope: Scope): void {
   const row = rowOf(node.target) as Row;
   const call = new Call(builder, node, (name) => scope.get(name), program.types);
-  bindOutputs(node, row.translate(call), scope, call);
   const [argument] = node.inputs.values();
   const names = outputNames(node);
+  // Read before the outputs are bound: that is what they may be views of.
+  const before = row.inPlace && argument?.kind === 'tensor' ? scope.get(argument.name) : undefined;
+  bindOutputs(node, row.translate(call), scope, call);
   if (argument?.kind !== 'tensor') return;
   if (row.inPlace) {
-    // What gives its argument back (detach_, dropout_) changes nothing.
-    const bound = scope.get(names[0]) as Bound;
-    if (bound !== scope.get(argument.name)) scope.overwrite(argument.name, bound);
-    scope.share(names[0], argument.name);
+    const after = scope.get(names[0]);
+    // What gives its argument back (detach_, dropout_) changes nothing. The output is the argument by another name.
+    if (after !== before && typeof after === 'string') scope.write(argument.name, after);
+    scope.share(names[0], { node: { ...node, target: ALIAS }, of: argument.name, isCertain: true });
     return;
   }
-  // An output that is its argument, or a mere rearrangement of it, may be a view.
-  for (const name of names) if (MAY_BE_VIEW.test(node.target)) scope.share(name, argument.name);
+  const isCertain = IS_VIEW.test(node.target);
+  if (!isCertain && !MAY_BE_VIEW.test(node.target)) return;
+  for (const name of names) scope.share(name, { node, of: argument.name, isCertain });
 }
 
-/** PyTorch's operators that return views of their first argument: https://pytorch.org/docs/stable/tensor_view.html */
-const MAY_BE_VIEW =
-  /^aten\.(alias|detach|view|reshape|_unsafe_view|transpose|t|permute|expand|expand_as|select|slice|narrow|squeeze|unsqueeze|flatten|unflatten|split|split_with_sizes|chunk|unbind|contiguous|dropout|to|diagonal|swapaxes|movedim|numpy_T|ravel)\b/;
+/** The same translation on another value of the argument, whatever its dtype. */
+function replay(node: ProgramNode, argument: string, value: string, program: Program, builder: GraphBuilder) {
+  const names = outputNames(node);
+  const { dtype } = builder.type(value);
+  const types = new Map(program.types);
+  for (const name of names) types.set(name, { dtype, shape: program.types.get(name)?.shape ?? [] });
+  const call = new Call(builder, node, (name) => (name === argument ? value : undefined), types);
+  const result = node.target === ALIAS ? value : (rowOf(node.target) as Row).translate(call);
+  const values = typeof result === 'string' ? [result] : Array.isArray(result) ? (result as readonly string[]) : [];
+  return new Map(names.map((name, i): [string, string] => [name, values[i] ?? '']));
+}
+
+const ALIAS = 'aten.alias.default';
+/** PyTorch's operators that always give views of their first argument: https://pytorch.org/docs/stable/tensor_view.html */
+const IS_VIEW =
+  /^aten\.(alias|detach|view|transpose|t|permute|expand|expand_as|select|slice|narrow|squeeze|unsqueeze|unflatten|split|split_with_sizes|chunk|unbind|swapaxes|movedim|numpy_T)\b/;
+/** Those that do where strides allow, or that may give back their argument. */
+const MAY_BE_VIEW = /^aten\.(reshape|_unsafe_view|flatten|contiguous|dropout|to|ravel)\b/;
 
 function outputNames({ outputs }: ProgramNode): string[] {
   return outputs.flatMap((output) => {
@@ -149,12 +128,12 @@ function outputNames({ outputs }: ProgramNode): string[] {
 function bindOutputs(node: ProgramNode, result: Result, scope: Scope, call: Call): void {
   const names = outputNames(node);
   if (typeof result === 'object' && 'size' in result) {
-    for (const name of names) scope.set(name, result.size);
+    for (const name of names) scope.define(name, result.size);
     return;
   }
   const values = typeof result === 'string' ? [result] : result;
   if (values.length > names.length) call.fail(`it gives ${values.length} tensors, ${names.length} are named`);
-  for (const [i, name] of names.entries()) scope.set(name, values[i] ?? '');
+  for (const [i, name] of names.entries()) if (name !== '') scope.define(name, values[i] ?? '');
 }
 
 function finish(program: Program, builder: GraphBuilder, scope: Scope): Graph {
