@@ -440,7 +440,7 @@ export class ExprEmitter {
     };
     const visitAll = (body: readonly Stmt[], certain: boolean): void => {
       for (const s of body) {
-        const runs = certain && loopsOf(s).every((axis) => axis.extent > 0);
+        const runs = certain && loopsOf(s).every((axis) => axis.extent > 0 && !axis.limit);
         if (s.kind === 'store') {
           this.#addresses.prepare(s.buffer, s.index, changing);
           visit(s.value, runs, inLanes);

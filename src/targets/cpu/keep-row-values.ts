@@ -56,6 +56,7 @@ function keep(
   const buffer = kernel.buffers.find((b) => b.name === store.buffer);
   if (row.extent !== axis.extent || buffer?.dtype !== sum.value.dtype || !isOnlyStored(kernel, store)) return undefined;
   const table = new ExprTable();
+  if (table.info(e.boundOf(row)).id !== table.info(e.boundOf(axis)).id) return undefined;
   if (table.dependsOn(sum.value, boundNames(between)) || !table.info(store.index).free.has(axis.name)) return undefined;
   const renamed = (from: Axis, to: Axis) =>
     exprMapper((x) => (x.kind === 'axis' && x.name === from.name ? e.axis(to.name) : x));

@@ -13,6 +13,7 @@ import type { Expr, Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
 import { rowsFor } from './contract-blocking.ts';
+import { hasLimit } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import type { Scopes } from './scopes.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
@@ -69,24 +70,47 @@ export class WinogradEmitter {
     const { tiles, tilesInBlock, nBlocks, panels, panelsInBlock } = this.#blocking;
     const c = this.#index;
     for (const axis of this.#plan.fixed) this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
+    const there = this.#tilesAtRunTime();
     const transformed = asm.reg('i32');
     asm.move(transformed, c(-1));
     asm.loop(asm.params[0], asm.params[1], 1, (unit) =>
       this.#scopes.scope(() => {
         const block = asm.op('div_u', [unit, c(nBlocks)]);
         const from = asm.op('mul', [block, c(tilesInBlock)]);
-        const count = asm.op('min', [c(tilesInBlock), asm.op('sub', [c(tiles), from])]);
-        asm.if(asm.op('ne', [block, transformed]), () =>
-          this.#scopes.scope(() => {
-            asm.move(transformed, block);
-            this.#inputs(from, count);
-          }),
-        );
-        const firstPanel = asm.op('mul', [asm.op('rem_u', [unit, c(nBlocks)]), c(panelsInBlock)]);
-        const lastPanel = asm.op('min', [asm.op('add', [firstPanel, c(panelsInBlock)]), c(panels)]);
-        this.#panels(firstPanel, lastPanel, count);
+        const count = asm.op('min', [c(tilesInBlock), asm.op('sub', [there ?? c(tiles), from])]);
+        const work = (): void => {
+          asm.if(asm.op('ne', [block, transformed]), () =>
+            this.#scopes.scope(() => {
+              asm.move(transformed, block);
+              this.#inputs(from, count);
+            }),
+          );
+          const firstPanel = asm.op('mul', [asm.op('rem_u', [unit, c(nBlocks)]), c(panelsInBlock)]);
+          const lastPanel = asm.op('min', [asm.op('add', [firstPanel, c(panelsInBlock)]), c(panels)]);
+          this.#panels(firstPanel, lastPanel, count);
+        };
+        if (there) asm.if(asm.op('lt', [from, there]), () => this.#scopes.scope(work));
+        else work();
       }),
     );
+  }
+
+  /** Tiles along a side: a number, or the register of as many as its limit leaves. */
+  #along({ axis }: WinogradSide): Reg {
+    const { tile } = this.#params;
+    const up = e.add(e.boundOf(axis), e.index(tile - 1));
+    return this.#exprs.value(e.binary('floordiv', up, e.index(tile)));
+  }
+
+  /** All tiles that there are; undefined where no axis has a limit. Registers of limits are made here, before the loops. */
+  #tilesAtRunTime(): Reg | undefined {
+    const { y, x } = this.#plan;
+    const outer = outerAxes(this.#plan);
+    const axes = [...outer, y.axis, x.axis];
+    if (!hasLimit(axes) && !y.limit && !x.limit) return undefined;
+    for (const { extent, limit } of [...axes, y, x]) this.#exprs.value(e.boundOf({ extent, ...(limit && { limit }) }));
+    const counts = [...outer.map((axis) => this.#exprs.value(e.boundOf(axis))), this.#along(y), this.#along(x)];
+    return counts.reduce((a, b) => this.#asm.op('mul', [a, b]));
   }
 
   readonly #index = (value: number): Reg => this.#asm.const('i32', value);
@@ -106,18 +130,18 @@ export class WinogradEmitter {
     asm.loop(c(0), count, 1, (t) =>
       this.#scopes.scope(() => {
         let rest = asm.op('add', [from, t]);
-        const next = (extent: number): Reg => {
-          const coord = asm.op('rem_u', [rest, c(extent)]);
-          rest = asm.op('div_u', [rest, c(extent)]);
+        const next = (extent: Reg): Reg => {
+          const coord = asm.op('rem_u', [rest, extent]);
+          rest = asm.op('div_u', [rest, extent]);
           return coord;
         };
         const tile = c(this.#params.tile);
-        const column = asm.op('mul', [next(across), tile]);
-        const row = asm.op('mul', [next(down), tile]);
+        const column = asm.op('mul', [next(x.axis.limit ? this.#along(x) : c(across)), tile]);
+        const row = asm.op('mul', [next(y.axis.limit ? this.#along(y) : c(down)), tile]);
         const outer = outerAxes(this.#plan);
         const at = outer
           .toReversed()
-          .map((axis) => next(axis.extent))
+          .map((axis) => next(this.#exprs.value(e.boundOf(axis))))
           .reverse();
         const coords = asm.address(this.#behind(this.#scratch, coordsAt), t, 4 * (outer.length + 2));
         [row, column, ...at].forEach((coord, i) => {
@@ -177,11 +201,13 @@ export class WinogradEmitter {
     return Array.from({ length: this.#matrices.points }, (_, i) => {
       const shift = i - side.pad;
       const at = asm.op('add', [first, this.#index(shift)]);
-      const isInside = shift >= 0 && last + shift < side.extent;
+      const isFixed = !side.axis.limit && !side.limit;
+      const isInside = isFixed && shift >= 0 && last + shift < side.extent;
+      const bound = { extent: side.extent, ...(side.limit && { limit: side.limit }) };
       return {
         offset: asm.op('mul', [at, this.#index(side.stride)]),
         // Unsigned: what lies before 0 is very large.
-        inside: isInside ? undefined : asm.op('lt_u', [at, this.#index(side.extent)]),
+        inside: isInside ? undefined : asm.op('lt_u', [at, this.#exprs.value(e.boundOf(bound))]),
       };
     });
   }
@@ -298,6 +324,8 @@ export class WinogradEmitter {
     const rows = rowsFor(columns, this.#params);
     const rest = tiles % rows;
     const whole = rest === 0 ? count : asm.op('sub', [count, asm.op('rem_u', [count, this.#index(rows)])]);
+    // With limits the count may be any: the last rows go by tiles of half as many and so on.
+    const counted = this.#tilesAtRunTime() === undefined ? undefined : this.#halvings(count, rows);
     const pointer = (from: Reg): Reg => {
       const out = asm.reg('ptr');
       asm.move(out, from);
@@ -309,13 +337,29 @@ export class WinogradEmitter {
       this.#product(asm.address(v, t, this.#summed * 4), u, asm.address(m, t, tileBytes), height, columns);
     asm.repeat(points ** 2, () =>
       this.#scopes.scope(() => {
-        asm.loop(this.#index(0), whole, rows, (t) => this.#scopes.scope(() => product(t, rows)));
-        if (rest > 0) asm.if(asm.op('lt', [whole, count]), () => this.#scopes.scope(() => product(whole, rest)));
+        for (const { from, to, step } of counted ?? [{ from: this.#index(0), to: whole, step: rows }])
+          asm.loop(from, to, step, (t) => this.#scopes.scope(() => product(t, step)));
+        if (!counted && rest > 0)
+          asm.if(asm.op('lt', [whole, count]), () => this.#scopes.scope(() => product(whole, rest)));
         this.#bump(v, planeBytes);
         this.#bump(u, this.#summed * width * 4);
         this.#bump(m, width * 4);
       }),
     );
+  }
+
+  /** [0, count) in stretches: multiples of `rows`, then of half of it, down to 1. */
+  #halvings(count: Reg, rows: number): { readonly from: Reg; readonly to: Reg; readonly step: number }[] {
+    const asm = this.#asm;
+    const stretches: { from: Reg; to: Reg; step: number }[] = [];
+    let from = this.#index(0);
+    for (let step = rows; step > 0; step = Math.floor(step / 2)) {
+      const steps = asm.op('div_u', [asm.op('sub', [count, from]), this.#index(step)]);
+      const to = asm.op('add', [from, asm.op('mul', [steps, this.#index(step)])]);
+      stretches.push({ from, to, step });
+      from = to;
+    }
+    return stretches;
   }
 
   #bump(pointer: Reg, bytes: number): void {
@@ -411,12 +455,12 @@ export class WinogradEmitter {
   #where(side: WinogradSide, offset: number, body: () => void): void {
     const asm = this.#asm;
     const rest = side.axis.extent % this.#params.tile;
-    if (rest === 0 || offset < rest) {
+    if (!side.axis.limit && (rest === 0 || offset < rest)) {
       body();
       return;
     }
     const at = asm.op('add', [this.#exprs.value(e.axis(side.axis.name)), this.#index(offset)]);
-    asm.if(asm.op('lt', [at, this.#index(side.axis.extent)]), () => this.#scopes.scope(body));
+    asm.if(asm.op('lt', [at, this.#exprs.value(e.boundOf(side.axis))]), () => this.#scopes.scope(body));
   }
 
   #finish(sum: Reg, row: number, column: number): void {

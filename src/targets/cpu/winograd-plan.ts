@@ -6,7 +6,7 @@
  * channels. Tiles of the output reach over its edge where its size is no multiple of theirs, so what an operand says of its extents must
  * hold for every coordinate inside them: then no address leaves the buffer, whoever wrote the kernel.
  */
-import type { Access, AccessDim, Axis, Kernel, Stmt } from '../../loop/ir.ts';
+import type { Access, AccessDim, Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { Params } from '../target.ts';
 import { rowsFor } from './contract-blocking.ts';
@@ -22,6 +22,7 @@ export interface WinogradSide {
   readonly pad: number;
   /** Of the input, and elements from one to the next. */
   readonly extent: number;
+  readonly limit: Expr | undefined;
   readonly stride: number;
 }
 
@@ -67,8 +68,8 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   const dtypeOf = (name: string) => kernel.buffers.find((b) => b.name === name);
   const [a, b] = [dtypeOf(form.a.buffer), dtypeOf(form.b.buffer)];
   if (a?.dtype !== 'f32' || b?.dtype !== 'f32' || form.b.dims.some((d) => d.padded)) return undefined;
-  // Tiles are counted, and weighed against the edge, when the code is made.
-  if (hasLimit(form.axes) || form.a.dims.some((d) => d.limit)) return undefined;
+  // Images, rows and columns may end at run time; channels, and axes that are left out, may not.
+  if (hasLimit(form.axes.filter((x) => x.role !== 'm' || x.extent <= 1))) return undefined;
   const axes = form.axes.filter((x) => x.extent > 1);
   const of = (role: string) => axes.filter((x) => x.role === role);
   if (of('batch').length > 0 || of('n').length !== 1) return undefined;
@@ -81,6 +82,7 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   const [depth, ...more] = sides.slice(0, -2);
   if (!x || more.length > 0 || ![y, x].every(isPlain) || channels.length !== 1 || channels[0].stride !== 1)
     return undefined;
+  if (depth && (depth.axis.limit || depth.limit)) return undefined;
   if (images.length + sides.length !== of('m').length || sides.length + 1 !== of('k').length) return undefined;
   const reach = form.a.dims.reduce((sum, d) => sum + Math.max(0, d.extent - 1) * d.stride, 0);
   if (form.a.dims.some((d) => d.stride < 0) || reach >= a.elements) return undefined;
@@ -125,7 +127,7 @@ function partOf(dim: AccessDim, axes: readonly (Axis & { readonly role: string }
     const { extent, stride } = dim;
     return {
       kind: 'side',
-      side: { axis: output.axis, tap: summed.axis, pad: -constant, extent, stride, step, dilation },
+      side: { axis: output.axis, tap: summed.axis, pad: -constant, extent, limit: dim.limit, stride, step, dilation },
     };
   }
   const axis = (output ?? summed)?.axis;
