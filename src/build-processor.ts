@@ -27,6 +27,7 @@ export async function runnerOf(engine: Engine, target: Target): Promise<GraphRun
   const open = await target.device.open(engine, { threads: 'auto', onWarning: () => {} });
   const context = open.createContext();
   return {
+    flops: engine.steps.reduce((sum, step) => sum + step.flops, 0),
     run(inputs): ReadonlyMap<string, Tensor> {
       for (const [i, { name }] of engine.inputs.entries()) context.inputs[i].set(inputs.get(name)?.data as never);
       context.execute();

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { build } from '../src/build.ts';
 import { runnerOf } from '../src/build-processor.ts';
+import { ModelError } from '../src/core/errors.ts';
 import { randomTensor } from '../src/core/random-tensor.ts';
 import { fromNumbers, scalarTensor, type Tensor, toNumbers } from '../src/core/tensor.ts';
 import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
@@ -217,6 +218,30 @@ describe('assignPrecision', () => {
     });
     expect(warnings.join()).toMatch(/values come near the largest number of f16 and stay in f32: .*"squares"/);
     expect(Array.from(outputOf(assigned, x)).every(Number.isFinite)).toBe(true);
+  });
+  it('narrows without a check, and says so, where memory does not suffice for one', async () => {
+    const warnings: string[] = [];
+    const assigned = await assignPrecision(graph, OPS, {
+      precision: 'fp16',
+      samples: () => [new Map([['x', f32([2, 8])]])],
+      open: async () => {
+        throw new ModelError('out-of-memory', 'there are not so many bytes');
+      },
+      onWarning: (w) => warnings.push(w),
+    });
+    expect(dtypesOf(assigned)).toMatchObject({ MatMul: 'f16' });
+    expect(warnings[0]).toBe('values were not checked for overflow in f16: there are not so many bytes');
+  });
+  it('leaves the check out where a run takes too long', async () => {
+    const warnings: string[] = [];
+    const runner = { flops: 1e12, run: () => expect.fail('it was run'), dispose: () => {} };
+    await assignPrecision(graph, OPS, {
+      precision: 'fp16',
+      samples: () => [new Map([['x', f32([2, 8])]])],
+      open: async () => runner,
+      onWarning: (w) => warnings.push(w),
+    });
+    expect(warnings[0]).toMatch(/^values were not checked for overflow in f16, for a run .* takes long/);
   });
   it('names weights that lose digits, with counts', async () => {
     for (const precision of ['fp16', 'auto'] as const) {

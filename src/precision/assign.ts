@@ -6,6 +6,7 @@
  * the outputs' accuracy asks for.
  * Told to the user: constants that overflow or lose digits, and what was kept in f32.
  */
+import { ModelError } from '../core/errors.ts';
 import type { Precision } from '../engine/engine.ts';
 import type { Graph } from '../graph/ir.ts';
 import type { Op } from '../ops/op.ts';
@@ -24,6 +25,8 @@ export interface AssignOptions {
 
 const NARROW: { readonly [P in Precision]?: NarrowDType } = { fp16: 'f16', bf16: 'bf16', auto: 'f16' };
 const MOST_NAMES = 5;
+/** About a second of a few cores: what a check may take that was not asked for. */
+const MOST_FLOPS = 5e10;
 
 /** The graph to lower. Its inputs and outputs keep their types. */
 export async function assignPrecision(
@@ -50,13 +53,24 @@ export async function assignPrecision(
 async function chooseWide(
   graph: Graph,
   ops: ReadonlyMap<string, Op>,
-  { precision, samples, open }: AssignOptions,
+  { precision, samples, open, onWarning }: AssignOptions,
 ): Promise<LargeValues> {
   switch (precision) {
     case 'auto':
       return chooseWideNodes(graph, ops, samples(), open);
     case 'fp16':
-      return findLargeValues(graph, ops, samples(), open);
+      try {
+        const found = await findLargeValues(graph, ops, samples(), open, MOST_FLOPS);
+        if (found) return found;
+        onWarning(
+          'values were not checked for overflow in f16, for a run of the network takes long here; precision auto does',
+        );
+      } catch (error) {
+        // fp16 is what was asked for, with or without a machine that can say what overflows.
+        if (!(error instanceof ModelError) || error.code !== 'out-of-memory') throw error;
+        onWarning(`values were not checked for overflow in f16: ${error.message}`);
+      }
+      return { large: [], nodes: new Set() };
     default:
       return { large: [], nodes: new Set() };
   }

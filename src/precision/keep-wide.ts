@@ -16,6 +16,8 @@ import { narrow } from './narrow.ts';
 
 /** A graph ready to run: tensors by input name to tensors by output name. */
 export interface GraphRunner {
+  /** Floating-point operations of a run. */
+  readonly flops: number;
   run(inputs: ReadonlyMap<string, Tensor>): ReadonlyMap<string, Tensor>;
   dispose(): void;
 }
@@ -46,15 +48,19 @@ export interface LargeValues {
   readonly nodes: ReadonlySet<string>;
 }
 
-/** What would overflow in f16, found by running an f32 graph of static shapes; a NaN or an infinity counts too. */
+/**
+ * What would overflow in f16, found by running an f32 graph of static shapes; a NaN or an infinity counts too. Undefined where a run
+ * takes more than `mostFlops`.
+ */
 export async function findLargeValues(
   graph: Graph,
   ops: ReadonlyMap<string, Op>,
   samples: Samples,
   open: OpenGraph,
-): Promise<LargeValues> {
-  const { large } = await measureRanges(graph, ops, samples, open);
-  return { large, nodes: nodesTouching(graph, large) };
+  mostFlops: number,
+): Promise<LargeValues | undefined> {
+  const measured = await measureRanges(graph, ops, samples, open, mostFlops);
+  return measured && { large: measured.large, nodes: nodesTouching(graph, measured.large) };
 }
 
 function nodesTouching(graph: Graph, large: KeptWide['large']): Set<string> {
@@ -70,7 +76,7 @@ export async function chooseWideNodes(
   samples: Samples,
   open: OpenGraph,
 ): Promise<KeptWide> {
-  const { large, baseline } = await measureRanges(graph, ops, samples, open);
+  const { large, baseline } = (await measureRanges(graph, ops, samples, open, Number.POSITIVE_INFINITY)) as Ranges;
   const ranged = nodesTouching(graph, large);
   const { narrowed } = narrow(graph, ops, { to: 'f16', keepWide: ranged });
   const candidates = graph.nodes.map((node) => node.outputs[0]).filter((name) => narrowed.has(name));
@@ -101,20 +107,36 @@ export async function chooseWideNodes(
 
 const isF32 = (type: ValueType | undefined): boolean => type?.dtype === 'f32';
 
-async function measureRanges(graph: Graph, ops: ReadonlyMap<string, Op>, samples: Samples, open: OpenGraph) {
+interface Ranges {
+  readonly large: KeptWide['large'];
+  /** The outputs, one map a sample. */
+  readonly baseline: readonly ReadonlyMap<string, Tensor>[];
+}
+
+async function measureRanges(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  samples: Samples,
+  open: OpenGraph,
+  mostFlops: number,
+): Promise<Ranges | undefined> {
   const values = graph.nodes.flatMap((n) => n.outputs).filter((name) => name !== '' && isF32(graph.values.get(name)));
   const b = copyOf(graph, ops);
   const fresh = freshNamesFor(graph);
-  for (const node of graph.nodes) addNode(b, node);
-  const probes = new Map(
-    values.map((value) => {
+  const measured = new Set(values);
+  /** Names of the largest magnitudes, and whose they are. Each is taken at once, so that no value lives longer for it. */
+  const probes = new Map<string, string>();
+  for (const node of graph.nodes) {
+    for (const value of addNode(b, node)) {
+      if (!measured.has(value)) continue;
       const [magnitude] = b.node('Abs', [value], { outputs: [fresh(value)] });
-      return [b.node('ReduceMax', [magnitude], { attrs: { keepdims: false }, outputs: [fresh(value)] })[0], value];
-    }),
-  );
+      probes.set(b.node('ReduceMax', [magnitude], { attrs: { keepdims: false }, outputs: [fresh(value)] })[0], value);
+    }
+  }
   for (const name of [...graph.outputs, ...probes.keys()]) b.output(name);
   const runner = await open(b.finish());
   try {
+    if (runner.flops * samples.length > mostFlops) return undefined;
     const runs = samples.map((sample) => runner.run(sample));
     const magnitudes = [...probes].map(([probe, value]) => ({
       value,

@@ -22,7 +22,7 @@ export function allocateBlock(system: NativeSystem, bytes: number): NativeBlock 
   const start = system.ffi.addressOf(new Uint8Array(buffer));
   system.adviseHugePages(start, buffer.byteLength);
   const offset = -start & (ALIGNMENT - 1);
-  return { bytes: new Uint8Array(buffer, offset, bytes).fill(0), address: start + offset };
+  return { bytes: viewOf(buffer, offset, bytes).fill(0), address: start + offset };
 }
 
 /** The weights where they are, if nothing can take them away and they are aligned with a guard behind; else a copy. */
@@ -44,9 +44,21 @@ function allocate(bytes: number): SharedArrayBuffer {
   try {
     return new SharedArrayBuffer(bytes);
   } catch (cause) {
-    throw new ModelError('out-of-memory', `the host refused ${Math.ceil(bytes / 2 ** 20)} MiB more of memory`, {
-      hint: 'dispose of contexts that are not in use, or use smaller shapes',
-      cause,
-    });
+    throw refused(bytes, cause);
   }
 }
+
+/** A host's typed arrays may be shorter than its buffers. */
+function viewOf(buffer: SharedArrayBuffer, offset: number, bytes: number): Uint8Array<SharedArrayBuffer> {
+  try {
+    return new Uint8Array(buffer, offset, bytes);
+  } catch (cause) {
+    throw refused(bytes, cause);
+  }
+}
+
+const refused = (bytes: number, cause: unknown): ModelError =>
+  new ModelError('out-of-memory', `the host refused ${Math.ceil(bytes / 2 ** 20)} MiB more of memory`, {
+    hint: 'dispose of contexts that are not in use, or use smaller shapes',
+    cause,
+  });
