@@ -5,7 +5,10 @@ import { describe, expect, test } from 'vitest';
 import { contractKernel } from '../src/loop/contract.ts';
 import * as e from '../src/loop/expr.ts';
 import type { Kernel } from '../src/loop/ir.ts';
+import { emitGemm } from '../src/targets/cuda/gemm-emit.ts';
 import { gemmShape, type TileParams, tileRows } from '../src/targets/cuda/gemm-tiles.ts';
+import { moduleText } from '../src/targets/cuda/ptx.ts';
+import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
 import { convKernel, gemmKernel } from './support/contract-kernels.ts';
 import { closeTo, runTensorCores, withDType } from './support/cuda-gemm.ts';
 
@@ -32,9 +35,9 @@ const only = (want: Partial<TileParams>) => (rows: TileParams[]) =>
   rows.filter((r) => Object.entries(want).every(([k, v]) => r[k as keyof TileParams] === v)).slice(0, 1);
 
 describe('convolutions', () => {
-  test('3×3 with padding on every tile, rows and columns with tails', () => {
+  test('3×3 with padding on every tile of warps, rows and columns with tails', () => {
     const conv = convKernel({ size: [9, 7], ic: 24, oc: 40, kernel: [3, 3], pad: 1, epilogue: 'bias-relu' });
-    check(withDType(conv, 'f16'), eachTile);
+    check(withDType(conv, 'f16'), (rows) => eachTile(rows.filter((r) => !r.wgmma)));
   });
   test('stride, dilation, batch, residual, more channels than a step', () => {
     const conv = convKernel({
@@ -169,6 +172,30 @@ describe('products', () => {
   });
   test('tf32 of activations', () => {
     check(gemmKernel({ m: 19, n: 24, k: 36, transB: true }), only({ bm: 32, bn: 32 }), none);
+  });
+});
+
+describe('assembled', () => {
+  const conv = convKernel({ size: [28, 28], ic: 128, oc: 128, kernel: [3, 3], pad: 1, epilogue: 'bias-residual-relu' });
+  const old = { sharedBytesPerBlock: 101376, clusters: false, warpgroups: false };
+  const cases = [
+    ['f16', 80, old],
+    ['bf16', 90, CHIP],
+    ['f32', 80, old],
+  ] as const;
+  test.skipIf(!ptxasIsPresent()).each(cases)('%s on sm_%i by ptxas, no tile spills', (dtype, capability, chip) => {
+    const kernel = dtype === 'f32' ? conv : withDType(conv, dtype);
+    const shape = gemmShape(kernel, FACTS);
+    if (!shape) throw new Error('no shape');
+    const tiles = eachTile(tileRows(shape, chip).filter((r) => r.split === 1));
+    const alignments = kernel.buffers.map(() => 64);
+    const site = (i: number) => ({ name: `k${i}`, kernel, alignments, programmatic: capability >= 90 });
+    const text = moduleText(
+      capability,
+      tiles.map((tile, i) => emitGemm(site(i), shape, tile).code),
+    );
+    const said = assemble(text, /\.target (\S+)/.exec(text)![1], { verbose: true });
+    expect(said.match(/\d+ bytes spill stores/g)).toEqual(tiles.map(() => '0 bytes spill stores'));
   });
 });
 

@@ -49,7 +49,9 @@ export function planGemm(kernel: Kernel): GemmPlan | undefined {
 }
 
 function makePlan(form: Contract): GemmPlan | undefined {
-  if (form.axes.some((a) => a.extent === 0)) return undefined;
+  // Sizes that only running tells are left to other templates.
+  if (form.axes.some((a) => a.extent === 0 || a.limit)) return undefined;
+  if ([...form.a.dims, ...form.b.dims].some((d) => d.limit)) return undefined;
   const a = operandOf(form.a, form);
   const b = operandOf(form.b, form);
   if (b.guards.length > 0) return undefined;

@@ -55,7 +55,7 @@ const TILES: readonly Tile[] = [
   ...WARP_TILES.map((t) => ({ ...t, wgmma: 0 as const })),
   ...WARPGROUP_TILES.map((t) => ({ ...t, wgmma: 1 as const })),
 ];
-const STAGES = [2, 3, 4, 6, 8] as const;
+const STAGES = [2, 3, 4, 6] as const;
 const SPLITS = [1, 2, 4, 8] as const;
 
 /** Bytes of k that one step takes: a line of shared memory, eight chunks of 16 bytes. */
