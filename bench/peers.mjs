@@ -1,6 +1,6 @@
 // Latency of Hotrod's targets against onnxruntime-node and onnxruntime-web, model by model, in turn, on the same inputs and threads.
 //
-//     npm run bench:peers -- [--threads 1,2] [--seconds 3] [--targets wasm] [--zoo ../shared/zoo] [--out FILE] [MODEL …]
+//     npm run bench:peers -- [--threads 1,2] [--seconds 3] [--targets x64,wasm] [--zoo ../shared/zoo] [--out FILE] [MODEL …]
 //
 // MODEL is an architecture of the zoo folder, or `demo`; all that are there by default. Prints a table a thread count and writes
 // FILE.md and FILE.svg. onnxruntime-web fixes its threads when it starts, so each thread count is measured in a process of its own.
@@ -27,7 +27,7 @@ const { values: flags, positionals } = parseArgs({
   options: {
     threads: { type: 'string', default: '1,2' },
     seconds: { type: 'string', default: '3' },
-    targets: { type: 'string', default: 'wasm' },
+    targets: { type: 'string', default: 'x64,wasm' },
     zoo: { type: 'string', default: '../shared/zoo' },
     out: { type: 'string' },
     child: { type: 'boolean', default: false },
