@@ -455,15 +455,6 @@ export interface PtxEntry {
   text(): string;
 }
 
-/** What a module needs to know of an entry, however it was written. */
-export interface PtxEntry {
-  readonly name: string;
-  /** True where it uses instructions that only the very architecture has. */
-  readonly exact: boolean;
-  readonly dynamicShared: boolean;
-  text(): string;
-}
-
 /** One module of several kernels for a chip. Kernels that use instructions of sm_90a alone make the module one of sm_90a. */
 export function moduleText(capability: number, kernels: readonly PtxEntry[]): string {
   const { version, target } = architecture(capability);
