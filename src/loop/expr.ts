@@ -147,6 +147,7 @@ function foldIndex(op: BinaryOp, a: Expr, b: Expr): Expr | undefined {
   }
 }
 
+/** As i32 computes it: the one quotient that does not fit, -2³¹ / -1, wraps. A division by 0 stays for evaluation. */
 function foldIndexConstants(op: BinaryOp, a: number, b: number): Expr | undefined {
   switch (op) {
     case 'add':
@@ -156,9 +157,9 @@ function foldIndexConstants(op: BinaryOp, a: number, b: number): Expr | undefine
     case 'mul':
       return index(Math.imul(a, b));
     case 'div':
-      return b === 0 ? undefined : index(Math.trunc(a / b));
+      return b === 0 ? undefined : index((a / b) | 0);
     case 'floordiv':
-      return b === 0 ? undefined : index(Math.floor(a / b));
+      return b === 0 ? undefined : index(Math.floor(a / b) | 0);
     case 'mod':
       return b === 0 ? undefined : index(a - b * Math.floor(a / b));
     case 'rem':

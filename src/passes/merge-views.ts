@@ -13,13 +13,13 @@ import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import type { Op } from '../ops/op.ts';
 import type { PassContext } from './pass.ts';
-import { unchangedInput } from './remove-no-ops.ts';
+import { substitution, unchangedInput } from './remove-no-ops.ts';
 
 /** The alias that can be written for any pair of shapes. */
 const RESHAPE = 'Reshape';
 
 export function mergeViews(graph: Graph, { ops }: PassContext): Graph {
-  const outputs = new Set(graph.outputs);
+  const mayStandFor = substitution(graph);
   /** Views by the value they make, as they stand after merging. */
   const views = new Map<string, Node>();
 
@@ -33,7 +33,7 @@ export function mergeViews(graph: Graph, { ops }: PassContext): Graph {
     if (!merged) return undefined;
     const mergedOp = ops.get(merged.op) as Op;
     const unchanged = unchangedInput(mergedOp, contextOf(merged), graph.values.get(output));
-    if (unchanged !== undefined && !outputs.has(output)) return [merged.inputs[unchanged]];
+    if (unchanged !== undefined && mayStandFor(merged.inputs[unchanged], output)) return [merged.inputs[unchanged]];
     return b.node(merged.op, merged.inputs, { attrs: merged.attrs, loc: merged.loc });
   });
 }

@@ -16,7 +16,7 @@ import type { PassContext } from './pass.ts';
 export function removeNoOps(graph: Graph, { ops }: PassContext): Graph {
   const users = usersOf(graph);
   const outputs = new Set(graph.outputs);
-  const producers = producersOf(graph);
+  const mayStandFor = substitution(graph);
   const isRead = (name: string): boolean => outputs.has(name) || users.has(name);
 
   return rewriteNodes(graph, ops, (node, _, contextOf) => {
@@ -26,13 +26,23 @@ export function removeNoOps(graph: Graph, { ops }: PassContext): Graph {
     const i = unchangedInput(op, contextOf(node), graph.values.get(output));
     if (i === undefined) return undefined;
     const source = node.inputs[i];
-    if (outputs.has(output)) {
-      // The source must take over the output's name, and has only one name to give.
-      if (!producers.has(source) || outputs.has(source)) return undefined;
-      outputs.add(source);
-    }
-    return [source, ...others.map(() => '')];
+    return mayStandFor(source, output) ? [source, ...others.map(() => '')] : undefined;
   });
+}
+
+/**
+ * Whether `source` may take the place of an equal `output`: always within the graph; where `output` is the graph's, `source` must take
+ * over its name, so a node must make it, and it has only one name to give (asking gives it away).
+ */
+export function substitution(graph: Graph): (source: string, output: string) => boolean {
+  const outputs = new Set(graph.outputs);
+  const producers = producersOf(graph);
+  return (source, output) => {
+    if (!outputs.has(output)) return true;
+    if (!producers.has(source) || outputs.has(source)) return false;
+    outputs.add(source);
+    return true;
+  };
 }
 
 /** The input that output 0, of type `out`, equals in type and elements; undefined where there is none. */

@@ -119,7 +119,17 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       const flat = s.node('flat', 'Flatten', [x]);
       const wide = s.node('wide', 'Unsqueeze', [flat, s.constant('axis', i64(1))]);
       const r = s.node('r', 'Reshape', [wide, s.constant('to', i64(4, -1))]);
-      return [t, s.node('y', 'Relu', [back]), r, s.node('also', 'Relu', [flat])];
+      // Views that cancel at an output, the first of them still read: what made the source takes over the output's name.
+      const squared = s.node('squared', 'Reshape', [s.node('made', 'Relu', [x]), s.constant('square', i64(6, 4))]);
+      const same = s.node('same', 'Reshape', [squared, s.constant('whole', i64(2, 3, 4))]);
+      return [
+        t,
+        s.node('y', 'Relu', [back]),
+        r,
+        s.node('also', 'Relu', [flat]),
+        same,
+        s.node('kept', 'Relu', [squared]),
+      ];
     }),
   'fold-channel-affine': () =>
     sketch('affine', (s) => {
