@@ -4,7 +4,7 @@
  * triangle as wide as the reduction.
  *
  * The scale is a float32, and positions are computed from it with one rounding: far right in a large picture that decides the
- * neighbours' weights by 1e-4. Each axis is a sparse matrix.
+ * neighbours' weights by 1e-4. Each axis is a sparse matrix, and sums are float32, tap by tap.
  */
 export interface FloatPlane {
   readonly width: number;
@@ -43,13 +43,14 @@ function triangleWeights(from: number, to: number): AxisWeights {
   const f = Math.fround;
   const scale = f(from / to);
   const support = Math.max(1, scale);
+  const inverse = f(1 / support);
   const first = new Int32Array(to);
   const weights = Array.from({ length: to }, (_, i) => {
     const center = f(scale * f(i + 0.5));
     const begin = Math.max(0, Math.trunc(f(f(center - support) + 0.5)));
     const end = Math.min(from, Math.trunc(f(f(center + support) + 0.5)));
     const heights = Float32Array.from({ length: end - begin }, (_, j) =>
-      Math.max(0, 1 - Math.abs(f(f(f(j + begin - center) + 0.5) / support))),
+      Math.max(0, 1 - Math.abs(f(f(f(j + begin - center) + 0.5) * inverse))),
     );
     const sum = heights.reduce((total, height) => f(total + height), 0);
     first[i] = begin;
@@ -58,6 +59,9 @@ function triangleWeights(from: number, to: number): AxisWeights {
   return { first, weights };
 }
 
+/** The sum and one more product, each rounded to float32, as PyTorch adds them. */
+const plus = (sum: number, weight: number, x: number): number => Math.fround(sum + Math.fround(weight * x));
+
 function resizeRows({ width, height, values }: FloatPlane, { first, weights }: AxisWeights): FloatPlane {
   const out = new Float32Array(weights.length * height);
   for (let y = 0, o = 0; y < height; y++) {
@@ -65,7 +69,7 @@ function resizeRows({ width, height, values }: FloatPlane, { first, weights }: A
       const taps = weights[x];
       const at = y * width + first[x];
       let sum = 0;
-      for (let j = 0; j < taps.length; j++) sum += taps[j] * values[at + j];
+      for (let j = 0; j < taps.length; j++) sum = plus(sum, taps[j], values[at + j]);
       out[o] = sum;
     }
   }
@@ -75,12 +79,11 @@ function resizeRows({ width, height, values }: FloatPlane, { first, weights }: A
 function resizeColumns({ width, values }: FloatPlane, { first, weights }: AxisWeights): FloatPlane {
   const out = new Float32Array(width * weights.length);
   for (let y = 0; y < weights.length; y++) {
-    const sums = new Float64Array(width);
+    const sums = out.subarray(y * width, (y + 1) * width);
     for (const [j, weight] of weights[y].entries()) {
       const row = (first[y] + j) * width;
-      for (let x = 0; x < width; x++) sums[x] += weight * values[row + x];
+      for (let x = 0; x < width; x++) sums[x] = plus(sums[x], weight, values[row + x]);
     }
-    out.set(sums, y * width);
   }
   return { width, height: weights.length, values: out };
 }
