@@ -87,17 +87,18 @@ const scaled = (name: string, width: number, depth: number, imageSize: number, e
   return efficientnet(name, stages, imageSize, epsilon);
 };
 
-const stage = (fused: boolean, expand: number, stride: number, from: number, to: number, blocks: number): Stage => ({
-  fused,
-  expand,
-  kernel: 3,
-  stride,
-  from,
-  to,
-  blocks,
-});
 const V2_EPSILON = 1e-3;
 const V2_LAST = 1280;
+
+/** Whether the expansion is fused with the depthwise convolution, expansion, stride, channels in and out, blocks. */
+type V2Row = readonly ['fused' | 'separate', number, number, number, number, number];
+
+const v2 = (name: string, imageSize: number, rows: readonly V2Row[]): Architecture => {
+  const stages = rows.map(([form, expand, stride, from, to, blocks]): Stage => {
+    return { fused: form === 'fused', expand, kernel: 3, stride, from, to, blocks };
+  });
+  return efficientnet(name, stages, imageSize, V2_EPSILON, V2_LAST);
+};
 
 export const EFFICIENTNET: Family = {
   marks: ['features.0.0.weight', 'features.1.0.block.0.0.weight', 'classifier.1.weight'],
@@ -110,49 +111,31 @@ export const EFFICIENTNET: Family = {
     scaled('efficientnet_b5', 1.6, 2.2, 456, V2_EPSILON),
     scaled('efficientnet_b6', 1.8, 2.6, 528, V2_EPSILON),
     scaled('efficientnet_b7', 2, 3.1, 600, V2_EPSILON),
-    efficientnet(
-      'efficientnet_v2_s',
-      [
-        stage(true, 1, 1, 24, 24, 2),
-        stage(true, 4, 2, 24, 48, 4),
-        stage(true, 4, 2, 48, 64, 4),
-        stage(false, 4, 2, 64, 128, 6),
-        stage(false, 6, 1, 128, 160, 9),
-        stage(false, 6, 2, 160, 256, 15),
-      ],
-      384,
-      V2_EPSILON,
-      V2_LAST,
-    ),
-    efficientnet(
-      'efficientnet_v2_m',
-      [
-        stage(true, 1, 1, 24, 24, 3),
-        stage(true, 4, 2, 24, 48, 5),
-        stage(true, 4, 2, 48, 80, 5),
-        stage(false, 4, 2, 80, 160, 7),
-        stage(false, 6, 1, 160, 176, 14),
-        stage(false, 6, 2, 176, 304, 18),
-        stage(false, 6, 1, 304, 512, 5),
-      ],
-      480,
-      V2_EPSILON,
-      V2_LAST,
-    ),
-    efficientnet(
-      'efficientnet_v2_l',
-      [
-        stage(true, 1, 1, 32, 32, 4),
-        stage(true, 4, 2, 32, 64, 7),
-        stage(true, 4, 2, 64, 96, 7),
-        stage(false, 4, 2, 96, 192, 10),
-        stage(false, 6, 1, 192, 224, 19),
-        stage(false, 6, 2, 224, 384, 25),
-        stage(false, 6, 1, 384, 640, 7),
-      ],
-      480,
-      V2_EPSILON,
-      V2_LAST,
-    ),
+    v2('efficientnet_v2_s', 384, [
+      ['fused', 1, 1, 24, 24, 2],
+      ['fused', 4, 2, 24, 48, 4],
+      ['fused', 4, 2, 48, 64, 4],
+      ['separate', 4, 2, 64, 128, 6],
+      ['separate', 6, 1, 128, 160, 9],
+      ['separate', 6, 2, 160, 256, 15],
+    ]),
+    v2('efficientnet_v2_m', 480, [
+      ['fused', 1, 1, 24, 24, 3],
+      ['fused', 4, 2, 24, 48, 5],
+      ['fused', 4, 2, 48, 80, 5],
+      ['separate', 4, 2, 80, 160, 7],
+      ['separate', 6, 1, 160, 176, 14],
+      ['separate', 6, 2, 176, 304, 18],
+      ['separate', 6, 1, 304, 512, 5],
+    ]),
+    v2('efficientnet_v2_l', 480, [
+      ['fused', 1, 1, 32, 32, 4],
+      ['fused', 4, 2, 32, 64, 7],
+      ['fused', 4, 2, 64, 96, 7],
+      ['separate', 4, 2, 96, 192, 10],
+      ['separate', 6, 1, 192, 224, 19],
+      ['separate', 6, 2, 224, 384, 25],
+      ['separate', 6, 1, 384, 640, 7],
+    ]),
   ],
 };
