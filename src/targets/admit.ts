@@ -85,13 +85,18 @@ class Tactics {
     const known = this.#known.get(key);
     if (known) return known;
     this.decided++;
-    const candidates = this.#candidates(kernel, facts);
-    const isOwn = ({ template, params }: Tactic): boolean =>
-      template === tactic.template && paramsKey(params) === paramsKey(tactic.params);
-    const chosen = candidates.some(isOwn) ? tactic : this.#substitute(kernel, step, candidates);
+    const chosen = this.#isLegal(kernel, facts, tactic) ? tactic : this.#substitute(kernel, step, facts);
     if (chosen !== tactic) this.replaced++;
     this.#known.set(key, chosen);
     return chosen;
+  }
+
+  /** Whether the tactic's template offers it here. */
+  #isLegal(kernel: Kernel, facts: KernelFacts, { template, params }: Tactic): boolean {
+    const own = this.#templates.find(({ name }) => name === template);
+    if (!own || (own.form !== 'any' && own.form !== kernel.form.kind)) return false;
+    const key = paramsKey(params);
+    return own.candidates(kernel, facts, this.#features).some((candidate) => paramsKey(candidate) === key);
   }
 
   #candidates(kernel: Kernel, facts: KernelFacts): readonly Tactic[] {
@@ -104,9 +109,9 @@ class Tactics {
       );
   }
 
-  #substitute(kernel: Kernel, { tactic, buffers }: Step, candidates: readonly Tactic[]): Tactic {
+  #substitute(kernel: Kernel, { tactic, buffers }: Step, facts: KernelFacts): Tactic {
     const have = this.#packed(kernel, buffers);
-    const fitting = candidates.filter(({ template, params }) => {
+    const fitting = this.#candidates(kernel, facts).filter(({ template, params }) => {
       const wanted = this.#templates.find(({ name }) => name === template)?.packing?.(kernel, params);
       return [...have].every(([buffer, packing]) => packing === printPacking(wanted?.get(buffer)));
     });
