@@ -9,7 +9,7 @@
  * larger, pass by once a block. Tiles at the border read zeros where they leave the input, and store only what is in the output.
  */
 import * as e from '../../loop/expr.ts';
-import type { Expr, Kernel } from '../../loop/ir.ts';
+import type { Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
 import { rowsFor } from './contract-blocking.ts';
@@ -29,11 +29,20 @@ import {
 } from './winograd-plan.ts';
 import { transformInput, transformOutput } from './winograd-transform.ts';
 
-/** A row or a column of a tile's window: where it begins in the input, and whether it is inside; undefined: always. */
+/** A column of a tile's window: where it begins in the input, and whether it is inside; undefined: always. */
 interface Line {
   /** In elements from the start of its side. */
   readonly offset: Reg;
   readonly inside: Reg | undefined;
+}
+
+/** A tile's window of the input. */
+interface Window {
+  /** Its first row, which may lie before the input. */
+  readonly top: Reg;
+  readonly columns: readonly Line[];
+  /** Whether it is inside everywhere; undefined: always. */
+  readonly isInside: Reg | undefined;
 }
 
 export class WinogradEmitter {
@@ -49,6 +58,8 @@ export class WinogradEmitter {
   readonly #summed: number;
   readonly #vectorBytes: number;
   readonly #scratch: Reg;
+  /** Numbers of a window's rows, or columns. */
+  readonly #lines: readonly number[];
 
   constructor(asm: Asm, kernel: Kernel, plan: WinogradPlan, params: Params) {
     this.#asm = asm;
@@ -62,6 +73,7 @@ export class WinogradEmitter {
     this.#summed = summedOf(plan);
     this.#vectorBytes = asm.lanes * 4;
     this.#scratch = asm.params[asm.params.length - 1];
+    this.#lines = Array.from({ length: this.#matrices.points }, (_, i) => i);
   }
 
   /** unit = block of tiles · nBlocks + block of panels: a thread's units share blocks of tiles, which it transforms once. */
@@ -153,9 +165,9 @@ export class WinogradEmitter {
         );
         const image = asm.address(input, origin, 4);
         const out = asm.address(this.#behind(this.#scratch, inputsAt), t, this.#summed * 4);
-        const [rows, columns] = [this.#lines(y, row), this.#lines(x, column)];
-        if (depth) this.#depth(depth, at[at.length - 1], image, rows, columns, out);
-        else this.#window(image, rows, columns, out);
+        const window = this.#window(row, column);
+        if (depth) this.#depth(depth, at[at.length - 1], image, window, out);
+        else this.#transform(image, window, out);
       }),
     );
   }
@@ -165,8 +177,7 @@ export class WinogradEmitter {
     { tap, pad, extent, stride, step, dilation }: WinogradDepth,
     first: Reg,
     image: Reg,
-    rows: readonly Line[],
-    columns: readonly Line[],
+    window: Window,
     out: Reg,
   ): void {
     const asm = this.#asm;
@@ -178,7 +189,7 @@ export class WinogradEmitter {
         const own = asm.address(out, k, this.#channels * 4);
         asm.if(
           asm.op('lt_u', [z, c(extent)]),
-          () => this.#scopes.scope(() => this.#window(asm.address(image, z, stride * 4), rows, columns, own)),
+          () => this.#scopes.scope(() => this.#transform(asm.address(image, z, stride * 4), window, own)),
           () => this.#eachVector((channel) => this.#zeroPoints(asm.address(own, channel, 4))),
         );
       }),
@@ -193,66 +204,55 @@ export class WinogradEmitter {
     }
   }
 
-  /** The rows or columns of the window of the tile whose output begins at `first`. */
-  #lines(side: WinogradSide, first: Reg): readonly Line[] {
-    const asm = this.#asm;
-    const { tile } = this.#params;
-    const last = Math.ceil(side.axis.extent / tile) * tile - tile;
-    return Array.from({ length: this.#matrices.points }, (_, i) => {
-      const shift = i - side.pad;
-      const at = asm.op('add', [first, this.#index(shift)]);
-      const isFixed = !side.axis.limit && !side.limit;
-      const isInside = isFixed && shift >= 0 && last + shift < side.extent;
-      const bound = { extent: side.extent, ...(side.limit && { limit: side.limit }) };
-      return {
-        offset: asm.op('mul', [at, this.#index(side.stride)]),
-        // Unsigned: what lies before 0 is very large.
-        inside: isInside ? undefined : asm.op('lt_u', [at, this.#exprs.value(e.boundOf(bound))]),
-      };
-    });
-  }
-
-  /** All channels of one tile. */
-  #window(image: Reg, rows: readonly Line[], columns: readonly Line[], out: Reg): void {
+  /** The window of the tile whose output begins at a row and a column. */
+  #window(row: Reg, column: Reg): Window {
     const asm = this.#asm;
     const { y, x } = this.#plan;
-    const inside = [...rows, ...columns].flatMap((line) => line.inside ?? []);
-    const interior = (): void => {
-      const corner = asm.address(image, asm.op('add', [rows[0].offset, columns[0].offset]), 4);
-      this.#eachVector((channel) => {
-        const from = asm.address(corner, channel, 4);
-        const load = (i: number, j: number) => asm.load('vf32', from, 4 * (i * y.stride + j * x.stride));
-        this.#transformWindow(load, () => undefined, asm.address(out, channel, 4));
-      });
-    };
-    const border = (): void => {
-      this.#eachVector((channel) => {
-        const from = asm.address(image, channel, 4);
-        const load = (i: number, j: number): Reg => {
-          const read = () =>
-            asm.load('vf32', asm.address(from, asm.op('add', [rows[i].offset, columns[j].offset]), 4), 0);
-          const guard = columns[j].inside;
-          if (!guard) return read();
-          const value = asm.reg('vf32');
-          asm.if(
-            guard,
-            () => asm.move(value, read()),
-            () => asm.move(value, asm.const('vf32', 0)),
-          );
-          return value;
-        };
-        this.#transformWindow(load, (i) => rows[i].inside, asm.address(out, channel, 4));
-      });
-    };
-    if (inside.length === 0) interior();
-    else {
-      const all = inside.reduce((p, q) => asm.op('and', [p, q]));
-      asm.if(
-        all,
-        () => this.#scopes.scope(interior),
-        () => this.#scopes.scope(border),
-      );
-    }
+    const last = this.#matrices.points - 1;
+    const at = (side: WinogradSide, first: Reg, i: number): Reg => asm.op('add', [first, this.#index(i - side.pad)]);
+    const columns = Array.from({ length: last + 1 }, (_, i): Line => {
+      const from = at(x, column, i);
+      const inside = this.#isAlwaysInside(x, i) ? undefined : this.#isInside(x, from);
+      return { offset: asm.op('mul', [from, this.#index(x.stride)]), inside };
+    });
+    const top = at(y, row, 0);
+    const rows = [0, last].flatMap((i) =>
+      this.#isAlwaysInside(y, i) ? [] : [this.#isInside(y, i === 0 ? top : at(y, row, i))],
+    );
+    const ends = [...rows, ...[0, last].flatMap((i) => columns[i].inside ?? [])];
+    return { top, columns, isInside: ends.length === 0 ? undefined : ends.reduce((p, q) => asm.op('and', [p, q])) };
+  }
+
+  /** Whether line `i` of the windows of all tiles lies in the input. */
+  #isAlwaysInside(side: WinogradSide, i: number): boolean {
+    const { tile } = this.#params;
+    const last = Math.ceil(side.axis.extent / tile) * tile - tile;
+    const shift = i - side.pad;
+    return !side.axis.limit && !side.limit && shift >= 0 && last + shift < side.extent;
+  }
+
+  /** Unsigned: what lies before 0 is very large. */
+  #isInside({ extent, limit }: WinogradSide, at: Reg): Reg {
+    return this.#asm.op('lt_u', [at, this.#exprs.value(e.boundOf({ extent, ...(limit && { limit }) }))]);
+  }
+
+  /** V of all channels of one tile, a vector of channels after the other: rows of the window by way of the scratch, then its columns. */
+  #transform(image: Reg, window: Window, out: Reg): void {
+    const asm = this.#asm;
+    const { top, columns, isInside } = window;
+    const row = asm.op('mul', [top, this.#index(this.#plan.y.stride)]);
+    const corner = asm.address(image, asm.op('add', [row, columns[0].offset]), 4);
+    this.#eachVector((channel) => {
+      const interior = (): void => this.#innerRows(asm.address(corner, channel, 4));
+      if (isInside)
+        asm.if(
+          isInside,
+          () => this.#scopes.scope(interior),
+          () => this.#scopes.scope(() => this.#borderRows(asm.address(image, channel, 4), window)),
+        );
+      else interior();
+      this.#columns(asm.address(out, channel, 4));
+    });
   }
 
   #eachVector(body: (channel: Reg) => void): void {
@@ -261,58 +261,93 @@ export class WinogradEmitter {
     );
   }
 
-  /** V of one vector of channels: rows of the window first, by way of the scratch, then its columns. */
-  #transformWindow(load: (i: number, j: number) => Reg, insideOf: (i: number) => Reg | undefined, out: Reg): void {
+  /** Rows of a window whose elements are all there. */
+  #innerRows(corner: Reg): void {
+    const asm = this.#asm;
+    const { y, x } = this.#plan;
+    const from = this.#pointer(corner);
+    this.#eachRow(() => {
+      const row = this.#lines.map((j) => asm.load('vf32', from, 4 * j * x.stride));
+      this.#bump(from, 4 * y.stride);
+      return transformInput(asm, this.#matrices, row);
+    });
+  }
+
+  /** Rows of a window with zeros where it leaves the input. */
+  #borderRows(image: Reg, { top, columns }: Window): void {
+    const asm = this.#asm;
+    const { y } = this.#plan;
+    const at = asm.reg('i32');
+    asm.move(at, top);
+    const zero = asm.const('vf32', 0);
+    this.#eachRow(() => {
+      const values = this.#lines.map(() => asm.reg('vf32'));
+      for (const value of values) asm.move(value, zero);
+      asm.if(this.#isInside(y, at), () =>
+        this.#scopes.scope(() => {
+          const row = asm.op('mul', [at, this.#index(y.stride)]);
+          columns.forEach(({ offset, inside }, j) => {
+            const read = (): void =>
+              void asm.load('vf32', asm.address(image, asm.op('add', [row, offset]), 4), 0, values[j]);
+            if (inside) asm.if(inside, read);
+            else read();
+          });
+        }),
+      );
+      asm.op('add', [at, this.#index(1)], at);
+      return transformInput(asm, this.#matrices, values);
+    });
+  }
+
+  /** Stores what `row` makes of each row in turn. */
+  #eachRow(row: () => readonly Reg[]): void {
+    const asm = this.#asm;
+    const to = this.#pointer(this.#scratch);
+    asm.repeat(this.#matrices.points, () =>
+      this.#scopes.scope(() => {
+        row().forEach((value, q) => {
+          asm.store('vf32', to, q * this.#vectorBytes, value);
+        });
+        this.#bump(to, this.#matrices.points * this.#vectorBytes);
+      }),
+    );
+  }
+
+  #columns(out: Reg): void {
     const asm = this.#asm;
     const { points } = this.#matrices;
-    const lines = Array.from({ length: points }, (_, i) => i);
-    for (const i of lines) {
-      const keep = (values: readonly Reg[]): void => {
-        values.forEach((value, q) => {
-          asm.store('vf32', this.#scratch, (i * points + q) * this.#vectorBytes, value);
+    const [from, to] = [this.#pointer(this.#scratch), this.#pointer(out)];
+    asm.repeat(points, () =>
+      this.#scopes.scope(() => {
+        const column = this.#lines.map((i) => asm.load('vf32', from, i * points * this.#vectorBytes));
+        transformInput(asm, this.#matrices, column).forEach((value, i) => {
+          asm.store('vf32', to, i * points * this.#blocking.planeBytes, value);
         });
-      };
-      const transform = (): void =>
-        keep(
-          transformInput(
-            asm,
-            this.#matrices,
-            lines.map((j) => load(i, j)),
-          ),
-        );
-      const guard = insideOf(i);
-      if (!guard) transform();
-      else asm.if(guard, transform, () => keep(lines.map(() => asm.const('vf32', 0))));
-    }
-    for (const q of lines) {
-      const column = lines.map((i) => asm.load('vf32', this.#scratch, (i * points + q) * this.#vectorBytes));
-      transformInput(asm, this.#matrices, column).forEach((value, i) => {
-        asm.store('vf32', out, (i * points + q) * this.#blocking.planeBytes, value);
-      });
-    }
+        this.#bump(from, this.#vectorBytes);
+        this.#bump(to, this.#blocking.planeBytes);
+      }),
+    );
   }
 
   #panels(firstPanel: Reg, lastPanel: Reg, count: Reg): void {
     const asm = this.#asm;
     const { width } = this.#params;
-    const { panels } = this.#blocking;
     const c = this.#index;
     const full = Math.floor(this.#plan.n.extent / width);
     const tail = this.#plan.n.extent - full * width;
     const b = this.#exprs.address(this.#plan.b.buffer, e.index(0)).base;
     const panelBytes = this.#matrices.points ** 2 * this.#summed * width * 4;
-    const one = (panel: Reg, columns: number): void => {
-      this.#products(asm.address(b, panel, panelBytes), columns, count);
-      this.#outputs(asm.op('mul', [panel, c(width)]), columns, count);
-    };
-    if (full > 0) {
-      asm.loop(firstPanel, asm.op('min', [lastPanel, c(full)]), 1, (panel) =>
-        this.#scopes.scope(() => one(panel, width)),
-      );
-    }
-    if (tail > 0) {
-      asm.if(asm.op('eq', [lastPanel, c(panels)]), () => this.#scopes.scope(() => one(c(full), tail)));
-    }
+    asm.loop(firstPanel, lastPanel, 1, (panel) =>
+      this.#scopes.scope(() => {
+        const weights = asm.address(b, panel, panelBytes);
+        const products = (columns: number) => () => this.#scopes.scope(() => this.#products(weights, columns, count));
+        if (tail === 0 || full === 0) products(tail || width)();
+        else asm.if(asm.op('lt', [panel, c(full)]), products(width), products(tail));
+        const first = asm.op('mul', [panel, c(width)]);
+        const left = asm.op('sub', [c(this.#plan.n.extent), first]);
+        this.#outputs(first, tail === 0 ? c(width) : asm.op('min', [c(width), left]), count);
+      }),
+    );
   }
 
   /** M of all tiles of the block for one panel: for each point V[point] · U[panel][point]. */
@@ -326,12 +361,9 @@ export class WinogradEmitter {
     const whole = rest === 0 ? count : asm.op('sub', [count, asm.op('rem_u', [count, this.#index(rows)])]);
     // With limits the count may be any: the last rows go by tiles of half as many and so on.
     const counted = this.#tilesAtRunTime() === undefined ? undefined : this.#halvings(count, rows);
-    const pointer = (from: Reg): Reg => {
-      const out = asm.reg('ptr');
-      asm.move(out, from);
-      return out;
-    };
-    const [v, u, m] = [this.#behind(this.#scratch, inputsAt), panel, this.#behind(this.#scratch, sumsAt)].map(pointer);
+    const [v, u, m] = [this.#behind(this.#scratch, inputsAt), panel, this.#behind(this.#scratch, sumsAt)].map((start) =>
+      this.#pointer(start),
+    );
     const tileBytes = points ** 2 * width * 4;
     const product = (t: Reg, height: number): void =>
       this.#product(asm.address(v, t, this.#summed * 4), u, asm.address(m, t, tileBytes), height, columns);
@@ -362,6 +394,13 @@ export class WinogradEmitter {
     return stretches;
   }
 
+  /** A register that begins at an address and moves. */
+  #pointer(from: Reg): Reg {
+    const out = this.#asm.reg('ptr');
+    this.#asm.move(out, from);
+    return out;
+  }
+
   #bump(pointer: Reg, bytes: number): void {
     this.#asm.op('add', [pointer, this.#asm.const('ptr', bytes)], pointer);
   }
@@ -379,11 +418,7 @@ export class WinogradEmitter {
         return reg;
       }),
     );
-    const [from, weights] = [v, u].map((start) => {
-      const out = asm.reg('ptr');
-      asm.move(out, start);
-      return out;
-    });
+    const [from, weights] = [v, u].map((start) => this.#pointer(start));
     asm.repeat(this.#summed, () => {
       const b = acc[0].map((_, i) => asm.load('vf32', weights, i * this.#vectorBytes));
       acc.forEach((sums, row) => {
@@ -404,7 +439,7 @@ export class WinogradEmitter {
   }
 
   /** The outputs of all tiles of the block for `columns` columns from `first` on. */
-  #outputs(first: Reg, columns: number, count: Reg): void {
+  #outputs(first: Reg, columns: Reg, count: Reg): void {
     const asm = this.#asm;
     const { y, x, n, epilogue } = this.#plan;
     const outer = outerAxes(this.#plan);
@@ -417,7 +452,7 @@ export class WinogradEmitter {
           this.#scopes.bind(name, { kind: 'register', reg: asm.load('i32', coords, 4 * i) });
         });
         const sums = asm.address(this.#behind(this.#scratch, sumsAt), t, tileBytes);
-        asm.loop(this.#index(0), this.#index(columns), asm.lanes, (column) =>
+        asm.loop(this.#index(0), columns, asm.lanes, (column) =>
           this.#scopes.scope(() => {
             const base = asm.op('add', [first, column]);
             this.#scopes.bind(n.name, { kind: 'lanes', base, offset: 0 });
@@ -434,41 +469,53 @@ export class WinogradEmitter {
     const asm = this.#asm;
     const { tile, width } = this.#params;
     const { points } = this.#matrices;
-    const lines = Array.from({ length: points }, (_, i) => i);
-    for (const i of lines) {
-      const row = lines.map((j) => asm.load('vf32', sums, (i * points + j) * width * 4));
-      transformOutput(asm, this.#matrices, row).forEach((value, q) => {
-        asm.store('vf32', this.#scratch, (i * tile + q) * this.#vectorBytes, value);
-      });
-    }
-    for (let q = 0; q < tile; q++) {
-      this.#where(this.#plan.x, q, () => {
-        const column = lines.map((i) => asm.load('vf32', this.#scratch, (i * tile + q) * this.#vectorBytes));
-        transformOutput(asm, this.#matrices, column).forEach((value, r) => {
-          this.#where(this.#plan.y, r, () => this.#finish(value, r, q));
+    const { y, x } = this.#plan;
+    const [from, to] = [this.#pointer(sums), this.#pointer(this.#scratch)];
+    asm.repeat(points, () =>
+      this.#scopes.scope(() => {
+        const row = this.#lines.map((j) => asm.load('vf32', from, j * width * 4));
+        transformOutput(asm, this.#matrices, row).forEach((value, q) => {
+          asm.store('vf32', to, q * this.#vectorBytes, value);
         });
-      });
-    }
+        this.#bump(from, points * width * 4);
+        this.#bump(to, tile * this.#vectorBytes);
+      }),
+    );
+    const first = this.#exprs.value(e.axis(x.axis.name));
+    const column = this.#pointer(this.#scratch);
+    asm.loop(this.#index(0), this.#index(tile), 1, (q) =>
+      this.#scopes.scope(() => {
+        const at = asm.op('add', [first, q]);
+        this.#scopes.bind(x.axis.name, { kind: 'register', reg: at });
+        const outputs = (): void => {
+          const values = this.#lines.map((i) => asm.load('vf32', column, i * tile * this.#vectorBytes));
+          transformOutput(asm, this.#matrices, values).forEach((value, r) => {
+            const row = asm.op('add', [this.#exprs.value(e.axis(y.axis.name)), this.#index(r)]);
+            this.#where(y, r, row, () => this.#finish(value, r));
+          });
+        };
+        this.#where(x, tile - 1, at, outputs);
+        this.#bump(column, this.#vectorBytes);
+      }),
+    );
   }
 
-  /** `body`, where the tile's line `offset` is inside the output. */
-  #where(side: WinogradSide, offset: number, body: () => void): void {
-    const asm = this.#asm;
+  /** `body`, where line `at` is inside the output; it is the tile's line `offset` at most. */
+  #where(side: WinogradSide, offset: number, at: Reg, body: () => void): void {
     const rest = side.axis.extent % this.#params.tile;
     if (!side.axis.limit && (rest === 0 || offset < rest)) {
       body();
       return;
     }
-    const at = asm.op('add', [this.#exprs.value(e.axis(side.axis.name)), this.#index(offset)]);
-    asm.if(asm.op('lt', [at, this.#exprs.value(e.boundOf(side.axis))]), () => this.#scopes.scope(body));
+    const isThere = this.#asm.op('lt', [at, this.#exprs.value(e.boundOf(side.axis))]);
+    this.#asm.if(isThere, () => this.#scopes.scope(body));
   }
 
-  #finish(sum: Reg, row: number, column: number): void {
-    const { y, x, epilogue } = this.#plan;
-    const shift = (axis: Expr & { kind: 'axis' }): number =>
-      axis.name === y.axis.name ? row : axis.name === x.axis.name ? column : 0;
+  /** The epilogue of row `row` of a tile. */
+  #finish(sum: Reg, row: number): void {
+    const { y, epilogue } = this.#plan;
     const shifted = exprMapper((node) =>
-      node.kind === 'axis' && shift(node) > 0 ? e.add(node, e.index(shift(node))) : node,
+      node.kind === 'axis' && node.name === y.axis.name && row > 0 ? e.add(node, e.index(row)) : node,
     );
     this.#scopes.bind(localKey('acc'), { kind: 'register', reg: sum });
     for (const s of mapStmts(epilogue, shifted)) {
