@@ -205,7 +205,7 @@ export function randomKernel(seed: number): Kernel {
   const rnd = random(seed);
   const maker = new Maker(rnd);
   const axes = Array.from({ length: rnd.below(3) }, () => ({ name: maker.name(), extent: rnd.below(4) }));
-  const kind = rnd.pick(['map', 'move', 'reduce', 'attend', 'routine'] as const);
+  const kind = rnd.pick(['map', 'move', 'reduce', 'routine'] as const);
   return {
     name: rnd.pick(['map_f32', '', 'sort "x"']),
     form: kind === 'routine' ? { kind, name: maker.name() } : { kind },

@@ -10,20 +10,26 @@
  * A form that could leave i32 on the way, in elements or as an offset in bytes, proves nothing: machines differ in where they wrap.
  */
 import { DTYPES } from '../core/dtype.ts';
+import { attendOfBody } from './attend.ts';
 import { constant, index, isConst, load, mapChildren, max, min } from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
 import type { Axis, BinaryOp, Buffer, Expr, Kernel, Stmt } from './ir.ts';
 import { Structure } from './structure.ts';
 
-/** The kernel itself where all is proved. Undefined where an operand of a contract is not: its body cannot change. */
+/** The kernel itself where all is proved. Undefined where an operand of a contract or an attend is not: what reads it cannot change. */
 export function clampIndices(kernel: Kernel): Kernel | undefined {
   const clamper = new Clamper(kernel);
   const scope: Scope = { facts: within(kernel.axes, noFacts()), known: [], memo: new Map(), branches: new Map() };
   const body = clamper.body(kernel.body, scope);
   if (!clamper.changed) return kernel;
-  if (kernel.form.kind !== 'contract') return { ...kernel, body };
+  const { form } = kernel;
+  if (form.kind === 'attend') {
+    const clamped = attendOfBody(form, kernel.body, body);
+    return clamped && { ...kernel, form: clamped, body };
+  }
+  if (form.kind !== 'contract') return { ...kernel, body };
   if (body[0] !== kernel.body[0]) return undefined;
-  return { ...kernel, form: { ...kernel.form, epilogue: body.slice(1) }, body };
+  return { ...kernel, form: { ...form, epilogue: body.slice(1) }, body };
 }
 
 /** A comparison that holds: the linear form is at most 0. */

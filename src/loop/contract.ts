@@ -57,5 +57,5 @@ export const contractKernel = (name: string, buffers: readonly Buffer[], form: C
   body: contractBody(buffers, form),
 });
 
-/** The axis of a contract as one of the index space or of the sum. */
-export const withoutRole = ({ role: _, ...axis }: Contract['axes'][number]): Axis => axis;
+/** The axis of a contract or an attend as one of the index space or of the sum. */
+export const withoutRole = ({ role: _, ...axis }: Axis & { readonly role: string }): Axis => axis;

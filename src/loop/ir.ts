@@ -9,8 +9,8 @@
  *       y[i] = max(x[i], 0)
  *     }
  *
- * Form says what kind of computation it is and carries what a template needs to know; `contract` also implies the body, which
- * its constructor derives, so form and body cannot disagree (verify checks).
+ * Form says what kind of computation it is and carries what a template needs to know; `contract` and `attend` also imply the body,
+ * which their constructors derive, so form and body cannot disagree (verify checks).
  */
 import type { DType, Scalar } from '../core/dtype.ts';
 
@@ -167,6 +167,28 @@ export interface Contract {
   readonly epilogue: readonly Stmt[];
 }
 
+/**
+ * out[batch.., query.., value] = epilogue(Σ over key of weight · v), weight = softmax over key of score(Σ over inner of q · k).
+ *
+ * q moves with batch, query and inner axes, k with batch, key and inner, v with batch, key and value; where an operand does not move
+ * with a batch axis its heads are shared. There is one key axis. No dim is padded.
+ */
+export interface Attend {
+  readonly kind: 'attend';
+  readonly axes: readonly (Axis & { readonly role: 'batch' | 'query' | 'key' | 'inner' | 'value' })[];
+  readonly q: Access;
+  readonly k: Access;
+  readonly v: Access;
+  /** What it is computed in. */
+  readonly acc: 'f32' | 'f64';
+  /** Lets that read local `dot`, the product of a query and a key, and axes batch, query and key; they set local `score`. */
+  readonly score: readonly Stmt[];
+  /** What a row gives whose weights are no numbers (all keys masked, a score NaN or +inf): NaN, or 0. */
+  readonly empty: 'nan' | 'zero';
+  /** What follows: stores (and lets) that may read local `acc` and the batch, query and value axes. */
+  readonly epilogue: readonly Stmt[];
+}
+
 export type Form =
   /** One independent value a point. */
   | { readonly kind: 'map' }
@@ -175,8 +197,7 @@ export type Form =
   /** Each point folds a row: sums, softmax, norms, pooling. */
   | { readonly kind: 'reduce' }
   | Contract
-  /** softmax(q·kᵀ·scale + mask)·v as one kernel. */
-  | { readonly kind: 'attend' }
+  | Attend
   /**
    * Sequential algorithms: sort, top-k, scatter with a reduction. Alone among the forms it may load from an out buffer, where the same
    * point stored before.

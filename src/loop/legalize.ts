@@ -9,10 +9,10 @@
 import { DTYPES, isFloat } from '../core/dtype.ts';
 import * as f32 from './approximate.ts';
 import { pow } from './approximate-pow.ts';
-import { contractBody } from './contract.ts';
 import { binary, cast, constant, like, mapChildren, select, sub, unary } from './expr.ts';
 import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
 import { BINARY_OPS, UNARY_OPS } from './ir.ts';
+import { mapOwnStatements } from './own-statements.ts';
 
 /** The operations that a machine does by itself on every dtype it computes in. */
 export interface MachineOps {
@@ -71,13 +71,15 @@ export const COMMON_OPS: MachineOps = {
   binary: new Set([...BINARY_OPS].filter((op) => !BINARY[op])),
 };
 
-/** The kernel with every expression legal for the machine. A contract's epilogue is rewritten; its sum needs nothing. */
+/**
+ * The kernel with every expression legal for the machine. Of a contract the epilogue is rewritten; its sum needs nothing. An attend's body
+ * is rewritten, too, and is no longer the one that its form implies.
+ */
 export function legalizeKernel(kernel: Kernel, machine: MachineOps): Kernel {
   const legalize = legalizer(machine);
-  const body = (stmts: readonly Stmt[]): readonly Stmt[] => stmts.map((stmt) => mapStmt(stmt, legalize));
-  if (kernel.form.kind !== 'contract') return { ...kernel, body: body(kernel.body) };
-  const form = { ...kernel.form, epilogue: body(kernel.form.epilogue) };
-  return { ...kernel, form, body: contractBody(kernel.buffers, form) };
+  const rewrite = (body: readonly Stmt[]): readonly Stmt[] => body.map((stmt) => mapStmt(stmt, legalize));
+  const legal = mapOwnStatements(kernel, rewrite);
+  return kernel.form.kind === 'attend' ? { ...legal, body: rewrite(legal.body) } : legal;
 }
 
 /** The expression with every operation that the machine lacks, and the table has, replaced. */

@@ -5,15 +5,16 @@
  * in time and stack bounded by limits on nesting and size. What parses is well formed; whether it is valid is verify.ts's to say.
  */
 import type { DType } from '../core/dtype.ts';
+import { attendKernel } from './attend.ts';
 import { contractKernel } from './contract.ts';
-import type { Access, AccessDim, Affine, Axis, Buffer, Contract, Form, Kernel, ReduceOp, Stmt } from './ir.ts';
+import type { Access, AccessDim, Affine, Attend, Axis, Buffer, Contract, Form, Kernel, ReduceOp, Stmt } from './ir.ts';
 import { ExprParser } from './parse-expr.ts';
 import { TokenReader } from './tokens.ts';
 
 /** Dims of an access, and terms of a coordinate. */
 const MAX_TERMS = 64;
 const REDUCE_OPS: ReadonlySet<string> = new Set<ReduceOp>(['add', 'mul', 'min', 'max']);
-const ROLES: ReadonlySet<string> = new Set(['batch', 'm', 'n', 'k']);
+const ROLES = { contract: ['batch', 'm', 'n', 'k'], attend: ['batch', 'query', 'key', 'inner', 'value'] } as const;
 
 /** Throws ModelError `engine-parse` and nothing else. */
 export function parseKernel(text: string): Kernel {
@@ -36,19 +37,30 @@ class KernelParser {
     const kind = this.#tokens.word('a form', (t) =>
       /^(map|move|reduce|attend|routine|contract)$/.test(t),
     ) as Form['kind'];
-    const acc = kind === 'contract' ? this.#tokens.dtype() : 'f32';
+    const acc = kind === 'contract' || kind === 'attend' ? this.#tokens.dtype() : 'f32';
+    const empty = kind === 'attend' ? this.#tokens.word('"nan" or "zero"', (t) => t === 'nan' || t === 'zero') : '';
     const routine = kind === 'routine' ? this.#tokens.name() : '';
     this.#tokens.expect('(');
     if (!this.#tokens.take(')')) {
       this.#exprs.buffers = this.#tokens.list(() => this.#buffer());
       this.#tokens.expect(')');
     }
-    const kernel =
-      kind === 'contract'
-        ? contractKernel(name, this.#exprs.buffers, this.#contract(acc))
-        : this.#plainKernel(name, kind === 'routine' ? { kind, name: routine } : { kind });
+    const kernel = this.#formed(name, kind, acc, empty as Attend['empty'], routine);
     if (this.#tokens.token.kind !== 'end') throw this.#tokens.error(this.#tokens.token.at, 'text after the kernel');
     return kernel;
+  }
+
+  #formed(name: string, kind: Form['kind'], acc: DType, empty: Attend['empty'], routine: string): Kernel {
+    switch (kind) {
+      case 'contract':
+        return contractKernel(name, this.#exprs.buffers, this.#contract(acc));
+      case 'attend':
+        return this.#attend(name, acc, empty);
+      case 'routine':
+        return this.#plainKernel(name, { kind, name: routine });
+      default:
+        return this.#plainKernel(name, { kind });
+    }
   }
 
   #plainKernel(name: string, form: Form): Kernel {
@@ -79,13 +91,32 @@ class KernelParser {
     return this.#tokens.take('upto') ? { extent, limit: this.#exprs.expr('i32') } : { extent };
   }
 
+  /** Axes with what they are to the form. */
+  #roles<R extends string>(roles: readonly R[]): (Axis & { readonly role: R })[] {
+    if (!this.#tokens.take('for')) return [];
+    return this.#tokens.list(() => {
+      const role = this.#tokens.word('a role', (t) => (roles as readonly string[]).includes(t)) as R;
+      return { ...this.#axis(), role };
+    });
+  }
+
+  #attend(name: string, acc: DType, empty: Attend['empty']): Kernel {
+    if (acc !== 'f32' && acc !== 'f64') this.#tokens.fail(`an attend cannot be computed in ${acc}`);
+    const axes = this.#roles(ROLES.attend);
+    if (axes.filter((a) => a.role === 'key').length !== 1) this.#tokens.fail('an attend has one axis of keys');
+    const [q, k, v] = ['q', 'k', 'v'].map((which) => {
+      this.#tokens.expect(which);
+      return this.#access();
+    });
+    this.#exprs.locals.set('dot', acc);
+    const score = this.#block();
+    this.#exprs.locals.set('acc', acc);
+    const epilogue = this.#block();
+    return attendKernel(name, this.#exprs.buffers, { kind: 'attend', axes, q, k, v, acc, score, empty, epilogue });
+  }
+
   #contract(acc: DType): Contract {
-    const axes = this.#tokens.take('for')
-      ? this.#tokens.list(() => {
-          const role = this.#tokens.word('a role', (t) => ROLES.has(t)) as Contract['axes'][number]['role'];
-          return { ...this.#axis(), role };
-        })
-      : [];
+    const axes = this.#roles(ROLES.contract);
     this.#tokens.expect('a');
     const a = this.#access();
     this.#tokens.expect('b');

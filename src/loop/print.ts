@@ -5,8 +5,9 @@
  *       y[i] = max(x[i], 0)
  *     }
  *
- * An axis whose end is a size known at run time only reads `i < 128 upto sizes[0]`. A constant carries its dtype (`0:f32`) only where the neighbours do not tell. A contract prints its accesses and its epilogue;
- * its sum follows from them. A large subexpression that occurs again is written once, `(#1 = …)`, then `#1`; whether two
+ * An axis whose end is a size known at run time only reads `i < 128 upto sizes[0]`. A constant carries its dtype (`0:f32`) only where the
+ * neighbours do not tell. A contract prints its accesses and its epilogue, an attend its accesses, its score and its epilogue; the rest
+ * follows from them. A large subexpression that occurs again is written once, `(#1 = …)`, then `#1`; whether two
  * subexpressions are the same is decided by what they say, so text does not depend on how objects are shared.
  */
 import { type DType, isFloat, type Scalar } from '../core/dtype.ts';
@@ -72,16 +73,22 @@ export function kernelLines(kernel: Kernel): readonly KernelLine[] {
   const { form } = kernel;
   const buffers = kernel.buffers.map((b) => `${b.role} ${printName(b.name)}: ${b.dtype}[${b.elements}]`).join(', ');
   const head = `kernel ${printName(kernel.name)} = ${printFormHead(kernel)} (${buffers})`;
-  if (form.kind !== 'contract') {
+  if (form.kind !== 'contract' && form.kind !== 'attend') {
     return [{ text: `${head}${printAxes(kernel.axes)} {` }, ...stmtLines(kernel.body, '  '), { text: '}' }];
   }
   const axes = form.axes.map((a) => `${a.role} ${printAxis(a)}`).join(', ');
+  const first = { text: axes === '' ? head : `${head} for ${axes}` };
+  const epilogue = [...stmtLines(form.epilogue, '  '), { text: '}' }];
+  if (form.kind === 'contract')
+    return [first, { text: `  a ${printAccess(form.a)}` }, { text: `  b ${printAccess(form.b)} {` }, ...epilogue];
   return [
-    { text: axes === '' ? head : `${head} for ${axes}` },
-    { text: `  a ${printAccess(form.a)}` },
-    { text: `  b ${printAccess(form.b)} {` },
-    ...stmtLines(form.epilogue, '  '),
-    { text: '}' },
+    first,
+    { text: `  q ${printAccess(form.q)}` },
+    { text: `  k ${printAccess(form.k)}` },
+    { text: `  v ${printAccess(form.v)} {` },
+    ...stmtLines(form.score, '  '),
+    { text: '} {' },
+    ...epilogue,
   ];
 }
 
@@ -90,8 +97,9 @@ function printFormHead({ form }: Kernel): string {
     case 'map':
     case 'move':
     case 'reduce':
-    case 'attend':
       return form.kind;
+    case 'attend':
+      return `attend ${form.acc} ${form.empty}`;
     case 'contract':
       return `contract ${form.acc}`;
     case 'routine':

@@ -6,10 +6,10 @@
  */
 import { DTYPES, type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
 import { binaryFn, castFn, rounder, unaryFn } from './arithmetic.ts';
-import { contractBody } from './contract.ts';
 import { add, binary, cast, constant, index, isConst, like, mapChildren, mul, select, unary } from './expr.ts';
 import { type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
 import type { BinaryOp, Expr, Kernel, Stmt } from './ir.ts';
+import { mapOwnStatements } from './own-statements.ts';
 import { Structure } from './structure.ts';
 
 export interface RuleContext {
@@ -244,13 +244,9 @@ function multiples(sum: Expr, d: Expr, context: RuleContext): { quotient: Expr; 
 /** Rules applied to one node at most, should two of them ever undo each other. */
 const MAX_STEPS = 32;
 
-/** The kernel with every expression simplified; of a contract, the epilogue. Statements stay as they are. */
-export function simplifyKernel(kernel: Kernel): Kernel {
-  const facts = within(kernel.axes, noFacts());
-  if (kernel.form.kind !== 'contract') return { ...kernel, body: simplifyBody(kernel.body, facts) };
-  const form = { ...kernel.form, epilogue: simplifyBody(kernel.form.epilogue, facts) };
-  return { ...kernel, form, body: contractBody(kernel.buffers, form) };
-}
+/** The kernel with every expression of its own statements simplified. Statements stay as they are. */
+export const simplifyKernel = (kernel: Kernel): Kernel =>
+  mapOwnStatements(kernel, (body, axes) => simplifyBody(body, within(axes, noFacts())));
 
 function simplifyBody(body: readonly Stmt[], facts: Facts): readonly Stmt[] {
   const here = simplifier(facts);

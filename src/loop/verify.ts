@@ -1,6 +1,6 @@
 /**
  * Checks that a kernel keeps the rules of ir.ts: names defined before use, dtypes that fit, indices i32, stores to `out` and loads
- * from `in` buffers, a contract's body the one that its form implies, and indices inside their buffers as far as can be told.
+ * from `in` buffers, a contract's or an attend's body the one that its form implies, and indices inside their buffers as far as can be told.
  *
  * An index that is a sum of axes outside any condition takes its extreme values, so one that leaves its buffer is a fault. Others
  * are faults where no value of theirs is inside; the rest are checked by whoever runs the kernel. Total and bounded: kernels may
@@ -10,11 +10,12 @@ import { DTYPES, type DType, isBigInt, isFloat } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
 import { affineRange, toAffine } from './affine.ts';
 import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
+import { attendBody, outerAxes } from './attend.ts';
 import { affineExpr, contractBody, withoutRole } from './contract.ts';
 import { equalAxes, equalStmts } from './equal.ts';
 import { children } from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
-import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
+import type { Access, Attend, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
 import { COMPARES, kernelLines, printExpr, printKernel } from './print.ts';
 
 /** One broken rule, and the statement that breaks it where it is one statement. */
@@ -46,6 +47,7 @@ export function findFaults(kernel: Kernel): readonly Fault[] {
   verifier.buffers();
   verifier.axes(kernel.axes, []);
   if (kernel.form.kind === 'contract') verifier.contract(kernel, kernel.form);
+  if (kernel.form.kind === 'attend') verifier.attend(kernel, kernel.form);
   const facts = within(kernel.axes, noFacts());
   const empty = kernel.axes.some((a) => a.extent === 0);
   verifier.body(kernel.body, { facts, locals: new Map(), certain: !empty });
@@ -62,6 +64,9 @@ interface Scope {
 
 /** Where no loop has begun. */
 const OUTSIDE: Scope = { facts: noFacts(), locals: new Map(), certain: true };
+
+/** What the body of an attend keeps for itself; its score sets `score` beside. */
+const ATTEND_LOCALS: ReadonlySet<string> = new Set(['most', 'next', 'keep', 'weight', 'sum', 'acc', 'dot']);
 
 const isIndexRange = (n: number, least: number): boolean => Number.isInteger(n) && n >= least && n < 2 ** 31;
 
@@ -121,28 +126,52 @@ class Verifier {
     if (form.acc !== 'f32' && form.acc !== 'f64' && form.acc !== 'i32')
       this.#fault(`a contract cannot sum in ${form.acc}`);
     this.axes(form.axes, []);
-    this.#access('a', form.a, form, 'n');
-    this.#access('b', form.b, form, 'm');
+    this.#access('a', form.a, form, ['batch', 'm', 'k']);
+    this.#access('b', form.b, form, ['batch', 'n', 'k']);
     if (!this.#byName.has(form.a.buffer) || !this.#byName.has(form.b.buffer)) return;
-    const body = contractBody(kernel.buffers, form);
     const axes = form.axes.filter((a) => a.role !== 'k').map(withoutRole);
+    this.#implied(kernel, axes, contractBody(kernel.buffers, form));
+  }
+
+  attend(kernel: Kernel, form: Attend): void {
+    this.axes(form.axes, []);
+    if (form.axes.filter((a) => a.role === 'key').length !== 1) {
+      this.#fault('an attend has one axis of keys');
+      return;
+    }
+    this.#access('q', form.q, form, ['batch', 'query', 'inner']);
+    this.#access('k', form.k, form, ['batch', 'key', 'inner']);
+    this.#access('v', form.v, form, ['batch', 'key', 'value']);
+    const operands = [form.q, form.k, form.v];
+    if (operands.some((a) => a.dims.some((d) => d.padded))) this.#fault('a dim of an attend is padded');
+    for (const stmt of [...form.score, ...form.epilogue]) {
+      if (stmt.kind === 'let' && ATTEND_LOCALS.has(stmt.local)) this.#fault(`a let of an attend sets "${stmt.local}"`);
+    }
+    if (form.score.some((s) => s.kind !== 'let')) this.#fault('the score of an attend is made of lets');
+    if (operands.every((a) => this.#byName.has(a.buffer)))
+      this.#implied(kernel, outerAxes(form), attendBody(kernel.buffers, form));
+  }
+
+  /** The index space and the body are those that the form implies. */
+  #implied(kernel: Kernel, axes: readonly Axis[], body: readonly Stmt[]): void {
     const text = (a: readonly Axis[], stmts: readonly Stmt[]) =>
       printKernel({ name: '', form: { kind: 'map' }, buffers: [], axes: a, body: stmts });
     // What is equal object by object is equal as text, and found so much sooner.
     if (equalAxes(kernel.axes, axes) && equalStmts(kernel.body, body)) return;
     if (text(kernel.axes, kernel.body) !== text(axes, body))
-      this.#fault('the body is not the one that the form of the contract implies');
+      this.#fault(`the body is not the one that the form of the ${kernel.form.kind} implies`);
   }
 
   /** An operand: axes it may depend on, coordinates inside their extents unless padded, all elements inside the buffer. */
-  #access(which: 'a' | 'b', access: Access, form: Contract, without: 'm' | 'n'): void {
+  #access(which: string, access: Access, form: Contract | Attend, roles: readonly string[]): void {
     const buffer = this.#byName.get(access.buffer);
     if (!buffer) {
       this.#fault(`operand ${which} reads "${access.buffer}", which is no buffer`);
       return;
     }
-    const extents = new Map(form.axes.filter((a) => a.role !== without).map((a) => [a.name, a.extent]));
-    const nonEmpty = form.axes.every((a) => a.extent > 0);
+    const axes: readonly (Axis & { readonly role: string })[] = form.axes;
+    const extents = new Map(axes.filter((a) => roles.includes(a.role)).map((a) => [a.name, a.extent]));
+    const nonEmpty = axes.every((a) => a.extent > 0);
     let [least, most] = [0, 0];
     for (const { at, extent, limit, stride, padded } of access.dims) {
       if (limit) this.#limit(limit, `a dim of operand ${which}`);

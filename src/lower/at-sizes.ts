@@ -2,6 +2,7 @@
  * A kernel with open sizes as it is at some of them: words of the table are constants, axes end where their limits say.
  * Its buffers, and how memory is laid out, stay as they were.
  */
+import { attendKernel } from '../loop/attend.ts';
 import { contractKernel } from '../loop/contract.ts';
 import * as e from '../loop/expr.ts';
 import type { Access, Axis, Expr, Kernel, Stmt } from '../loop/ir.ts';
@@ -47,6 +48,11 @@ export function kernelAt(kernel: Kernel, words: readonly number[]): Kernel {
     }
   };
   const { form, name, buffers } = kernel;
+  if (form.kind === 'attend') {
+    const [q, k, v] = [form.q, form.k, form.v].map(access);
+    const [score, epilogue] = [form.score, form.epilogue].map(body);
+    return attendKernel(name, buffers, { ...form, axes: form.axes.map(axisAt), q, k, v, score, epilogue });
+  }
   if (form.kind !== 'contract') return { ...kernel, axes: kernel.axes.map(axisAt), body: body(kernel.body) };
   const [a, b] = [access(form.a), access(form.b)];
   return contractKernel(name, buffers, { ...form, axes: form.axes.map(axisAt), a, b, epilogue: body(form.epilogue) });

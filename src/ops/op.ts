@@ -121,7 +121,7 @@ export interface KernelContext<A> extends LowerContext<A> {
 }
 
 export interface KernelSpec {
-  readonly form: Exclude<Form, { kind: 'contract' }>;
+  readonly form: Exclude<Form, { kind: 'contract' | 'attend' }>;
   readonly axes: readonly Axis[];
   readonly body: readonly Stmt[];
 }
