@@ -15,6 +15,7 @@ const STAGES = {
   precision: { share: 0.01, level: 3 },
   fuse: { share: 0.01, level: 2 },
   lower: { share: 0.05, level: 5 },
+  attend: { share: 0.01, level: 5 },
   plan: { share: 0.01, level: 2 },
   tune: { share: 0.04, level: 2 },
   pack: { share: 0.27, level: 9 },

@@ -6,6 +6,7 @@
  *
  * Building is deterministic: the same model, options and machine features give the same engine.
  */
+import { chooseAttention } from './build-attention.ts';
 import { lowerOpen } from './build-open.ts';
 import type { BuildOptions, BuildReport } from './build-options.ts';
 import { runnerOf, samplesOf } from './build-processor.ts';
@@ -152,25 +153,26 @@ async function finishProgram(
   target: Target,
   options: BuildOptions,
 ): Promise<Engine> {
-  if (options.verify) for (const { kernel } of lowered.steps) verifyKernel(kernel);
-  const plan = await run.stage('plan', () => planMemory(lowered), printPlan);
-  checkWorkspace(plan.arenaBytes, options.workspaceBytes);
   const tuning = {
     effort: options.effort ?? 0,
     machine: [target.name, target.machineName?.() ?? processorName(), ...target.features()].join(' '),
     cache: options.timingCache ?? new TimingCache(),
     checkpoint: () => run.checkpoint('tune'),
   };
+  const graph = await run.stage('attend', () => chooseAttention(lowered, target, tuning), printLowered);
+  if (options.verify) for (const { kernel } of graph.steps) verifyKernel(kernel);
+  const plan = await run.stage('plan', () => planMemory(graph), printPlan);
+  checkWorkspace(plan.arenaBytes, options.workspaceBytes);
   const tactics = await run.stage(
     'tune',
-    () => chooseTactics(lowered.steps, target, tuning),
-    (t) => printTactics(lowered, t),
+    () => chooseTactics(graph.steps, target, tuning),
+    (t) => printTactics(graph, t),
   );
-  const packed = await run.stage('pack', () => packWeights(lowered, tactics, target));
-  const program = await run.stage('schedule', () => schedule(lowered, plan, tactics, packed, target));
+  const packed = await run.stage('pack', () => packWeights(graph, tactics, target));
+  const program = await run.stage('schedule', () => schedule(graph, plan, tactics, packed, target));
   const code = await run.stage('emit', () => target.emit?.(program) ?? []);
   return {
-    name: lowered.name,
+    name: graph.name,
     target: target.name,
     builtBy: VERSION,
     machine: target.features(),

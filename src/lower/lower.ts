@@ -108,19 +108,22 @@ export function finishSteps(
     kernels.set(key, kernel);
     if (usual && !usualKernels.has(kernel)) usualKernels.set(kernel, simplifyKernel(kernelAt(kernel, usual)));
     const atUsual = usualKernels.get(kernel);
-    const constant = operands.flatMap((o, i) => (o.storage.block.space === 'weights' ? [kernel.buffers[i].name] : []));
-    const unaligned = operands.flatMap(({ storage }, i) =>
-      (storage.offset * DTYPES[storage.block.dtype].bytes) % VECTOR_BYTES === 0 ? [] : [kernel.buffers[i].name],
-    );
-    return {
-      kernel,
-      operands,
-      facts: { ...facts, constant: new Set(constant), ...(unaligned.length > 0 && { unaligned: new Set(unaligned) }) },
-      loc,
-      ...(atUsual && { usual: atUsual }),
-    };
+    return { kernel, operands, facts: factsOf(kernel, operands, facts), loc, ...(atUsual && { usual: atUsual }) };
   });
   return { ...raw, steps };
+}
+
+/** What is known of the places that a kernel's buffers have, beside what is known already. */
+export function factsOf(
+  { buffers }: Kernel,
+  operands: readonly Operand[],
+  { unaligned: _, ...facts }: Omit<KernelFacts, 'constant'>,
+): KernelFacts {
+  const constant = operands.flatMap((o, i) => (o.storage.block.space === 'weights' ? [buffers[i].name] : []));
+  const unaligned = operands.flatMap(({ storage }, i) =>
+    (storage.offset * DTYPES[storage.block.dtype].bytes) % VECTOR_BYTES === 0 ? [] : [buffers[i].name],
+  );
+  return { ...facts, constant: new Set(constant), ...(unaligned.length > 0 && { unaligned: new Set(unaligned) }) };
 }
 
 class Lowerer {
