@@ -1,8 +1,8 @@
 /**
  * The spine: a model in, an engine out. One call a room, in order; everything else hangs on this file.
  *
- *     bytes -read-> Graph -infer-> Graph -passes-> Graph -precision-> Graph -fuse-> clusters -lower-> kernels -plan-> arena
- *           -tune-> tactics -pack-> weights -schedule-> steps -emit-> Engine
+ *     bytes -read-> Graph -infer-> Graph -passes-> Graph -precision-> Graph -fuse-> clusters -lower-> kernels
+ *           -attend-> kernels -plan-> arena -tune-> tactics -pack-> weights -schedule-> steps -emit-> Engine
  *
  * Building is deterministic: the same model, options and machine features give the same engine.
  */
