@@ -135,7 +135,7 @@ export const fuzzGraph = (most: number): fc.Arbitrary<FuzzGraph> =>
     });
 
 /** Relative noise that a machine's rounding may add to each value; integers and exact small numbers have none. */
-const NOISE: { readonly [D in DType]?: number } = { f32: 1e-6, f64: 2e-6, f16: 1e-3, bf16: 8e-3 };
+const NOISE: { readonly [D in DType]?: number } = { f32: 1e-6, f64: 1e-14, f16: 1e-3, bf16: 8e-3 };
 
 /** The graph with operators that are written with others written so: rounding inside of them is seen too. */
 export const expanded = ({ graph, inputs }: FuzzGraph): FuzzGraph => {

@@ -1,27 +1,37 @@
 /**
  * x^y as loop-IR expressions. Exponents that are constants become products, square roots and reciprocals where few will do;
- * float32 powers otherwise are 2^(y · log2 x) with the logarithm in two float32s, since y multiplies its error by up to 128.
- *
- * A pair hi + lo is an unevaluated sum with |lo| <= ulp(hi)/2. Products split exactly after T. J. Dekker, "A floating-point
- * technique for extending the available precision" (1971), with the split made by clearing the low 12 bits.
+ * powers otherwise are 2^(y · log2 x) with the logarithm as a pair, since y multiplies its error by up to 128, on f64 by up to 1024.
  */
 import { DTYPES, isFloat } from '../core/dtype.ts';
 import { f32, polynomial, scaleByPowerOf2, splitExponent } from './approximate.ts';
-import { add, binary, bitcast, cast, div, index, isConst, like, max, min, mul, select, sub, unary } from './expr.ts';
+import * as f64 from './approximate-f64-pow.ts';
+import {
+  add,
+  binary,
+  bitcast,
+  cast,
+  constant,
+  div,
+  index,
+  isConst,
+  like,
+  max,
+  min,
+  mul,
+  select,
+  sub,
+  unary,
+} from './expr.ts';
 import type { Expr } from './ir.ts';
+import { exactProduct, exactSum, type Pair, timesFloat } from './pairs.ts';
 
-interface Pair {
-  readonly hi: Expr;
-  readonly lo: Expr;
-}
-
-/** x^y for operands of one dtype. Floats: 5 ulp; integers wrap. */
+/** x^y for operands of one dtype. f32 5 ulp, f64 2 ulp; integers wrap. */
 export function pow(x: Expr, y: Expr): Expr {
   const constant = isConst(y) ? constantPower(x, Number(y.value)) : undefined;
   if (constant) return constant;
   if (!isFloat(x.dtype)) return integerPower(x, y);
-  if (x.dtype !== 'f32') return cast(x.dtype, floatPower(cast('f32', x), cast('f32', y)));
-  return floatPower(x, y);
+  if (x.dtype === 'f64') return floatPower(x, y, F64);
+  return cast(x.dtype, floatPower(cast('f32', x), cast('f32', y), F32));
 }
 
 /**
@@ -64,49 +74,48 @@ function integerPower(a: Expr, n: Expr): Expr {
   return select(binary('lt', n, zero), reciprocal, result);
 }
 
+/** What a power is made of in one precision. */
+interface PowerParts {
+  /** Of a positive finite float. */
+  log2(x: Expr): Pair;
+  exp2(t: Pair): Expr;
+  /** Beyond this in either direction the result is 0, 1 or inf already, and products of the pair stay finite. */
+  readonly largestExponent: number;
+  /** Whether the sign bit is set. */
+  isNegative(x: Expr): Expr;
+}
+const F32: PowerParts = {
+  log2,
+  exp2,
+  largestExponent: 2 ** 40,
+  isNegative: (x) => binary('lt', bitcast('i32', x), index(0)),
+};
+const F64: PowerParts = {
+  ...f64,
+  largestExponent: 2 ** 70,
+  isNegative: (x) => binary('lt', bitcast('i64', x), constant('i64', 0n)),
+};
+
 /** IEEE 754's pow with all its special values. */
-function floatPower(x: Expr, y: Expr): Expr {
-  const [zero, inf, nan] = [f32(0), f32(Number.POSITIVE_INFINITY), f32(Number.NaN)];
+function floatPower(x: Expr, y: Expr, parts: PowerParts): Expr {
+  const c = (value: number): Expr => like(x, value);
+  const [zero, inf, nan] = [c(0), c(Number.POSITIVE_INFINITY), c(Number.NaN)];
   const eq = (a: Expr, b: Expr): Expr => binary('eq', a, b);
   const or = (a: Expr, b: Expr): Expr => binary('or', a, b);
   const and = (a: Expr, b: Expr): Expr => binary('and', a, b);
   const not = (a: Expr): Expr => unary('not', a);
   const whole = (v: Expr): Expr => eq(v, unary('trunc', v));
   const size = unary('abs', x);
-  // Beyond 2^40 in either direction the result is 0, 1 or inf already, and products of the pair stay finite.
-  const exponent = min(max(y, f32(-(2 ** 40))), f32(2 ** 40));
-  const finite = exp2(timesFloat(log2(size), exponent));
+  const exponent = min(max(y, c(-parts.largestExponent)), c(parts.largestExponent));
+  const finite = parts.exp2(timesFloat(parts.log2(size), exponent));
   const positive = binary('gt', y, zero);
   const edge = select(eq(size, zero), select(positive, zero, inf), select(positive, inf, zero));
   const magnitude = select(or(eq(size, zero), eq(size, inf)), edge, finite);
-  const odd = and(whole(y), not(whole(mul(y, f32(0.5)))));
-  const signed = select(and(odd, binary('lt', bitcast('i32', x), index(0))), unary('neg', magnitude), magnitude);
+  const odd = and(whole(y), not(whole(mul(y, c(0.5)))));
+  const signed = select(and(odd, parts.isNegative(x)), unary('neg', magnitude), magnitude);
   const unreal = and(and(binary('lt', x, zero), binary('lt', size, inf)), not(whole(y)));
   const bad = or(unreal, or(binary('ne', x, x), binary('ne', y, y)));
-  return select(or(eq(y, zero), eq(x, f32(1))), f32(1), select(bad, nan, signed));
-}
-
-/** The upper 12 bits of the significand: products of two such are exact. */
-const upper = (x: Expr): Expr => bitcast('f32', binary('bitand', bitcast('i32', x), index(~0xfff)));
-
-/** a·b = hi + lo exactly. */
-function exactProduct(a: Expr, b: Expr): Pair {
-  const hi = mul(a, b);
-  const [aHi, bHi] = [upper(a), upper(b)];
-  const [aLo, bLo] = [sub(a, aHi), sub(b, bHi)];
-  const lo = add(add(add(sub(mul(aHi, bHi), hi), mul(aHi, bLo)), mul(aLo, bHi)), mul(aLo, bLo));
-  return { hi, lo };
-}
-
-/** a + b = hi + lo exactly, for |a| >= |b| or a = 0. */
-function exactSum(a: Expr, b: Expr): Pair {
-  const hi = add(a, b);
-  return { hi, lo: sub(b, sub(hi, a)) };
-}
-
-function timesFloat(a: Pair, b: Expr): Pair {
-  const product = exactProduct(a.hi, b);
-  return { hi: product.hi, lo: add(product.lo, mul(a.lo, b)) };
+  return select(or(eq(y, zero), eq(x, c(1))), c(1), select(bad, nan, signed));
 }
 
 /**

@@ -9,8 +9,6 @@
 import { add, binary, bitcast, cast, constant, div, index, max, min, mul, select, sub, unary } from './expr.ts';
 import type { Expr } from './ir.ts';
 
-export type F32Function = (x: Expr) => Expr;
-
 /** A float32 constant: the nearest one. */
 export const f32 = (value: number): Expr => constant('f32', Math.fround(value));
 const i32 = index;

@@ -1,48 +1,50 @@
 /**
  * Rewrites the operations that a machine lacks into ones it has. A kernel in, a kernel out that computes the same up to the ulps
- * stated in approximate.ts; emitters call it before they emit, and stored kernels stay as they are.
+ * stated in approximate.ts and approximate-f64.ts; emitters call it before they emit, and stored kernels stay as they are.
  *
- * Functions become float32 expressions: on f16 and bf16 exact enough for their precision, on f64 with the precision of float32.
+ * Functions become float64 expressions on f64 and float32 expressions on the other floats, exact enough for f16 and bf16.
  * The result shares subexpressions by identity (see expr.ts).
  */
 
 import { DTYPES, isFloat } from '../core/dtype.ts';
 import * as f32 from './approximate.ts';
+import * as f64 from './approximate-f64.ts';
 import { pow } from './approximate-pow.ts';
 import { binary, cast, constant, like, mapChildren, select, sub, unary } from './expr.ts';
 import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
 import { BINARY_OPS, UNARY_OPS } from './ir.ts';
 import { mapOwnStatements } from './own-statements.ts';
 
-/** The operations that a machine does by itself on every dtype it computes in. */
+/** The operations that a machine does by itself on every dtype it computes in; `f32Unary` only on floats of up to 32 bits. */
 export interface MachineOps {
   readonly unary: ReadonlySet<UnaryOp>;
+  readonly f32Unary?: ReadonlySet<UnaryOp>;
   readonly binary: ReadonlySet<BinaryOp>;
 }
 
-/** f of any float dtype, computed in float32. */
-const inF32 =
-  (f: f32.F32Function) =>
+/** A function on any float dtype, computed in float64 on f64 and in float32 on the others. */
+const inPrecision =
+  (wide: (x: Expr) => Expr, narrow: (x: Expr) => Expr) =>
   (x: Expr): Expr =>
-    cast(x.dtype, f(cast('f32', x)));
+    x.dtype === 'f64' ? wide(x) : cast(x.dtype, narrow(cast('f32', x)));
 
 /** One row an operation: the expression that takes its place. */
 const UNARY: { readonly [op in UnaryOp]?: (x: Expr) => Expr } = {
-  exp: inF32(f32.exp),
-  log: inF32(f32.log),
-  erf: inF32(f32.erf),
-  tanh: inF32(f32.tanh),
-  sin: inF32(f32.sin),
-  cos: inF32(f32.cos),
-  tan: inF32(f32.tan),
-  asin: inF32(f32.asin),
-  acos: inF32(f32.acos),
-  atan: inF32(f32.atan),
-  sinh: inF32(f32.sinh),
-  cosh: inF32(f32.cosh),
-  asinh: inF32(f32.asinh),
-  acosh: inF32(f32.acosh),
-  atanh: inF32(f32.atanh),
+  exp: inPrecision(f64.exp, f32.exp),
+  log: inPrecision(f64.log, f32.log),
+  erf: inPrecision(f64.erf, f32.erf),
+  tanh: inPrecision(f64.tanh, f32.tanh),
+  sin: inPrecision(f64.sin, f32.sin),
+  cos: inPrecision(f64.cos, f32.cos),
+  tan: inPrecision(f64.tan, f32.tan),
+  asin: inPrecision(f64.asin, f32.asin),
+  acos: inPrecision(f64.acos, f32.acos),
+  atan: inPrecision(f64.atan, f32.atan),
+  sinh: inPrecision(f64.sinh, f32.sinh),
+  cosh: inPrecision(f64.cosh, f32.cosh),
+  asinh: inPrecision(f64.asinh, f32.asinh),
+  acosh: inPrecision(f64.acosh, f32.acosh),
+  atanh: inPrecision(f64.atanh, f32.atanh),
   // x > 0 ? 1 : x < 0 ? -1 : x; zeros and NaN are their own sign, and no unsigned number is below 0.
   sign: (x) => {
     const below = DTYPES[x.dtype].kind === 'uint' ? x : select(binary('lt', x, like(x, 0)), like(x, -1), x);
@@ -98,8 +100,11 @@ function legalizer(machine: MachineOps): (e: Expr) => Expr {
   return rewrite;
 }
 
+const hasUnary = (machine: MachineOps, { op, dtype }: Extract<Expr, { kind: 'unary' }>): boolean =>
+  machine.unary.has(op) || (dtype !== 'f64' && machine.f32Unary?.has(op) === true);
+
 function replace(e: Expr, machine: MachineOps): Expr {
-  if (e.kind === 'unary' && !machine.unary.has(e.op)) return UNARY[e.op]?.(e.x) ?? e;
+  if (e.kind === 'unary' && !hasUnary(machine, e)) return UNARY[e.op]?.(e.x) ?? e;
   if (e.kind === 'binary' && !machine.binary.has(e.op)) return BINARY[e.op]?.(e.a, e.b) ?? e;
   return e;
 }

@@ -11,7 +11,8 @@ import { bitsToF32, f32ToBits, instructionType, registerOf, roundHalf } from './
 
 /** What scalarUnary and scalarBinary do themselves; the rest is legalized into these. */
 export const CUDA_OPS: MachineOps = {
-  unary: new Set([...COMMON_OPS.unary, 'exp', 'isnan', 'isinf']),
+  unary: new Set([...COMMON_OPS.unary, 'isnan', 'isinf']),
+  f32Unary: new Set(['exp']),
   binary: new Set([...COMMON_OPS.binary, 'floordiv']),
 };
 
@@ -53,7 +54,7 @@ export function scalarUnary(k: PtxKernel, op: UnaryOp, dtype: DType, x: Reg): Re
       if (!float) return k.op('setp.ne.u32', k.op('mov.u32', 0), 0);
       return k.op(`setp.eq.${type}`, k.op(`abs.${type}`, x), Number.POSITIVE_INFINITY);
     case 'exp':
-      return dtype === 'f64' ? k.op('cvt.f64.f32', exponential(k, k.op('cvt.rn.f32.f64', x))) : exponential(k, x);
+      return exponential(k, x);
     default:
       throw new Bug('cuda-unary', `${op} on ${dtype} should have been legalized before emission`);
   }
