@@ -21,6 +21,7 @@ import { printGraph } from './graph/print.ts';
 import { fixedShapes } from './graph/profiles.ts';
 import { processorName } from './host/processor.ts';
 import { verifyKernel } from './loop/verify.ts';
+import { withoutHalves } from './lower/emulate-halves.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
 import { type LoweredGraph, lower } from './lower/lower.ts';
 import { planMemory } from './lower/plan.ts';
@@ -33,7 +34,7 @@ import type { Op } from './ops/op.ts';
 import { expandOps } from './passes/expand-ops.ts';
 import { runPipeline } from './passes/pipeline.ts';
 import { assignPrecision } from './precision/assign.ts';
-import type { GraphRunner } from './precision/keep-wide.ts';
+import type { GraphRunner } from './precision/instrument.ts';
 import { chooseProcessor, chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
 import type { Target } from './targets/target.ts';
@@ -86,7 +87,7 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
     () =>
       assignPrecision(graph, ops, {
         precision,
-        samples: () => samplesOf(graph, options.samples),
+        samples: () => samplesOf(graph, ops, options.samples),
         open: (g) => openOnProcessor(g, ops),
         onWarning,
       }),
@@ -137,13 +138,18 @@ async function buildProgram(
   options: BuildOptions,
 ): Promise<Engine> {
   checkLowerable(graph, ops, target.name);
+  return finishProgram(run, await lowerGraph(run, graph, ops, options), target, options);
+}
+
+async function lowerGraph(
+  run: BuildRun,
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  options: BuildOptions,
+): Promise<LoweredGraph> {
   const fusion = await run.stage('fuse', () => fuse(graph, ops), printFusion);
-  const lowered = await run.stage(
-    'lower',
-    () => lower(graph, ops, fusion, { tf32: options.precision === 'tf32' }),
-    printLowered,
-  );
-  return finishProgram(run, lowered, target, options);
+  const facts = { tf32: options.precision === 'tf32' };
+  return run.stage('lower', () => lower(graph, ops, fusion, facts), printLowered);
 }
 
 /** From kernels to the engine. */
@@ -190,11 +196,14 @@ async function compileCode(run: BuildRun, engine: Engine, target: Target, option
   return options.embedCode ? { ...engine, code: [...engine.code, ...code] } : engine;
 }
 
-/** A graph of f32 ready to run on this machine's processor. */
-async function openOnProcessor(graph: Graph, ops: ReadonlyMap<string, Op>): Promise<GraphRunner> {
+/** A graph of f32 and halves ready to run on this machine's processor, which computes what a machine with halves would. */
+export async function openOnProcessor(graph: Graph, ops: ReadonlyMap<string, Op>): Promise<GraphRunner> {
   const target = await chooseProcessor();
   const expanded = expandOps(graph, { ops, computes: target.computes, onWarning: () => {} });
-  return runnerOf(await buildProgram(new BuildRun({}), expanded, target, ops, {}), target);
+  checkLowerable(expanded, ops, target.name);
+  const run = new BuildRun({});
+  const lowered = withoutHalves(await lowerGraph(run, expanded, ops, {}));
+  return runnerOf(await finishProgram(run, lowered, target, {}), target);
 }
 
 function readModel(

@@ -1,7 +1,6 @@
 /** Narrow precision: what is narrowed, what stays in f32 and why, what the user is told, and that `auto` finds the nodes that need f32. */
 import { describe, expect, it } from 'vitest';
-import { build } from '../src/build.ts';
-import { runnerOf } from '../src/build-processor.ts';
+import { build, openOnProcessor } from '../src/build.ts';
 import { ModelError } from '../src/core/errors.ts';
 import { randomTensor } from '../src/core/random-tensor.ts';
 import { fromNumbers, scalarTensor, type Tensor, toNumbers } from '../src/core/tensor.ts';
@@ -14,7 +13,6 @@ import { assignPrecision } from '../src/precision/assign.ts';
 import { chooseWideNodes, type OpenGraph } from '../src/precision/keep-wide.ts';
 import { narrow } from '../src/precision/narrow.ts';
 import { roundConstant } from '../src/precision/round-constant.ts';
-import { wasmTarget } from '../src/targets/wasm/target.ts';
 
 const f32 = (shape: readonly number[], seed = 1): Tensor => randomTensor({ dtype: 'f32', shape }, 0, seed);
 
@@ -28,11 +26,7 @@ const node = (b: GraphBuilder, op: string, ...inputs: string[]): string => b.nod
 const dtypesOf = (graph: Graph): Record<string, string> =>
   Object.fromEntries(graph.nodes.map(({ op, outputs }) => [op, graph.values.get(outputs[0])!.dtype]));
 
-/** Runs what `auto` opens on wasm, without passes, as build does. */
-const open: OpenGraph = async (graph) => {
-  const { engine } = await build(graph, { target: 'wasm' });
-  return runnerOf(engine, wasmTarget);
-};
+const open: OpenGraph = (graph) => openOnProcessor(graph, OPS);
 
 const outputOf = (graph: Graph, x: Tensor): ArrayLike<number> =>
   toNumbers(evalGraph(graph, OPS, new Map([['x', x]])).get(graph.outputs[0])!);
@@ -145,7 +139,7 @@ describe('auto', () => {
       const large = b.node('Mul', [node(b, 'Exp', v), largest(b, 5e4)], { outputs: ['large'] })[0];
       return node(b, 'Tanh', node(b, 'Mul', large, largest(b, 1e-4)));
     });
-    const kept = await chooseWideNodes(graph, OPS, samples, open);
+    const kept = (await chooseWideNodes(graph, OPS, samples, open))!;
     expect(kept.large.map(({ value }) => value)).toEqual(['large']);
     expect(kept.nodes).toContain('large');
     expect(kept.nodes.size).toBeLessThan(graph.nodes.length);
@@ -160,7 +154,7 @@ describe('auto', () => {
       for (let i = 0; i < 20; i++) y = node(b, 'Sin', y);
       return y;
     });
-    const kept = await chooseWideNodes(graph, OPS, samples, open);
+    const kept = (await chooseWideNodes(graph, OPS, samples, open))!;
     expect([...kept.nodes]).toEqual(['far']);
     expect(kept.error).toBeLessThanOrEqual(1e-2);
     // With everything in f16 the answer is far off: the search had something to find.
@@ -170,9 +164,33 @@ describe('auto', () => {
     expect(worst).toBeGreaterThan(0.05);
   });
 
+  /** Weights of so many digits that their rounding alone loses what is left of a difference. */
+  const cancelling = network((b, v) => {
+    const near = Float32Array.from({ length: 64 }, (_, i) => 1 + 1e-4 * Math.sin(i));
+    const product = node(b, 'MatMul', v, b.constant({ dtype: 'f32', shape: [8, 8], data: near }));
+    return node(b, 'Sub', product, node(b, 'ReduceMean', product, b.constant(fromNumbers('i64', [1], [1]))));
+  });
+
+  it('keeps what the rounding of weights spoils, which no switch shows', async () => {
+    const kept = (await chooseWideNodes(cancelling, OPS, samples, open))!;
+    expect(kept.isAccurate).toBe(true);
+    expect(kept.inaccurate).toContain(cancelling.nodes[0].outputs[0]);
+    const { graph: narrowed } = narrow(cancelling, OPS, { to: 'f16', keepWide: kept.nodes });
+    const [wanted, got] = [outputOf(cancelling, x), outputOf(narrowed, x)];
+    const rms = Math.sqrt(Array.from(wanted, (v) => v * v).reduce((sum, v) => sum + v) / wanted.length);
+    for (let i = 0; i < wanted.length; i++) expect(Math.abs(got[i] - wanted[i]) / rms).toBeLessThan(1e-2);
+  });
+
+  it('does not search where that takes too long, and says that the outputs are off', async () => {
+    const { flops } = await open(cancelling);
+    const kept = (await chooseWideNodes(cancelling, OPS, samples, open, 20 * flops))!;
+    expect(kept).toMatchObject({ isAccurate: false, inaccurate: new Set() });
+    expect(kept.error).toBeGreaterThan(1e-2);
+  });
+
   it('narrows everything where nothing is at stake', async () => {
     const graph = network((b, v) => node(b, 'Tanh', node(b, 'MatMul', v, b.constant(f32([8, 5])))));
-    expect((await chooseWideNodes(graph, OPS, samples, open)).nodes.size).toBe(0);
+    expect((await chooseWideNodes(graph, OPS, samples, open))!.nodes.size).toBe(0);
   });
 });
 

@@ -2,21 +2,14 @@
  * Every architecture of the shared folder on every target, against what onnxruntime gave; skipped where ../shared/zoo is absent.
  * ZOO_TARGETS says which targets (`npm run test:zoo`: reference too, and cuda where there is a GPU). Prints a table of the worst errors.
  */
-import { readdirSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type Tensor, toNumbers } from '../src/core/tensor.ts';
 import type { TargetName } from '../src/engine/engine.ts';
 import { TARGETS } from '../src/targets/all.ts';
 import { runModelOn } from './engine-runner.ts';
-import { openZooModel, ZOO, type ZooModel, zooIsPresent } from './zoo.ts';
+import { openZooModel, worstError, ZOO_NAMES } from './zoo.ts';
 
 /** The shared folder's rule for agreement, relative to the output's root mean square. */
 const TOLERANCE = 1e-3;
-const NAMES = zooIsPresent()
-  ? readdirSync(ZOO)
-      .filter((file) => file.endsWith('.onnx'))
-      .map((file) => file.slice(0, -'.onnx'.length))
-  : [];
 const ASKED = (process.env.ZOO_TARGETS ?? 'wasm,x64').split(',') as TargetName[];
 
 interface Gap {
@@ -30,21 +23,6 @@ const GAPS: readonly Gap[] = [
     why: 'an If on data chooses between results of different shapes',
   },
 ];
-
-/** Largest error of the recorded samples over the output's root mean square, worst output first. */
-function worstError({ expected }: ZooModel, outputs: ReadonlyMap<string, Tensor>): number {
-  let worst = 0;
-  for (const [name, want] of Object.entries(expected)) {
-    const got = outputs.get(name)!;
-    expect(got.shape).toEqual(want.dims);
-    const numbers = toNumbers(got);
-    for (const [i, sample] of want.samples.entries()) {
-      const error = Math.abs(numbers[i * want.step] - sample) / (want.rms || 1);
-      worst = Number.isNaN(error) ? Number.POSITIVE_INFINITY : Math.max(worst, error);
-    }
-  }
-  return worst;
-}
 
 const table = new Map<string, Map<TargetName, number>>();
 afterAll(() => {
@@ -60,24 +38,28 @@ for (const name of ASKED) {
   const target = TARGETS.find((t) => t.name === name);
   const probed = await target?.device.probe();
   describe(`zoo on ${name}${probed?.available ? '' : ` (${probed?.reason ?? 'there is no such target'})`}`, () => {
-    it.skipIf(!probed?.available || NAMES.length === 0).each(NAMES)('%s', { timeout: 600_000 }, async (model) => {
-      const gap = GAPS.find((g) => g.model === model);
-      const opened = await openZooModel(model);
-      try {
-        const shapes = Object.fromEntries([...opened.inputs].map(([input, t]) => [input, t.shape]));
-        const outputs = runModelOn(name, opened.bytes, opened.inputs, {
-          verify: false,
-          shapes,
-          openExternal: opened.openExternal,
-        });
-        if (gap) return await expect(outputs, gap.why).rejects.toThrow();
-        const error = worstError(opened, await outputs);
-        table.set(model, (table.get(model) ?? new Map<TargetName, number>()).set(name, error));
-        expect(error).toBeLessThanOrEqual(TOLERANCE);
-      } finally {
-        opened.dispose();
-      }
-    });
-    if (NAMES.length === 0) it.skip('../shared/zoo is absent', () => {});
+    it.skipIf(!probed?.available || ZOO_NAMES.length === 0).each(ZOO_NAMES)(
+      '%s',
+      { timeout: 600_000 },
+      async (model) => {
+        const gap = GAPS.find((g) => g.model === model);
+        const opened = await openZooModel(model);
+        try {
+          const shapes = Object.fromEntries([...opened.inputs].map(([input, t]) => [input, t.shape]));
+          const outputs = runModelOn(name, opened.bytes, opened.inputs, {
+            verify: false,
+            shapes,
+            openExternal: opened.openExternal,
+          });
+          if (gap) return await expect(outputs, gap.why).rejects.toThrow();
+          const error = worstError(opened, await outputs);
+          table.set(model, (table.get(model) ?? new Map<TargetName, number>()).set(name, error));
+          expect(error).toBeLessThanOrEqual(TOLERANCE);
+        } finally {
+          opened.dispose();
+        }
+      },
+    );
+    if (ZOO_NAMES.length === 0) it.skip('../shared/zoo is absent', () => {});
   });
 }

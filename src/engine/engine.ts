@@ -8,7 +8,7 @@ import type { DType } from '../core/dtype.ts';
 import type { Dim, StaticShape } from '../core/shape.ts';
 import type { Kernel } from '../loop/ir.ts';
 
-/** What a network is computed in; `auto` is fp16 with the layers in fp32 that need it. */
+/** What a network is computed in; `auto` is fp16 with the layers in fp32 that need it, however long it takes to find them. */
 export type Precision = 'fp32' | 'tf32' | 'fp16' | 'bf16' | 'int8' | 'auto';
 export type TargetName = 'reference' | 'wasm' | 'x64' | 'cuda' | 'webgpu';
 

@@ -13,6 +13,7 @@ import type { Tensor, TensorType } from '../core/tensor.ts';
 import type { Graph, Loc, Node } from '../graph/ir.ts';
 import { toAffine } from '../loop/affine.ts';
 import * as e from '../loop/expr.ts';
+import { roundOnStore } from '../loop/halves.ts';
 import type { Affine, Expr, Kernel } from '../loop/ir.ts';
 import { kernelKey } from '../loop/print.ts';
 import { simplifyKernel } from '../loop/simplify.ts';
@@ -102,7 +103,7 @@ export function finishSteps(
   const kernels = new Map<string, Kernel>();
   const usualKernels = new Map<Kernel, Kernel>();
   const steps = raw.steps.map(({ kernel: written, operands, loc }): LoweredStep => {
-    const simple = simplifyKernel(written);
+    const simple = simplifyKernel(roundOnStore(written));
     const key = kernelKey(simple);
     const kernel = kernels.get(key) ?? simple;
     kernels.set(key, kernel);

@@ -57,6 +57,7 @@ const gather = defineOp({
       return ctx.load(0, [...coords.slice(0, axis), at, ...coords.slice(after)]);
     },
   },
+  traits: { picks: { data: 0, indices: 1 } },
   cases: [
     {
       name: 'rows',
@@ -143,6 +144,7 @@ const gatherElements = defineOp({
       return ctx.load(0, coords.with(axis, loadPosition(ctx, 1, coords, ctx.input(0).shape[axis])));
     },
   },
+  traits: { picks: { data: 0, indices: 1 } },
   cases: [
     {
       name: 'axis 0',

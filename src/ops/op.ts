@@ -170,6 +170,8 @@ export interface Traits {
   readonly impure?: boolean;
   /** f32 inputs that are positions, thresholds or scales rather than data: they keep their precision where data are narrowed to f16. */
   readonly exactInputs?: 'all' | readonly number[];
+  /** Input `indices` holds positions along dim `axis` (the attribute) of input `data`: tells which integers a network takes. */
+  readonly picks?: { readonly data: number; readonly indices: number };
 }
 
 /** out = scale[c]·x + shift[c], c being the index along dim `axis`; one scale and one shift an index. */

@@ -2,15 +2,15 @@
  * Which dtype each value of a graph has when it runs: the stage between the graph passes and lowering.
  *
  * fp32 and tf32 leave the graph as it is (tf32 is the kernels' affair: products of f32 operands may round them to 10 bits of mantissa).
- * bf16 narrows all it can. fp16 does but for what overflows on samples, so that it never is an infinity; auto keeps in f32 also what
- * the outputs' accuracy asks for.
+ * bf16 narrows all it can. fp16 and auto keep in f32 what overflows on samples, so that it never is an infinity, and what the outputs'
+ * accuracy asks for: auto whatever the search takes, fp16 where it is a matter of seconds.
  * Told to the user: constants that overflow or lose digits, and what was kept in f32.
  */
 import { ModelError } from '../core/errors.ts';
 import type { Precision } from '../engine/engine.ts';
 import type { Graph } from '../graph/ir.ts';
 import type { Op } from '../ops/op.ts';
-import { chooseWideNodes, findLargeValues, type LargeValues, type OpenGraph, type Samples } from './keep-wide.ts';
+import { chooseWideNodes, type KeptWide, type OpenGraph, type Samples } from './keep-wide.ts';
 import { type NarrowedGraph, narrow } from './narrow.ts';
 import type { NarrowDType } from './round-constant.ts';
 
@@ -18,7 +18,7 @@ export interface AssignOptions {
   readonly precision: Precision;
   /** Inputs that are typical for the network, one map a sample: what `auto` and `fp16` measure on. */
   readonly samples: () => Samples;
-  /** Makes a graph of f32 ready to run, for these two. */
+  /** Makes a graph ready to run, for these two. */
   readonly open: OpenGraph;
   readonly onWarning: (message: string) => void;
 }
@@ -44,23 +44,29 @@ export async function assignPrecision(
     const names = kept.large.map(({ value, magnitude }) => `"${value}" (${magnitude.toPrecision(3)})`);
     onWarning(`${kept.large.length} values come near the largest number of f16 and stay in f32: ${list(names)}`);
   }
-  if (precision === 'auto' && kept.nodes.size > 0)
-    onWarning(`${kept.nodes.size} nodes stay in f32 for accuracy: ${list([...kept.nodes])}`);
+  if (kept.inaccurate.size > 0)
+    onWarning(`${kept.inaccurate.size} nodes stay in f32 for accuracy: ${list([...kept.inaccurate])}`);
+  if (!kept.isAccurate && kept.error !== undefined) {
+    const hint = precision === 'fp16' ? '; precision auto looks longer for what to keep in f32' : '';
+    onWarning(`on a sample the outputs are off by up to ${kept.error.toPrecision(2)} of their root mean square${hint}`);
+  }
   return narrowed.graph;
 }
 
-/** bf16 has the exponents of f32, so nothing overflows there. */
+const NOTHING: KeptWide = { large: [], nodes: new Set(), inaccurate: new Set(), error: undefined, isAccurate: true };
+
+/** bf16 has the exponents of f32, so nothing overflows there, and who asks for it knows its eight bits. */
 async function chooseWide(
   graph: Graph,
   ops: ReadonlyMap<string, Op>,
   { precision, samples, open, onWarning }: AssignOptions,
-): Promise<LargeValues> {
+): Promise<KeptWide> {
   switch (precision) {
     case 'auto':
-      return chooseWideNodes(graph, ops, samples(), open);
+      return (await chooseWideNodes(graph, ops, samples(), open)) ?? NOTHING;
     case 'fp16':
       try {
-        const found = await findLargeValues(graph, ops, samples(), open, MOST_FLOPS);
+        const found = await chooseWideNodes(graph, ops, samples(), open, MOST_FLOPS);
         if (found) return found;
         onWarning(
           'values were not checked for overflow in f16, for a run of the network takes long here; precision auto does',
@@ -70,9 +76,9 @@ async function chooseWide(
         if (!(error instanceof ModelError) || error.code !== 'out-of-memory') throw error;
         onWarning(`values were not checked for overflow in f16: ${error.message}`);
       }
-      return { large: [], nodes: new Set() };
+      return NOTHING;
     default:
-      return { large: [], nodes: new Set() };
+      return NOTHING;
   }
 }
 

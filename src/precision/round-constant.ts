@@ -24,8 +24,19 @@ export interface RoundedConstant {
   readonly vanished: number;
 }
 
-/** An f32 or f64 constant rounded to a narrow dtype; same shape. */
+const known: { readonly [D in NarrowDType]: WeakMap<Tensor, RoundedConstant> } = {
+  f16: new WeakMap(),
+  bf16: new WeakMap(),
+};
+
+/** An f32 or f64 constant rounded to a narrow dtype; same shape. Done once a constant, however often it is asked for. */
 export function roundConstant(constant: Tensor, to: NarrowDType): RoundedConstant {
+  const rounded = known[to].get(constant) ?? round(constant, to);
+  known[to].set(constant, rounded);
+  return rounded;
+}
+
+function round(constant: Tensor, to: NarrowDType): RoundedConstant {
   const value = zeros(to, constant.shape);
   const largest = Number(DTYPES[to].max);
   const normal = SMALLEST_NORMAL[to];

@@ -12,6 +12,7 @@ import { DTYPES, type DType } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import { encodeScalar } from '../../core/tensor.ts';
 import { children } from '../../loop/expr.ts';
+import { isHalf } from '../../loop/halves.ts';
 import { type Facts, intervalOf, noFacts, within } from '../../loop/intervals.ts';
 import type { Axis, BinaryOp, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { ExprTable } from '../cpu/linear.ts';
@@ -398,7 +399,7 @@ export class ExprEmitter {
     const resolved = this.#resolve(index);
     const outer = this.#mask;
     const pred = guard ? (outer ? this.k.op('and.pred', outer, guard.pred) : guard.pred) : outer;
-    const encoded = dtype === 'f16' || dtype === 'bf16';
+    const encoded = isHalf(dtype);
     const fill = guard ? (encoded ? Number(encodeScalar(dtype, guard.fill)) : guard.fill) : 0;
     const under: LoadGuard | undefined = pred && { pred, fill };
     const version = this.#bound.get(bufferKey(name))?.version ?? '';
@@ -433,7 +434,8 @@ export class ExprEmitter {
 
   store(name: string, index: Expr, x: Expr): void {
     const { dtype } = this.#buffer(name);
-    const value = this.value(x);
+    // A store to a half rounds by itself.
+    const value = this.value(x.kind === 'cast' && x.dtype === dtype && x.x.dtype === 'f32' && isHalf(dtype) ? x.x : x);
     const resolved = this.#resolve(index);
     const sum = this.#sum(resolved.terms);
     const { bytes } = DTYPES[dtype];

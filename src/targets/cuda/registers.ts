@@ -5,6 +5,7 @@
  * zero-extended), u32 and u64 are the same bits read unsigned.
  */
 import { DTYPES, type DType } from '../../core/dtype.ts';
+import { isHalf } from '../../loop/halves.ts';
 import type { Address, MemType, PtxKernel, Reg } from './ptx.ts';
 import type { RegType } from './ptx-instructions.ts';
 
@@ -60,8 +61,6 @@ export interface LoadGuard {
 
 /** Elements that one instruction moves: 16 bytes, and no more than 4 registers. */
 export const mostElements = (dtype: DType): number => (isHalf(dtype) ? 8 : Math.min(4, 16 / DTYPES[dtype].bytes));
-
-const isHalf = (dtype: DType): boolean => dtype === 'f16' || dtype === 'bf16';
 
 /** `count` neighbouring elements (a power of two, at most mostElements) in one load, as registers to compute with. */
 export function loadElements(

@@ -3,6 +3,7 @@
  */
 import { DTYPES, type DType, isBigInt, isFloat } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
+import { isHalf } from '../../loop/halves.ts';
 import type { BinaryOp, UnaryOp } from '../../loop/ir.ts';
 import { COMMON_OPS, type MachineOps } from '../../loop/legalize.ts';
 import { divideBy, remainderBy } from './divide.ts';
@@ -242,7 +243,7 @@ export function scalarCast(k: PtxKernel, from: DType, to: DType, x: Reg): Reg {
         ? x
         : k.op(to === 'f64' ? 'cvt.f64.f32' : 'cvt.rn.f32.f64', x)
       : k.op(`cvt.rn.${toType}.${fromType}`, x);
-    return (to === 'f16' || to === 'bf16') && from !== to ? roundHalf(k, to, wide) : wide;
+    return isHalf(to) && from !== to ? roundHalf(k, to, wide) : wide;
   }
   if (isFloat(from)) return floatToInteger(k, from, to, x);
   if (source === 'b64') return target === 'b64' ? x : normalize(k, to, k.op('cvt.u32.u64', x));
