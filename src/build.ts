@@ -167,7 +167,7 @@ async function finishProgram(
   };
   const graph = await run.stage('attend', () => chooseAttention(lowered, target, tuning), printLowered);
   if (options.verify) for (const { kernel } of graph.steps) verifyKernel(kernel);
-  const plan = await run.stage('plan', () => planMemory(graph), printPlan);
+  const plan = await run.stage('plan', () => planMemory(graph, target), printPlan);
   checkWorkspace(plan.arenaBytes, options.workspaceBytes);
   const tactics = await run.stage(
     'tune',

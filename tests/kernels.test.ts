@@ -11,6 +11,7 @@ import { DTYPES, isFloat } from '../src/core/dtype.ts';
 import { decodeScalar } from '../src/core/tensor.ts';
 import { packedElements } from '../src/engine/engine.ts';
 import { evalKernel } from '../src/loop/eval.ts';
+import { sharedPlaces } from '../src/loop/in-place.ts';
 import type { Buffer, Kernel } from '../src/loop/ir.ts';
 import { legalizeKernel } from '../src/loop/legalize.ts';
 import { generated } from '../src/targets/cpu/generated.ts';
@@ -93,22 +94,26 @@ function checkTactic(
     if (packing.kind === 'panels') expect(unpackPanels(weights, kernel, packing, data.length)).toEqual(data);
     packed.set(name, weights);
   }
-  const loaded = loadKernel(kernel, { template: template.name, params }, packed, machine);
+  const tactic = { template: template.name, params };
   const tiles = template.tiles(kernel, params);
-  const rnd = random(seed);
-  for (let from = 0; from < tiles; ) {
-    const to = Math.min(tiles, from + 1 + rnd.below(Math.max(1, tiles)));
-    loaded.run(from, to);
-    from = to;
+  for (const shared of [undefined, ...sharedPlaces(kernel)]) {
+    const loaded = loadKernel(kernel, tactic, packed, machine, shared);
+    const rnd = random(seed);
+    for (let from = 0; from < tiles; ) {
+      const to = Math.min(tiles, from + 1 + rnd.below(Math.max(1, tiles)));
+      loaded.run(from, to);
+      from = to;
+    }
+    loaded.run(tiles, tiles);
+    const place = shared ? `, ${shared.to} in place of ${shared.from}` : '';
+    const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} on ${machine.name}, seed ${seed}${place}`;
+    for (const b of kernel.buffers) {
+      if (b.role !== 'out') continue;
+      const bound = 1e-6 * (summedElements(kernel) + 1);
+      compare(label, b, expected.get(b.name)!, loaded.data.get(b.name)!, bound);
+    }
+    expect(loaded.damagedGaps(), label).toEqual([]);
   }
-  loaded.run(tiles, tiles);
-  const label = `${kernel.name} by ${template.name} ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
-  for (const b of kernel.buffers) {
-    if (b.role !== 'out') continue;
-    const bound = 1e-6 * (summedElements(kernel) + 1);
-    compare(label, b, expected.get(b.name)!, loaded.data.get(b.name)!, bound);
-  }
-  expect(loaded.damagedGaps(), label).toEqual([]);
 }
 
 const inputsOf = (kernel: Kernel, seed: number): Map<string, TypedArray> =>

@@ -11,7 +11,7 @@ import { planMemory } from '../src/lower/plan.ts';
 import { type Storage, span } from '../src/lower/storage.ts';
 
 export function runLowered(graph: LoweredGraph, inputs: ReadonlyMap<string, Tensor>): Map<string, TypedArray> {
-  const plan = planMemory(graph);
+  const plan = planMemory(graph, { inPlace: true });
   const arena = new Uint8Array(plan.arenaBytes).fill(0xff);
   const view = (storage: Storage): TypedArray => {
     const { block } = storage;

@@ -9,6 +9,7 @@ import type { TypedArray } from '../src/core/dtype.ts';
 import { contractKernel } from '../src/loop/contract.ts';
 import { evalKernel } from '../src/loop/eval.ts';
 import * as e from '../src/loop/expr.ts';
+import { type SharedPlace, sharedPlaces } from '../src/loop/in-place.ts';
 import type { AccessDim, Affine, Expr, Kernel } from '../src/loop/ir.ts';
 import { packWeight } from '../src/targets/cpu/pack-weight.ts';
 import { WINOGRAD_TILES, winograd } from '../src/targets/cpu/winograd.ts';
@@ -135,12 +136,13 @@ function run(
   machine: KernelMachine,
   params: Params,
   seed: number,
+  shared?: SharedPlace,
 ) {
   const packed = new Map(inputs);
   for (const [name, packing] of winograd.packing?.(kernel, params) ?? []) {
     packed.set(name, packWeight(inputs.get(name) as Float32Array, kernel, packing) as Float32Array);
   }
-  const loaded = loadKernel(kernel, { template: 'winograd', params }, packed, machine);
+  const loaded = loadKernel(kernel, { template: 'winograd', params }, packed, machine, shared);
   const tiles = winograd.tiles(kernel, params);
   const cut = random(seed).below(tiles + 1);
   loaded.run(cut, tiles);
@@ -157,13 +159,16 @@ function check(kernel: Kernel, summed: number, seed: number): number {
   let ran = 0;
   for (const machine of PRESENT) {
     for (const params of tacticsOf(kernel, machine.features)) {
-      const name = `${kernel.name} by ${JSON.stringify(params)} on ${machine.name}, seed ${seed}`;
-      const { y, damaged } = run(kernel, inputs, machine, params, seed);
-      expect(damaged, name).toEqual([]);
-      const worst = y.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i])), 0) / scale;
-      const bound = WINOGRAD_TILES.find(({ tile }) => tile === params.tile)?.error ?? 0;
-      expect(worst, name).toBeLessThanOrEqual(bound);
-      ran++;
+      for (const shared of [undefined, ...sharedPlaces(kernel)]) {
+        const place = shared ? `, in place of ${shared.from}` : '';
+        const name = `${kernel.name} by ${JSON.stringify(params)} on ${machine.name}, seed ${seed}${place}`;
+        const { y, damaged } = run(kernel, inputs, machine, params, seed, shared);
+        expect(damaged, name).toEqual([]);
+        const worst = y.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i])), 0) / scale;
+        const bound = WINOGRAD_TILES.find(({ tile }) => tile === params.tile)?.error ?? 0;
+        expect(worst, name).toBeLessThanOrEqual(bound);
+        ran++;
+      }
     }
   }
   return ran;

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DTYPES } from '../core/dtype.ts';
 import { BUFFER_ALIGNMENT } from '../engine/engine.ts';
 import type { Kernel } from '../loop/ir.ts';
+import { parseKernel } from '../loop/parse.ts';
 import type { LoweredGraph } from './lower.ts';
 import { planMemory } from './plan.ts';
 import type { Block, Storage } from './storage.ts';
@@ -34,7 +35,7 @@ function chain(
 }
 
 describe('the memory plan', () => {
-  it('never lets two blocks that are alive at one step overlap, and keeps inputs and outputs apart from all', () => {
+  it('never lets two blocks that are alive at one step overlap, and keeps inputs all along and outputs to the end', () => {
     const cases = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 2, maxLength: 9 }).chain((sizes) =>
       fc.tuple(
         fc.constant(sizes),
@@ -49,8 +50,9 @@ describe('the memory plan', () => {
         const plan = planMemory(graph);
         const used = touches.map((ids) => new Set(ids));
         const lifeOf = (id: number): [number, number] => {
-          if (id === 0 || id === blocks.length - 1) return [-1, touches.length];
+          if (id === 0) return [-1, touches.length];
           const at = used.flatMap((ids, i) => (ids.has(id) ? [i] : []));
+          if (id === blocks.length - 1) at.push(touches.length);
           return [Math.min(...at), Math.max(...at)];
         };
         for (const a of plan.byteOffset.keys()) {
@@ -80,6 +82,65 @@ describe('the memory plan', () => {
         [3, 4],
       ],
     );
-    expect(planMemory(graph).arenaBytes).toBe(2 * 64 + 2 * 4032);
+    expect(planMemory(graph).arenaBytes).toBe(64 + 2 * 4032);
+  });
+
+  describe('in place', () => {
+    const add = parseKernel(
+      'kernel add = map (in a: f32[100], in b: f32[100], out y: f32[100]) for i < 100 { y[i] = a[i] + b[i] }',
+    );
+    const shift = parseKernel('kernel shift = map (in a: f32[101], out y: f32[100]) for i < 100 { y[i] = a[i + 1] }');
+    /** Each step: its kernel, then the blocks that it reads, then the one it writes. */
+    const plan = (steps: readonly (readonly [Kernel, ...number[]])[], count: number) => {
+      const { graph, blocks } = chain(
+        new Array(count).fill(101),
+        steps.map(([, ...ids]) => ids),
+      );
+      const withKernels = graph.steps.map((step, i) => ({ ...step, kernel: steps[i][0] }));
+      const { byteOffset, arenaBytes } = planMemory({ ...graph, steps: withKernels }, { inPlace: true });
+      return { at: blocks.map((block) => byteOffset.get(block)), arenaBytes };
+    };
+
+    it('a chain of results takes the place of the operand that dies', () => {
+      const { at, arenaBytes } = plan(
+        [
+          [shift, 0, 1],
+          [add, 1, 0, 2],
+          [add, 0, 2, 3],
+          [shift, 3, 4],
+        ],
+        5,
+      );
+      expect([at[2], at[3]]).toEqual([at[1], at[1]]);
+      expect(arenaBytes).toBe(3 * 448);
+    });
+
+    it('no result takes the place of what is read later, of an input, or of what is read elsewhere too', () => {
+      expect(
+        new Set(
+          plan(
+            [
+              [shift, 0, 1],
+              [add, 1, 0, 2],
+              [add, 1, 2, 3],
+              [shift, 3, 4],
+            ],
+            5,
+          ).at.slice(1, 3),
+        ).size,
+      ).toBe(2);
+      const { at } = plan(
+        [
+          [add, 0, 0, 1],
+          [add, 1, 1, 2],
+          [shift, 2, 3],
+          [shift, 3, 4],
+        ],
+        5,
+      );
+      expect(at[1]).not.toBe(at[0]);
+      expect(at[2]).not.toBe(at[1]);
+      expect(at[3]).not.toBe(at[2]);
+    });
   });
 });

@@ -56,6 +56,11 @@ export interface Target {
   readonly precisions: ReadonlySet<Precision>;
   /** Whether its engines may leave sizes open: templates and emitters that mind the limits of axes, a device that has the table. */
   readonly takesSizes?: boolean;
+  /**
+   * Whether a kernel's result may take the place of an operand (`loop/in-place.ts`): every template does each point once, and reads what it
+   * reads there before it writes.
+   */
+  readonly inPlace?: boolean;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
   /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */

@@ -7,6 +7,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { DTYPES, type TypedArray } from '../../src/core/dtype.ts';
 import type { Tactic } from '../../src/engine/engine.ts';
+import type { SharedPlace } from '../../src/loop/in-place.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { emitKernel, templateOf } from '../../src/targets/cpu/emit.ts';
@@ -113,12 +114,16 @@ export const WASM = wasmMachine('wasm-simd128', false);
 export const WASM_RELAXED = wasmMachine('wasm-relaxed', true);
 export const KERNEL_MACHINES: readonly KernelMachine[] = [WASM, WASM_RELAXED, X64, X64_WIDE];
 
-/** Inputs are copied from `inputs`, packed already where the tactic wants it; a buffer may be longer than the kernel says. */
+/**
+ * Inputs are copied from `inputs`, packed already where the tactic wants it; a buffer may be longer than the kernel says. `shared`: an out
+ * buffer that lies where an in buffer does, which then holds that one's elements in place of the poison.
+ */
 export function loadKernel(
   kernel: Kernel,
   tactic: Pick<Tactic, 'template' | 'params'>,
   inputs: ReadonlyMap<string, TypedArray>,
   machine: KernelMachine,
+  shared?: SharedPlace,
 ): LoadedKernel {
   let address = GAP_BYTES;
   const places = kernel.buffers.map((b) => {
@@ -128,6 +133,8 @@ export function loadKernel(
     address = Math.ceil((address + length * bytes + GAP_BYTES) / 64) * 64;
     return place;
   });
+  const from = places.find(({ name }) => name === shared?.from);
+  for (const place of places) if (from && place.name === shared?.to) place.address = from.address;
   const scratch = { address, bytes: templateOf(tactic).scratchBytes?.(kernel, tactic.params) ?? 0 };
   if (scratch.bytes > 0) address = Math.ceil((address + scratch.bytes + GAP_BYTES) / 64) * 64;
   const emit = (asm: Asm): void => emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });

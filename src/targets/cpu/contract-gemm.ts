@@ -23,7 +23,7 @@ import { type ContractPlan, conjuncts, extentOf, hasLimit, type Operand, unpadde
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import type { Scopes } from './scopes.ts';
-import { type ExprMap, exprMapper, localKey, mapStmts } from './walk.ts';
+import { type ExprMap, eachExpr, exprMapper, localKey, mapStmts } from './walk.ts';
 
 /**
  * Where b comes from: packed panels; its own buffer, contiguous along n; or its own buffer in any arrangement, of which each panel is
@@ -58,6 +58,12 @@ interface TileShape {
   readonly columns: number;
 }
 
+/** The first rows of a tile that another tile has done already, where `isRepeat` holds. */
+interface Repeated {
+  readonly rows: number;
+  readonly isRepeat: Reg;
+}
+
 /** a and k as one version of the summing loops sees them: with the guard, or where it is known to hold. */
 interface View {
   readonly a: Operand;
@@ -88,6 +94,8 @@ class GemmEmitter {
   /** For tiles whose window is inside everywhere, where the guard would cost much: each run of k is short. */
   readonly #interior: View | undefined;
   readonly #epilogueInLanes: boolean;
+  /** Whether the epilogue reads what may lie where it stores: then no row may be stored twice. */
+  readonly #storesOnce: boolean;
   /** Whether rows are counted at run time: an m axis inside another one has a limit. */
   readonly #countsRows: boolean;
   /** Address of zeros behind the packed panels. */
@@ -117,6 +125,12 @@ class GemmEmitter {
       value: e.cast('f32', e.axis(this.#n.name)),
     };
     this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], this.#n.name) !== undefined;
+    const rowNames = plan.m.map(({ name }) => name);
+    let readsRows = false;
+    eachExpr(plan.epilogue, (x) => {
+      readsRows ||= x.kind === 'load' && this.#exprs.table.dependsOn(x.index, new Set(rowNames));
+    });
+    this.#storesOnce = readsRows;
   }
 
   #dependsOn(x: Expr, axis: Axis): boolean {
@@ -319,7 +333,8 @@ class GemmEmitter {
 
   /**
    * Tiles of shape.rows rows over [from, to). With several m axes the coordinates of the next row are kept by carrying. Where they
-   * overlap, the last tile of all begins so early that it is whole: some rows are computed twice, to the same values.
+   * overlap, the last tile of all begins so early that it is whole: some rows are computed twice, to the same values, and stored once where
+   * that matters.
    */
   #rowLoop(shape: TileShape, packed: Reg, from: Reg, to: Reg, overlaps = false): void {
     const asm = this.#asm;
@@ -327,6 +342,10 @@ class GemmEmitter {
     const last = asm.const('i32', this.#m - shape.rows);
     const inner = axes.at(-1);
     const isAligned = axes.length > 1 && !inner?.limit && (inner?.extent ?? 0) % shape.rows === 0;
+    const repeated = (m: Reg): Repeated | undefined =>
+      overlaps && this.#storesOnce
+        ? { rows: shape.rows - (this.#m % shape.rows), isRepeat: asm.op('gt', [m, last]) }
+        : undefined;
     if (axes.length <= 1 || isAligned) {
       const next = axes.length > 1 ? this.#split(axes, from).map((x) => this.#copy(x)) : [];
       const stepped = asm.const('i32', shape.rows);
@@ -336,7 +355,7 @@ class GemmEmitter {
           axes.forEach((axis, i) => {
             this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
           });
-          this.#tile(shape, packed, this.#rowsAlong(shape.rows));
+          this.#tile(shape, packed, this.#rowsAlong(shape.rows), repeated(m));
           if (axes.length > 1) this.#advance(axes, next, stepped, next);
         }),
       );
@@ -359,7 +378,7 @@ class GemmEmitter {
           });
           this.#advance(axes, next, one, next);
         }
-        this.#tile(shape, packed, this.#rowsApart(shape.rows));
+        this.#tile(shape, packed, this.#rowsApart(shape.rows), repeated(m));
       }),
     );
   }
@@ -405,7 +424,7 @@ class GemmEmitter {
     );
   }
 
-  #tile(shape: TileShape, packed: Reg, rows: Rows): void {
+  #tile(shape: TileShape, packed: Reg, rows: Rows, repeated: Repeated | undefined): void {
     const asm = this.#asm;
     const vectors = Math.ceil(shape.columns / asm.lanes);
     const zero = asm.const('vf32', 0);
@@ -432,7 +451,12 @@ class GemmEmitter {
         () => this.#scopes.scope(() => sum(this.#view)),
       );
     } else sum(this.#view);
-    this.#finish(shape, rows, acc);
+    const done = repeated ? repeated.rows : 0;
+    if (repeated) {
+      const isNew = asm.op('eq', [repeated.isRepeat, asm.const('i32', 0)]);
+      asm.if(isNew, () => this.#scopes.scope(() => this.#finish(shape, rows, acc, 0, done)));
+    }
+    this.#finish(shape, rows, acc, done, shape.rows);
   }
 
   /** Whether the guard holds for every row and tap: each condition moves with one axis of k, so its first and last corner decide. */
@@ -565,10 +589,11 @@ class GemmEmitter {
     return out;
   }
 
-  /** The epilogue of each row, on vectors where it allows, element by element where it does not and behind the last full vector. */
-  #finish(shape: TileShape, rows: Rows, acc: Accumulators): void {
+  /** The epilogue of rows [from, to), on vectors where it allows, element by element where it does not and behind the last full vector. */
+  #finish(shape: TileShape, rows: Rows, acc: Accumulators, from: number, to: number): void {
     const { lanes } = this.#asm;
-    acc.forEach((vectors, row) => {
+    acc.slice(from, to).forEach((vectors, i) => {
+      const row = from + i;
       const epilogue = mapStmts(this.#plan.epilogue, rows[row]);
       vectors.forEach((sum, v) => {
         const count = Math.min(lanes, shape.columns - v * lanes);

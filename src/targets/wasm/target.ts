@@ -19,6 +19,7 @@ export const wasmTarget: Target = {
   device: wasmDevice,
   computes: COMPUTES,
   takesSizes: true,
+  inPlace: true,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),

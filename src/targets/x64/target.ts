@@ -15,6 +15,7 @@ export const x64Target: Target = {
   device: x64Device,
   computes: COMPUTES,
   takesSizes: true,
+  inPlace: true,
   precisions: new Set(['fp32']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
