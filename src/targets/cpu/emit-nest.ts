@@ -67,7 +67,8 @@ class NestEmitter {
       const size = asm.const('i32', chunk);
       const from = asm.op('mul', [begin, size]);
       const to = asm.op('min', [asm.op('mul', [end, size]), this.#asRegister(this.#endOf(lanes))]);
-      this.#laneLoop(lanes, from, lanes.limit ? asm.op('max', [from, to]) : to, kernel.body);
+      // An empty range may begin behind the end of the axis.
+      this.#laneLoop(lanes, from, asm.op('max', [from, to]), kernel.body);
     } else if (lanes && chunk > 0) {
       const chunks = Math.ceil(lanes.extent / chunk);
       asm.loop(begin, end, 1, (tile) =>
