@@ -35,6 +35,7 @@ async function createProgram(name: string | undefined): Promise<Command> {
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
     .showSuggestionAfterError();
+  if (name === '-V' || name === '--version') return program;
   const called = name !== undefined && Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]] : Object.values(COMMANDS);
   for (const add of called) await add(program);
   return program;
