@@ -118,6 +118,8 @@ export function runLowering(drawn: DrawnCase, layout: Layout = 'row-major'): Ten
   for (const t of targets) memory.set(t.buffer, poisoned(t.type));
   for (const [i, s] of sources.entries()) if (s) memory.set(s.buffer, permute(inputs[i] as Tensor, s, 'to memory'));
   for (const kernel of kernelsOf(drawn, sources, targets, buffers)) {
+    for (const { name, dtype, elements: count } of kernel.buffers)
+      if (!memory.has(name)) memory.set(name, poisoned({ dtype, shape: [count] }));
     verifyKernel(kernel);
     evalKernel(kernel, memory);
   }
@@ -167,7 +169,8 @@ function kernelsOf(
   targets: readonly Placed[],
   buffers: readonly Buffer[],
 ): Kernel[] {
-  const ctx = kernelContext(attrs, sources, targets);
+  const scratch: Buffer[] = [];
+  const ctx = kernelContext(attrs, sources, targets, scratch);
   const { lower } = op;
   if (!lower) throw new Error(`${op.key} has no lowering`);
   const map = (i: number, element: (coords: readonly Expr[]) => Expr): Kernel => {
@@ -177,7 +180,7 @@ function kernelsOf(
   };
   switch (lower.kind) {
     case 'kernel':
-      return [kernelOf(lower.build(ctx), ctx, sources, targets, buffers)];
+      return [kernelOf(lower.build(ctx), ctx, sources, targets, buffers, scratch)];
     case 'elementwise':
       return [map(0, (coords) => lower.expr(broadcastLoads(ctx, coords), attrs, outputs[0].dtype))];
     case 'index':
@@ -200,10 +203,12 @@ const broadcastLoads = (ctx: LowerContext<Attrs>, coords: readonly Expr[]): Expr
     );
   });
 
+/** Buffers for scratch memory are added to `scratch`. */
 function kernelContext(
   attrs: Attrs,
   sources: readonly (Placed | undefined)[],
   targets: readonly Placed[],
+  scratch: Buffer[] = [],
 ): KernelContext<Attrs> {
   let count = 0;
   const fresh = (hint: string) => `${hint}_${count++}`;
@@ -239,6 +244,14 @@ function kernelContext(
       }
       return { axes, coords };
     },
+    scratch(i, hint) {
+      const buffer = fresh(hint);
+      scratch.push({ name: buffer, dtype: 'i32', elements: elements(source(i).type.shape), role: 'out' });
+      return {
+        load: (at) => e.load(buffer, 'i32', at),
+        store: (at, value): Stmt => ({ kind: 'store', buffer, index: at, value }),
+      };
+    },
     fresh,
   };
 }
@@ -249,8 +262,12 @@ function kernelOf(
   sources: readonly (Placed | undefined)[],
   targets: readonly Placed[],
   buffers: readonly Buffer[],
+  scratch: readonly Buffer[],
 ): Kernel {
-  if ('body' in spec) return { name: 'kernel', form: spec.form, buffers, axes: spec.axes, body: spec.body };
+  if ('body' in spec) {
+    const { form, axes, body } = spec;
+    return { name: 'kernel', form, buffers: [...buffers, ...scratch], axes, body };
+  }
   const access = ({ input, at, padded }: ContractSpec['a']): Access => {
     const s = sources[input] as Placed;
     const dims = at.map((a, d) => ({ at: a, extent: s.type.shape[d], stride: s.strides[d], padded }));

@@ -41,9 +41,10 @@ function check(op: Op, testCase: OpCase, layouts: readonly Layout[]): void {
 for (const op of OPS.values()) {
   if (!op.lower || op.lower.kind === 'alias' || op.lower.kind === 'concat') continue;
   const isKernel = op.lower.kind === 'kernel';
+  const cases = op.cases.filter((testCase) => !expands(op, testCase, OPS));
+  if (cases.length === 0) continue;
   describe(op.key, () => {
-    for (const testCase of op.cases) {
-      if (expands(op, testCase, OPS)) continue;
+    for (const testCase of cases) {
       it(testCase.name, () => check(op, testCase, LAYOUTS));
       if (isKernel && isAllF32(testCase)) {
         it.each(['f64', 'f16'] as const)(`${testCase.name}, %s`, (dtype) =>

@@ -2,7 +2,7 @@
  * Shapes. A dimension is a number, or a linear expression over named sizes (a `SymDim`) while a model's input sizes are open.
  *
  * A SymDim is in normal form: terms sorted by name, no zero coefficient, at least one term; so equal dims print alike.
- * What is not linear (a floor division by a stride, a product of two sizes) becomes a fresh name spelled as its formula, which the
+ * What is not linear (a floor division by a stride, a product or the smaller of two sizes) becomes a fresh name spelled as its formula, which the
  * term keeps, so that binding its sizes gives a number.
  */
 import { Bug } from './errors.ts';
@@ -15,8 +15,9 @@ export interface DimTerm {
   readonly name: string;
   readonly coef: number;
   /** What the name stands for where it is not a size of its own. */
-  readonly of?: { readonly op: 'mul' | 'floordiv'; readonly a: Dim; readonly b: Dim };
+  readonly of?: { readonly op: DimOp; readonly a: Dim; readonly b: Dim };
 }
+export type DimOp = 'mul' | 'floordiv' | 'min' | 'max';
 export type Dim = number | SymDim;
 export type Shape = readonly Dim[];
 export type StaticShape = readonly number[];
@@ -71,6 +72,16 @@ export function floorDivDims(a: Dim, b: Dim): Dim {
   return sym(`floor((${printDim(a)})/(${printDim(b)}))`, { op: 'floordiv', a, b });
 }
 
+/** The smaller, or the larger, of two dims. */
+function chooseDim(op: 'min' | 'max', a: Dim, b: Dim): Dim {
+  if (typeof a === 'number' && typeof b === 'number') return op === 'min' ? Math.min(a, b) : Math.max(a, b);
+  if (dimsEqual(a, b)) return a;
+  const [x, y] = [a, b].sort((p, q) => (printDim(p) < printDim(q) ? -1 : 1));
+  return sym(`${op}(${printDim(x)},${printDim(y)})`, { op, a: x, b: y });
+}
+export const minDims = (a: Dim, b: Dim): Dim => chooseDim('min', a, b);
+export const maxDims = (a: Dim, b: Dim): Dim => chooseDim('max', a, b);
+
 export const dimsEqual = (a: Dim, b: Dim): boolean =>
   typeof a === 'number' || typeof b === 'number' ? a === b : printDim(a) === printDim(b);
 export const shapesEqual = (a: Shape, b: Shape): boolean =>
@@ -95,7 +106,23 @@ export function bindDim(dim: Dim, sizes: ReadonlyMap<string, number>): Dim {
 function bindFormula({ name, of }: DimTerm, sizes: ReadonlyMap<string, number>): Dim {
   if (!of) return sym(name);
   const [a, b] = [bindDim(of.a, sizes), bindDim(of.b, sizes)];
-  return of.op === 'mul' ? mulDims(a, b) : b === 0 ? 0 : floorDivDims(a, b);
+  switch (of.op) {
+    case 'mul':
+      return mulDims(a, b);
+    case 'floordiv':
+      return b === 0 ? 0 : floorDivDims(a, b);
+    case 'min':
+    case 'max':
+      return chooseDim(of.op, a, b);
+    default:
+      return of.op satisfies never;
+  }
+}
+
+/** The names of the sizes that a dim is made of, those inside products and quotients too. */
+export function namesIn(dim: Dim): string[] {
+  if (typeof dim === 'number') return [];
+  return dim.terms.flatMap(({ name, of }) => (of ? [...namesIn(of.a), ...namesIn(of.b)] : [name]));
 }
 
 /** Number of elements. */

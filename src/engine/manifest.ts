@@ -83,7 +83,7 @@ const formulaWithin =
       : openDim(depth)(value, path);
 const openDim = (depth: number): Check<SymDim> => {
   const inner = formulaWithin(depth - 1);
-  const of = record({ op: oneOf('mul', 'floordiv'), a: inner, b: inner });
+  const of = record({ op: oneOf('mul', 'floordiv', 'min', 'max'), a: inner, b: inner });
   const term = record({ name: text, coef: integer(-LARGEST_DIM, LARGEST_DIM), of: optional(of) });
   const terms: Check<DimTerm> = (value, path) => {
     const { of: made, ...plain } = term(value, path);

@@ -18,8 +18,8 @@ export interface InferContext<A = Attrs> {
   constant(i: number): Tensor | undefined;
   /** The elements of a small integer input as dims, symbolic ones too (a Shape's result); undefined where unknown. */
   dims(i: number): Shape | undefined;
-  /** A fresh symbolic dim for a size that only running tells. */
-  freshDim(hint: string): Dim;
+  /** A fresh symbolic dim for a size that only running tells; `atMost` is what it cannot exceed, where that is known. */
+  freshDim(hint: string, atMost?: Dim): Dim;
   /** Throws a ModelError that starts with the node's label and names its inputs' types. */
   fail(message: string, hint?: string): never;
 }

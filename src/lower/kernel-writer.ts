@@ -14,7 +14,7 @@ import { affineExpr, contractKernel } from '../loop/contract.ts';
 import * as e from '../loop/expr.ts';
 import type { Access, Axis, Buffer, Contract, Expr, Kernel, Stmt } from '../loop/ir.ts';
 import { shareSubexpressions } from '../loop/share.ts';
-import type { ContractSpec, KernelContext, KernelSpec, LowerContext, Op } from '../ops/op.ts';
+import type { ContractSpec, KernelContext, KernelSpec, LowerContext, Op, Scratch } from '../ops/op.ts';
 import type { Cluster, Fusion } from './fuse.ts';
 import { orderOf, type Storage, span } from './storage.ts';
 
@@ -36,6 +36,8 @@ export interface WriterContext {
   readonly fusion: Fusion;
   /** Where a value that is not inlined lies. May add the steps that bring it there. */
   storageOf(value: string): Storage;
+  /** A place for as many i32 numbers as a value has elements, that no value lies in. */
+  scratchFor(value: string, name: string): Storage;
 }
 
 export class KernelWriter {
@@ -157,7 +159,17 @@ export class KernelWriter {
         const storage = target.get(value) as Storage;
         return e.load(this.#buffer(value, storage, 'out'), this.#type(value).dtype, offsetAt(storage, coords));
       },
+      scratch: (i, hint) => this.#scratch(root, i, hint),
       fresh: (hint) => this.#fresh(hint),
+    };
+  }
+
+  #scratch(root: Node, input: number, hint: string): Scratch {
+    const name = `${root.outputs.find(Boolean)}/${hint}`;
+    const buffer = this.#buffer(name, this.#ctx.scratchFor(root.inputs[input], name), 'out');
+    return {
+      load: (at) => e.load(buffer, 'i32', at),
+      store: (at, value) => ({ kind: 'store', buffer, index: at, value }),
     };
   }
 

@@ -169,6 +169,12 @@ class Lowerer {
     return storage;
   }
 
+  scratchFor(value: string, name: string): Storage {
+    const room = elements(this.#room(value));
+    const block: Block = { id: this.#blocks++, name, dtype: 'i32', elements: room, space: 'arena' };
+    return { block, offset: 0, shape: [room], strides: [1] };
+  }
+
   #makeStorage(value: string): Storage {
     const constant = this.graph.constants.get(value);
     if (constant) return this.#constantStorage(value, constant);

@@ -63,6 +63,7 @@ import { TF_IDF_VECTORIZER_OPS } from './tf-idf-vectorizer.ts';
 import { TOP_K_OPS } from './top-k.ts';
 import { TRANSPOSE_OPS } from './transpose.ts';
 import { UNARY_OPS } from './unary.ts';
+import { UNIQUE_OPS } from './unique.ts';
 import { UNIT_NORMALIZATION_OPS } from './unit-normalization.ts';
 
 const FILES: readonly (readonly Op[])[] = [
@@ -127,6 +128,7 @@ const FILES: readonly (readonly Op[])[] = [
   SOFTMAX_OPS,
   TRANSPOSE_OPS,
   UNARY_OPS,
+  UNIQUE_OPS,
 ];
 
 function table(files: readonly (readonly Op[])[]): ReadonlyMap<string, Op> {

@@ -1,12 +1,38 @@
 /**
  * NonMaxSuppression: of the boxes of each class, best score first, those that overlap no better one by more than a threshold.
  *
- * The result is a list of (batch, class, box), whose length the data decide: it has an open size and no kernel, unless all inputs are
- * known. Boxes are [y1, x1, y2, x2], any diagonal, or [x centre, y centre, width, height].
+ * The result is a list of (batch, class, box), whose length the data decide (counted.ts). Boxes are [y1, x1, y2, x2], any diagonal, or
+ * [x centre, y centre, width, height].
+ *
+ * The kernel makes a heap of the boxes of a class and takes them best first. What is taken leaves a place free behind the heap, where
+ * those that are kept stand: each box is compared with them, in pieces, so that places behind the last one cost little.
  */
+import { type Dim, minDims } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
-import { bool, defineOp, type Op, type OpCase } from './op.ts';
+import type { InferContext } from '../graph/semantics.ts';
+import {
+  add,
+  axis,
+  binary,
+  cast,
+  constant,
+  div,
+  index,
+  like,
+  local,
+  max,
+  min,
+  mul,
+  select,
+  sub,
+} from '../loop/expr.ts';
+import type { Expr, Stmt } from '../loop/ir.ts';
+import { storeCount } from './counted.ts';
+import { product } from './dims.ts';
+import { heapIn } from './heap.ts';
+import { bool, defineOp, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
+import { assign } from './rows.ts';
 
 interface Box {
   readonly top: number;
@@ -60,6 +86,137 @@ function suppress(inputs: readonly (Tensor | undefined)[], centred: boolean): nu
   return rows;
 }
 
+/** All boxes of each class, or as many as may be selected. */
+function mostRows(ctx: InferContext<unknown>): Dim {
+  const [batches, count] = ctx.input(0).shape;
+  const most = ctx.inputs[2] ? ctx.constant(2) : fromNumbers('i64', [1], [0]);
+  const limit = Math.min(Math.max(scalarOf(most, FAR), 0), FAR);
+  const each = most && limit < FAR ? minDims(count, limit) : count;
+  return product([batches, ctx.input(1).shape[1], each]);
+}
+
+/** More boxes than there can be. */
+const FAR = 2 ** 31 - 1;
+/** Kept boxes that are looked at together. */
+const PIECE = 64;
+
+function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): KernelSpec {
+  const [batches, count] = ctx.input(0).shape;
+  const classes = ctx.input(1).shape[1];
+  const heapArray = ctx.scratch(1, 'heap');
+  const [n, c] = ['batch', 'class'].map((hint) => ctx.fresh(hint));
+  const names = ['total', 'size', 'kept', 'box'].map((hint) => ctx.fresh(hint));
+  const [total, size, kept, box] = names.map((name) => local(name, 'i32'));
+  const isFree = ctx.fresh('isFree');
+  const score = (at: Expr): Expr => ctx.load(1, [axis(n), axis(c), at]);
+  const heap = heapIn(ctx, heapArray, (a, b, into) => {
+    const [p, q] = [score(a), score(b)];
+    const isFirst = binary('and', binary('eq', p, q), binary('lt', a, b));
+    return [assign(into, binary('or', binary('gt', p, q), isFirst))];
+  });
+  const scan = (hint: string, extent: number, body: (i: Expr) => readonly Stmt[]): Stmt => {
+    const name = ctx.fresh(hint);
+    return { kind: 'scan', axis: { name, extent }, body: body(axis(name)) };
+  };
+  const when = (cond: Expr, ...body: Stmt[]): Stmt => ({ kind: 'if', cond, body });
+  const step = (name: string, by: number): Stmt => assign(name, add(local(name, 'i32'), index(by)));
+  const scalar = (i: number): Expr =>
+    ctx.load(
+      i,
+      ctx.input(i).shape.map(() => index(0)),
+    );
+  const given = ctx.inputs[2] ? scalar(2) : constant('i64', 0n);
+  const limit = cast('i32', min(max(given, like(given, 0)), like(given, FAR)));
+  const threshold = ctx.inputs[3] ? cast('f64', scalar(3)) : constant('f64', 0);
+
+  const gather = scan('i', count, (i) => {
+    const add = [heapArray.store(size, i), step(names[1], 1)];
+    return ctx.inputs[4] ? [when(binary('gt', score(i), scalar(4)), ...add)] : add;
+  });
+  const place = (k: Expr): Expr => heapArray.load(sub(index(count - 1), k));
+  const [own, others] = ['own', 'other'].map((hint) => boxLocals(ctx, hint));
+  const look = (k: Expr): Stmt[] => [
+    ...others.set(axis(n), place(k)),
+    assign(isFree, binary('le', overlapOf(own, others), threshold)),
+  ];
+  const free = local(isFree, 'bool');
+  const compare = scan('piece', Math.ceil(count / PIECE), (piece) => {
+    const from = ctx.fresh('from');
+    const k = (j: Expr): Expr => add(local(from, 'i32'), j);
+    const isMore = binary('and', free, binary('lt', local(from, 'i32'), kept));
+    const inner = scan('k', PIECE, (j) => [when(binary('and', free, binary('lt', k(j), kept)), ...look(k(j)))]);
+    return [assign(from, mul(piece, index(PIECE))), when(isMore, inner)];
+  });
+  const keep = [
+    heapArray.store(sub(index(count - 1), kept), box),
+    ...[axis(n), axis(c), box].map((value, d) => ctx.store(0, [total, index(d)], cast('i64', value))),
+    step(names[2], 1),
+    step(names[0], 1),
+  ];
+  const take = scan('i', count, () => [
+    when(
+      binary('and', binary('gt', size, index(0)), binary('lt', kept, limit)),
+      assign(names[3], heapArray.load(index(0))),
+      step(names[1], -1),
+      heapArray.store(index(0), heapArray.load(size)),
+      when(binary('gt', size, index(0)), ...heap.sink(size)),
+      ...own.set(axis(n), box),
+      assign(isFree, constant('bool', 1)),
+      compare,
+      when(free, ...keep),
+    ),
+  ]);
+  const start = [names[1], names[2]].map((name) => assign(name, index(0)));
+  const each: Stmt[] = [...start, gather, ...heap.build(size, count), take];
+  const rows: Stmt = {
+    kind: 'scan',
+    axis: { name: n, extent: batches },
+    body: [{ kind: 'scan', axis: { name: c, extent: classes }, body: each }],
+  };
+  const body = [assign(names[0], index(0)), assign(names[3], index(0)), rows, ...storeCount(ctx, 0, total)];
+  return { form: { kind: 'routine', name: 'nms' }, axes: [], body };
+}
+
+interface BoxLocals {
+  readonly top: Expr;
+  readonly left: Expr;
+  readonly bottom: Expr;
+  readonly right: Expr;
+  /** Loads a box of a batch. */
+  set(batch: Expr, box: Expr): readonly Stmt[];
+}
+
+/** The edges of a box, f64. */
+function boxLocals(ctx: KernelContext<{ readonly center_point_box: boolean }>, hint: string): BoxLocals {
+  const names = ['Top', 'Left', 'Bottom', 'Right'].map((edge) => ctx.fresh(`${hint}${edge}`));
+  const [top, left, bottom, right] = names.map((name) => local(name, 'f64'));
+  return {
+    top,
+    left,
+    bottom,
+    right,
+    set(batch, box) {
+      const [a, b, c, d] = [0, 1, 2, 3].map((i) => cast('f64', ctx.load(0, [batch, box, index(i)])));
+      const half = (x: Expr): Expr => mul(x, constant('f64', 0.5));
+      const edges = ctx.attrs.center_point_box
+        ? [sub(b, half(d)), sub(a, half(c)), add(b, half(d)), add(a, half(c))]
+        : [min(a, c), min(b, d), max(a, c), max(b, d)];
+      return edges.map((edge, i) => assign(names[i], edge));
+    },
+  };
+}
+
+/** Intersection over union of two boxes in locals, 0 where they do not meet. */
+function overlapOf(p: BoxLocals, q: BoxLocals): Expr {
+  const height = sub(min(p.bottom, q.bottom), max(p.top, q.top));
+  const width = sub(min(p.right, q.right), max(p.left, q.left));
+  const area = (b: BoxLocals): Expr => mul(sub(b.bottom, b.top), sub(b.right, b.left));
+  const zero = constant('f64', 0);
+  const isApart = binary('or', binary('le', height, zero), binary('le', width, zero));
+  const both = mul(height, width);
+  return select(isApart, zero, div(both, sub(add(area(p), area(q)), both)));
+}
+
 const nms = (name: string, parameters: readonly number[], attrs: OpCase['attrs'] = {}): OpCase => {
   const [most, ...thresholds] = parameters;
   const coords = [0, 0, 1, 1, 0, 0.1, 1, 1.1, 0, -0.1, 1, 0.9, 0, 10, 1, 11, 0, 10.1, 1, 11.1, 0, 100, 1, 101];
@@ -87,10 +244,13 @@ const nonMaxSuppression = defineOp({
     if (boxes.shape.length !== 3 || scores.shape.length !== 3) ctx.fail('boxes and scores must have rank 3');
     const known = ctx.inputs.map((_, i) => ctx.constant(i));
     const isKnown = ctx.inputs.every((type, i) => !type || known[i]);
-    const count = isKnown ? suppress(known, ctx.attrs.center_point_box).length / 3 : ctx.freshDim('boxes');
+    const count = isKnown
+      ? suppress(known, ctx.attrs.center_point_box).length / 3
+      : ctx.freshDim('boxes', mostRows(ctx));
     return [{ dtype: 'i64', shape: [count, 3] }];
   },
   eval: (inputs, { center_point_box }, [out]) => [fromNumbers('i64', out.shape, suppress(inputs, center_point_box))],
+  lower: { kind: 'kernel', layout: 'row-major', streams: [], rereads: true, counts: true, build: buildNms },
   cases: [
     nms('by overlap', [3, 0.5, 0]),
     nms('by score', [3, 0.5, 0.4]),

@@ -116,8 +116,16 @@ export interface KernelContext<A> extends LowerContext<A> {
   outputAxes(i: number, only?: readonly number[]): { readonly axes: readonly Axis[]; readonly coords: Expr[] };
   /** The element of output i at coords that the same point stored before; only in a routine whose lowering says `rereads`. */
   loadOutput(i: number, coords: readonly Expr[]): Expr;
+  /** Memory for i32 numbers of its own, as many as input i has elements; only in a routine whose lowering says `rereads`. */
+  scratch(i: number, hint: string): Scratch;
   /** A fresh axis or local name that starts with `hint`. */
   fresh(hint: string): string;
+}
+
+/** i32 numbers by position. They hold anything before they are stored. */
+export interface Scratch {
+  load(at: Expr): Expr;
+  store(at: Expr, value: Expr): Stmt;
 }
 
 export interface KernelSpec {
@@ -160,6 +168,8 @@ export type Lowering<A> =
       readonly streams: readonly number[];
       /** It loads from its outputs, so what is stored must be the node's own elements: nothing is fused behind it. */
       readonly rereads?: boolean;
+      /** It can say how large its outputs are where the data decide that (counted.ts). */
+      readonly counts?: boolean;
       build(ctx: KernelContext<A>): KernelSpec | ContractSpec;
     };
 

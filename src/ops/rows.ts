@@ -6,6 +6,7 @@
  */
 import type { StaticShape } from '../core/shape.ts';
 import { elements, rowMajorStrides } from '../core/shape.ts';
+import { type Tensor, zeros } from '../core/tensor.ts';
 import { axis, index } from '../loop/expr.ts';
 import type { Axis, Expr, ReduceOp, Stmt } from '../loop/ir.ts';
 import type { KernelContext } from './op.ts';
@@ -70,3 +71,23 @@ export const forRow = (row: RowAxes, body: readonly Stmt[]): readonly Stmt[] =>
   row.axes.reduceRight<readonly Stmt[]>((inner, a) => [{ kind: 'for', axis: a, body: inner }], body);
 
 export const assign = (local: string, value: Expr): Stmt => ({ kind: 'let', local, dtype: value.dtype, value });
+
+/** The given positions along an axis of a tensor seen as `shape`. */
+export function pickAlong(
+  x: Tensor,
+  shape: StaticShape,
+  axis: number,
+  positions: readonly number[],
+  out: StaticShape,
+): Tensor {
+  const y = zeros(x.dtype, out);
+  const inner = elements(shape.slice(axis + 1));
+  const outer = elements(shape.slice(0, axis));
+  for (let o = 0; o < outer; o++) {
+    positions.forEach((at, k) => {
+      const from = (o * shape[axis] + at) * inner;
+      y.data.set(x.data.subarray(from, from + inner) as never, (o * positions.length + k) * inner);
+    });
+  }
+  return y;
+}

@@ -1,15 +1,17 @@
 /**
- * NonZero, Compress and Unique: which elements they give, and how many, the data decide.
+ * NonZero and Compress: which elements they give, and how many, the data decide.
  *
- * Sizes are known before running where the deciding input is a constant; then NonZero and Unique fold and Compress is a Gather. Otherwise
- * their output has an open size, which only evaluation can give: they have no kernel.
+ * Sizes are known before running where the deciding input is a constant; then NonZero folds and Compress is a Gather. Otherwise their
+ * kernels put one element behind the other, in order, and count (counted.ts).
  */
-import type { DType } from '../core/dtype.ts';
-import { elements, rowMajorStrides, type StaticShape } from '../core/shape.ts';
-import { decodeScalar, fromNumbers, type Tensor, zeros } from '../core/tensor.ts';
+import { minDims, rowMajorStrides, type StaticShape } from '../core/shape.ts';
+import { decodeScalar, fromNumbers, type Tensor } from '../core/tensor.ts';
+import { add, axis, binary, cast, index, like, local } from '../loop/expr.ts';
+import type { Expr, Stmt } from '../loop/ir.ts';
+import { storeCount } from './counted.ts';
 import { checkAxis, i64Vector, product } from './dims.ts';
-import { bool, defineOp, int, type Op, type OpCase } from './op.ts';
-import { dimOffsets, otherDims } from './rows.ts';
+import { defineOp, int, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
+import { assign, otherDims, pickAlong } from './rows.ts';
 
 /** Row-major positions of the elements that are not zero. */
 function nonZeroPositions(x: Tensor): number[] {
@@ -26,7 +28,8 @@ const nonZero = defineOp({
   infer(ctx) {
     const { shape } = ctx.input(0);
     const known = ctx.constant(0);
-    return [{ dtype: 'i64', shape: [shape.length, known ? nonZeroPositions(known).length : ctx.freshDim('nonzero')] }];
+    const count = known ? nonZeroPositions(known).length : ctx.freshDim('nonzero', product(shape));
+    return [{ dtype: 'i64', shape: [shape.length, count] }];
   },
   eval([x], _, [out]) {
     const positions = nonZeroPositions(x!);
@@ -34,12 +37,47 @@ const nonZero = defineOp({
     const coords = strides.flatMap((stride, d) => positions.map((at) => Math.floor(at / stride) % x!.shape[d]));
     return [fromNumbers('i64', out.shape, coords)];
   },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [0], counts: true, build: buildNonZero },
   cases: [
     constantCase('matrix', fromNumbers('f32', [2, 3], [1, 0, -2, 0, 0, 3])),
     constantCase('bool', fromNumbers('bool', [5], [1, 0, 0, 1, 1])),
     constantCase('nothing', fromNumbers('i64', [2, 2], [0, 0, 0, 0])),
   ],
 });
+
+function buildNonZero(ctx: KernelContext<unknown>): KernelSpec {
+  const { dtype, shape } = ctx.input(0);
+  const found = ctx.fresh('found');
+  const count = local(found, 'i32');
+  const walk = scanOver(ctx, shape, (coords) => {
+    const x = ctx.load(0, coords);
+    return [
+      {
+        kind: 'if',
+        cond: dtype === 'bool' ? x : binary('ne', x, like(x, 0)),
+        body: [
+          ...coords.map((c, d) => ctx.store(0, [index(d), count], cast('i64', c))),
+          assign(found, add(count, index(1))),
+        ],
+      },
+    ];
+  });
+  const body = [assign(found, index(0)), ...walk, ...storeCount(ctx, 0, count)];
+  return { form: { kind: 'routine', name: 'non-zero' }, axes: [], body };
+}
+
+/** Nested loops over all elements of a tensor in row-major order. */
+function scanOver(
+  ctx: KernelContext<unknown>,
+  shape: StaticShape,
+  body: (coords: readonly Expr[]) => readonly Stmt[],
+): readonly Stmt[] {
+  const names = shape.map(() => ctx.fresh('i'));
+  return names.reduceRight<readonly Stmt[]>(
+    (inner, name, d) => [{ kind: 'scan', axis: { name, extent: shape[d] }, body: inner }],
+    body(names.map((name) => axis(name))),
+  );
+}
 
 function constantCase(name: string, value: Tensor, rest: Partial<OpCase> = {}): OpCase {
   return { name, inputs: [{ constant: value }], ...rest };
@@ -57,9 +95,11 @@ const compress = defineOp({
     const [x, condition] = [ctx.input(0), ctx.input(1)];
     if (condition.dtype !== 'bool' || condition.shape.length !== 1) ctx.fail('the condition must be a vector of bools');
     const known = ctx.constant(1);
-    const count = known ? chosen(known).length : ctx.freshDim('compressed');
-    if (ctx.attrs.axis === undefined) return [{ dtype: x.dtype, shape: [count] }];
-    return [{ dtype: x.dtype, shape: x.shape.with(checkAxis(ctx, ctx.attrs.axis, x.shape.length), count) }];
+    const along = ctx.attrs.axis === undefined ? undefined : checkAxis(ctx, ctx.attrs.axis, x.shape.length);
+    const extent = along === undefined ? product(x.shape) : x.shape[along];
+    const most = minDims(condition.shape[0], extent);
+    const count = known ? chosen(known).length : ctx.freshDim('compressed', most);
+    return [{ dtype: x.dtype, shape: along === undefined ? [count] : x.shape.with(along, count) }];
   },
   eval([x, condition], attrs, [out]) {
     const shape = attrs.axis === undefined ? [x!.data.length] : x!.shape;
@@ -75,6 +115,7 @@ const compress = defineOp({
     const [x] = flat ? b.node('Reshape', [node.inputs[0], b.constant(i64Vector([-1]))], { loc }) : node.inputs;
     return b.node('Gather', [x, at], { attrs: { axis: attrs.axis ?? 0 }, loc });
   },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [0], counts: true, build: buildCompress },
   cases: [
     ...[0, 1, -1].map(
       (axis): OpCase => ({
@@ -90,100 +131,35 @@ const compress = defineOp({
   ],
 });
 
-/** The given positions along an axis of a tensor seen as `shape`. */
-function pickAlong(
-  x: Tensor,
-  shape: StaticShape,
-  axis: number,
-  positions: readonly number[],
-  out: StaticShape,
-): Tensor {
-  const y = zeros(x.dtype, out);
-  const inner = elements(shape.slice(axis + 1));
-  const outer = elements(shape.slice(0, axis));
-  for (let o = 0; o < outer; o++) {
-    positions.forEach((at, k) => {
-      const from = (o * shape[axis] + at) * inner;
-      y.data.set(x.data.subarray(from, from + inner) as never, (o * positions.length + k) * inner);
-    });
-  }
-  return y;
-}
-
-interface Slices {
-  /** Of each distinct slice: where it first stands, and how often. */
-  readonly first: readonly number[];
-  readonly counts: readonly number[];
-  /** For each slice of the input, its number among the distinct ones. */
-  readonly inverse: readonly number[];
-}
-
-/** Distinct slices along an axis (elements, where there is none), in order of value or of appearance. */
-function distinct(x: Tensor, axis: number | undefined, sorted: boolean): Slices {
-  const shape = axis === undefined ? [x.data.length] : x.shape;
-  const at = axis === undefined ? 0 : axis < 0 ? axis + shape.length : axis;
-  const starts = dimOffsets(shape, [at]);
-  const within = dimOffsets(shape, otherDims(shape.length, [at]));
-  const value = (slice: number, i: number) => decodeScalar(x.dtype, x.data[starts[slice] + within[i]]);
-  const compare = (a: number, b: number): number => {
-    for (let i = 0; i < within.length; i++) {
-      const [p, q] = [value(a, i), value(b, i)];
-      if (p < q) return -1;
-      if (p > q) return 1;
-    }
-    return 0;
+function buildCompress(ctx: KernelContext<{ readonly axis: number | undefined }>): KernelSpec {
+  const { shape } = ctx.input(0);
+  const [length] = ctx.input(1).shape;
+  const names = ['found', 'position'].map((hint) => ctx.fresh(hint));
+  const [count, position] = names.map((name) => local(name, 'i32'));
+  const takeIf = (at: Expr, take: readonly Stmt[]): Stmt => {
+    const chosen: Stmt = {
+      kind: 'if',
+      cond: ctx.load(1, [at]),
+      body: [...take, assign(names[0], add(count, index(1)))],
+    };
+    return { kind: 'if', cond: binary('lt', at, index(length)), body: [chosen] };
   };
-  const byValue = Array.from(starts, (_, i) => i).sort((a, b) => compare(a, b) || a - b);
-  const groups: number[][] = [];
-  for (const slice of byValue) {
-    const last = groups.at(-1);
-    if (last && compare(last[0], slice) === 0) last.push(slice);
-    else groups.push([slice]);
-  }
-  if (!sorted) groups.sort((a, b) => a[0] - b[0]);
-  const inverse = new Array<number>(starts.length);
-  groups.forEach((group, g) => {
-    for (const slice of group) inverse[slice] = g;
-  });
-  return { first: groups.map(([slice]) => slice), counts: groups.map((group) => group.length), inverse };
+  const walk = (): readonly Stmt[] => {
+    if (ctx.attrs.axis === undefined)
+      return scanOver(ctx, shape, (coords) => [
+        takeIf(position, [ctx.store(0, [count], ctx.load(0, coords))]),
+        assign(names[1], add(position, index(1))),
+      ]);
+    const along = ctx.attrs.axis < 0 ? ctx.attrs.axis + shape.length : ctx.attrs.axis;
+    const others = ctx.outputAxes(0, otherDims(shape.length, [along]));
+    const i = ctx.fresh('i');
+    const copy = ctx.store(0, others.coords.with(along, count), ctx.load(0, others.coords.with(along, axis(i))));
+    const slice = others.axes.reduceRight<Stmt>((inner, axis) => ({ kind: 'for', axis, body: [inner] }), copy);
+    return [{ kind: 'scan', axis: { name: i, extent: shape[along] }, body: [takeIf(axis(i), [slice])] }];
+  };
+  const start = names.map((name) => assign(name, index(0)));
+  const body = [...start, ...walk(), ...storeCount(ctx, 0, count)];
+  return { form: { kind: 'routine', name: 'compress' }, axes: [], body };
 }
 
-const unique = defineOp({
-  name: 'Unique',
-  onnx: { since: 11 },
-  attrs: { axis: int.optional, sorted: bool(true) },
-  inputs: [1, 1],
-  outputs: 4,
-  infer(ctx) {
-    const { dtype, shape } = ctx.input(0);
-    const axis = ctx.attrs.axis === undefined ? undefined : checkAxis(ctx, ctx.attrs.axis, shape.length);
-    const known = ctx.constant(0);
-    const count = known ? distinct(known, axis, ctx.attrs.sorted).first.length : ctx.freshDim('unique');
-    const slices = axis === undefined ? product(shape) : shape[axis];
-    const positions = { dtype: 'i64' as DType, shape: [count] };
-    return [
-      { dtype, shape: axis === undefined ? [count] : shape.with(axis, count) },
-      positions,
-      { ...positions, shape: [slices] },
-      positions,
-    ].slice(0, ctx.outputCount);
-  },
-  eval([x], { axis, sorted }, outputs) {
-    const { first, counts, inverse } = distinct(x!, axis, sorted);
-    const shape = axis === undefined ? [x!.data.length] : x!.shape;
-    const at = axis === undefined ? 0 : axis < 0 ? axis + shape.length : axis;
-    const picked = pickAlong(x!, shape, at, first, outputs[0].shape);
-    return [picked, ...[first, inverse, counts].map(i64Vector)].slice(0, outputs.length);
-  },
-  cases: [
-    constantCase('sorted', fromNumbers('f32', [6], [2, 1, 1, 3, 4, 3]), { outputs: 4 }),
-    constantCase('in order of appearance', fromNumbers('i64', [6], [2, 1, 1, 3, 4, 3]), {
-      outputs: 4,
-      attrs: { sorted: false },
-    }),
-    constantCase('rows', fromNumbers('f32', [3, 3], [1, 0, 0, 1, 0, 0, 2, 3, 4]), { outputs: 4, attrs: { axis: 0 } }),
-    constantCase('columns', fromNumbers('f32', [2, 4], [1, 0, 1, 0, 5, 2, 5, 2]), { outputs: 2, attrs: { axis: -1 } }),
-  ],
-});
-
-export const SELECT_BY_DATA_OPS: readonly Op[] = [nonZero, compress, unique];
+export const SELECT_BY_DATA_OPS: readonly Op[] = [nonZero, compress];

@@ -9,8 +9,9 @@ import { isFloat } from '../core/dtype.ts';
 import type { StaticShape } from '../core/shape.ts';
 import { type Tensor, zeros } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import { axis, binary, cast, constant, index, local, unary } from '../loop/expr.ts';
+import { axis, binary, cast, constant, index, like, local, max, min, unary } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
+import { isCounted, storeCount } from './counted.ts';
 import { attrToInput, checkAxis, dimsInput, i64Vector } from './dims.ts';
 import { type AttrsOf, bool, defineOp, int, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
@@ -25,8 +26,8 @@ const along = (attrs: TopKAttrs, shape: StaticShape): number =>
 function inferTopK(ctx: InferContext<TopKAttrs>) {
   const { dtype, shape } = ctx.input(0);
   const dim = checkAxis(ctx, ctx.attrs.axis, shape.length);
-  const k = dimsInput(ctx, 1)?.[0] ?? ctx.freshDim('k');
   const size = shape[dim];
+  const k = dimsInput(ctx, 1)?.[0] ?? ctx.freshDim('k', size);
   if (typeof k === 'number' && k < 0) ctx.fail(`k is ${k}`);
   if (typeof k === 'number' && typeof size === 'number' && k > size) ctx.fail(`k is ${k}, axis ${dim} has ${size}`);
   const picked = shape.with(dim, k);
@@ -105,13 +106,21 @@ function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
   const at = coords.with(dim, axis(t));
   const results = [bestValue, cast('i64', best)];
   const stores = results.flatMap((result, o) => (ctx.outputs[o] ? [ctx.store(o, at, result)] : []));
+  const pick: Stmt[] = [...none, search, ...stores, assign(names[0], best), assign(names[2], bestValue)];
+  const isOpen = isCounted(ctx);
+  const given = isOpen ? ctx.load(1, [index(0)]) : index(0);
+  const k = cast('i32', min(max(given, like(given, 0)), like(given, shape[dim])));
   const picks: Stmt = {
     kind: 'scan',
-    axis: { name: t, extent: ctx.outputs[wanted].shape[dim] },
-    body: [...none, search, ...stores, assign(names[0], best), assign(names[2], bestValue)],
+    axis: { name: t, extent: isOpen ? shape[dim] : ctx.outputs[wanted].shape[dim] },
+    body: isOpen ? [{ kind: 'if', cond: binary('lt', axis(t), k), body: pick }] : pick,
   };
   const start = [assign(names[0], index(-1)), assign(names[2], constant(dtype, 0))];
-  return { form: { kind: 'routine', name: 'top-k' }, axes, body: [...start, picks] };
+  const form = { kind: 'routine', name: 'top-k' } as const;
+  if (!isOpen) return { form, axes, body: [...start, picks] };
+  // One point says how many there are, so it does all rows.
+  const rows = axes.reduceRight<readonly Stmt[]>((body, axis) => [{ kind: 'for', axis, body }], [...start, picks]);
+  return { form, axes: [], body: [...rows, ...storeCount(ctx, 0, k)] };
 }
 
 const topKCase = (name: string, shape: number[], k: number, attrs: OpCase['attrs'] = {}): OpCase => ({
@@ -133,7 +142,7 @@ const topK = defineOp({
   outputs: 2,
   infer: inferTopK,
   eval: ([x], attrs, outputs) => evalTopK(x!, attrs, outputs[0].shape).slice(0, outputs.length),
-  lower: { kind: 'kernel', layout: 'row-major', streams: [], build: buildTopK },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [], counts: true, build: buildTopK },
   cases: [
     topKCase('last axis', [3, 11], 4),
     topKCase('all of them', [2, 7], 7),
