@@ -7,7 +7,7 @@
  * Building is deterministic: the same model, options and machine features give the same engine.
  */
 import { chooseAttention } from './build-attention.ts';
-import { lowerOpen } from './build-open.ts';
+import { lowerOpen, type OpenRoom } from './build-open.ts';
 import type { BuildOptions, BuildReport } from './build-options.ts';
 import { runnerOf, samplesOf } from './build-processor.ts';
 import { BuildRun } from './build-run.ts';
@@ -21,6 +21,7 @@ import { printGraph } from './graph/print.ts';
 import { fixedShapes } from './graph/profiles.ts';
 import { processorName } from './host/processor.ts';
 import { verifyKernel } from './loop/verify.ts';
+import { countable } from './lower/data-sizes.ts';
 import { withoutHalves } from './lower/emulate-halves.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
 import { type LoweredGraph, lower } from './lower/lower.ts';
@@ -67,21 +68,25 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   );
   const passOptions = { verify: options.verify ?? false, stopAfter: run.stopPass };
   const context = { ops, computes: target.computes, onWarning };
+  const optimise = (bound: Graph, table = ops): Graph => runPipeline(bound, { ...context, ops: table }, passOptions);
   const { profiles = [] } = options;
   const fixed = fixedShapes(profiles);
   if (profiles.length > 0 && !fixed) {
     if (!target.takesSizes) throw sizesMissing(target);
-    const engine = await buildOpen(run, read, target, ops, { ...options, precision }, (bound) =>
-      runPipeline(bound, context, passOptions),
-    );
-    return reportOf(run, engine);
+    return reportOf(run, await buildOpen(run, read, target, ops, { ...options, precision }, optimise));
   }
   const bound = await run.stage(
     'infer',
     () => bindShapes(read, ops, { ...options.shapes, ...fixed }, onWarning),
     printGraph,
   );
-  const graph = await run.stage('passes', () => runPipeline(bound, context, passOptions), printGraph);
+  const graph = await run.stage('passes', () => optimise(bound), printGraph);
+  // Sizes that only the data decide are open, though those of the inputs are not.
+  if (target.takesSizes && countable(graph, ops).size > 0) {
+    const shapes = { ...options.shapes, ...fixed };
+    const settings = { ...options, precision, shapes, profiles: [] };
+    return reportOf(run, await buildOpen(run, read, target, ops, settings, optimise));
+  }
   const assigned = await run.stage(
     'precision',
     () =>
@@ -106,21 +111,18 @@ const reportOf = ({ stages, warnings }: BuildRun, engine: Engine): BuildReport =
   warnings,
 });
 
-/** A build for the sizes that the profiles leave open. */
+/** A build for the sizes that the profiles, or the data, leave open. */
 async function buildOpen(
   run: BuildRun,
   read: Graph,
   target: Target,
   ops: ReadonlyMap<string, Op>,
   options: BuildOptions,
-  optimise: (bound: Graph) => Graph,
+  optimise: OpenRoom['optimise'],
 ): Promise<Engine> {
   const { profiles = [], shapes = {} } = options;
-  const { graph, profiles: kept } = await lowerOpen(run, read, ops, profiles, shapes, (bound) => {
-    const optimised = optimise(bound);
-    checkLowerable(optimised, ops, target.name);
-    return optimised;
-  });
+  const check: OpenRoom['check'] = (graph, table) => checkLowerable(graph, table, target.name);
+  const { graph, profiles: kept } = await lowerOpen({ run, optimise, check }, read, ops, profiles, shapes);
   return { ...(await finishProgram(run, graph, target, options)), profiles: kept };
 }
 

@@ -4,10 +4,10 @@
 
 import { build } from '../src/build.ts';
 import type { BuildOptions } from '../src/build-options.ts';
-import type { TypedArray } from '../src/core/dtype.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { TargetName } from '../src/engine/engine.ts';
 import type { Graph } from '../src/graph/ir.ts';
+import { loadEngine } from '../src/runtime/load.ts';
 import { chooseTarget } from '../src/targets/all.ts';
 
 /** The model's outputs by name, in its order. Inputs that `options` fixes at build time are left out of `inputs`. */
@@ -19,16 +19,14 @@ export async function runModelOn(
 ): Promise<Map<string, Tensor>> {
   const target = await chooseTarget(name);
   const { engine } = await build(model, { target: name, verify: true, ...options });
-  const opened = await target.device.open(engine, { threads: 1, onWarning: () => {} });
+  const opened = await loadEngine(engine, { devices: [target.device], threads: 1 });
   try {
     const context = opened.createContext();
-    for (const [i, input] of engine.inputs.entries()) context.inputs[i].set(inputs.get(input.name)!.data as never);
-    context.execute();
+    const results = context.run(
+      Object.fromEntries(engine.inputs.map(({ name }) => [name, inputs.get(name) as Tensor])),
+    );
     return new Map(
-      engine.outputs.map((output, i) => {
-        const { dtype, shape } = output;
-        return [output.name, { dtype, shape, data: context.outputs[i].slice() as TypedArray }];
-      }),
+      engine.outputs.map(({ name, dtype }) => [name, { dtype, shape: context.shapeOf(name), data: results[name] }]),
     );
   } finally {
     opened.dispose();

@@ -17,7 +17,7 @@ Written by \`npm run docs:ops\` from the operator table (\`src/ops/\`); a test h
 - **becomes**: how a target that compiles sees it. *elementwise* and *index* fuse into their neighbours, *alias* and *concat* cost
   nothing or a copy, *kernel* is a loop nest of its own, *others* means that it is written with other operators.
 - A target without templates evaluates the graph. **no** under a target: what the operator gives has a size that only its input's elements
-  tell, so the target runs it only where these are known when the engine is built.
+  tell, so the target runs it only where these are known when the engine is built. Targets that take open sizes run it as it is.
 `;
 
 /** The page, for these operators and targets. */
@@ -40,10 +40,18 @@ function table(ops: readonly Op[], targets: readonly Target[]): string {
     op.onnx.domain ? `from ${op.onnx.since}` : `${op.onnx.since}–${NEWEST_OPSET}`,
     dtypesOf(op).join(' '),
     becomes(op),
-    ...targets.map((target) => (target.templates && !op.lower && !op.expand ? 'no' : 'yes')),
+    ...targets.map((target) => (target.templates && !runsOn(op, target) ? 'no' : 'yes')),
   ]);
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
   return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+function runsOn(op: Op, target: Target): boolean {
+  if (op.expand) return true;
+  const isCounted = op.lower?.kind === 'kernel' && op.lower.counts === true;
+  // Its cases give outputs of known sizes: where they fix all inputs, any of them may decide a size.
+  const isSizedByData = isCounted && op.cases.every(({ inputs }) => inputs.every((x) => x && 'constant' in x));
+  return op.lower !== undefined && (!isSizedByData || target.takesSizes === true);
 }
 
 function becomes(op: Op): string {

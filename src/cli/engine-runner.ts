@@ -3,6 +3,7 @@
  */
 import type { TypedArray } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
+import { elements } from '../core/shape.ts';
 import { type Tensor, tensor, zeros } from '../core/tensor.ts';
 import type { Device, PhaseTimes } from '../engine/device.ts';
 import type { Binding, Engine, TargetName } from '../engine/engine.ts';
@@ -49,10 +50,10 @@ export async function openEngineRunner(
   // Where the context's own arrays stay as they are, a run is what the network takes, and no copy beside it.
   const resultsNow = (): Record<string, TypedArray> =>
     Object.fromEntries(
-      typesOf(engine.outputs).map(({ name, dtype, shape }) => [
-        name,
-        context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data,
-      ]),
+      engine.outputs.map(({ name, dtype, shape: largest }) => {
+        const shape = context.isDecidedByData(name) ? largest : context.shapeOf(name);
+        return [name, context.keepsInputs ? context.outputArray(name) : zeros(dtype, shape).data];
+      }),
     );
   let results = resultsNow();
   let given: ReadonlyMap<string, Tensor> = new Map();
@@ -76,7 +77,10 @@ export async function openEngineRunner(
     },
     outputs: () =>
       new Map(
-        typesOf(engine.outputs).map(({ name, dtype, shape }) => [name, tensor(dtype, shape, results[name].slice())]),
+        typesOf(engine.outputs).map(({ name, dtype, shape }) => [
+          name,
+          tensor(dtype, shape, results[name].slice(0, elements(shape))),
+        ]),
       ),
     profile: () => context.profile(feeds),
     phases: (count) => context.phases(feeds, count),

@@ -67,7 +67,10 @@ export interface DeviceContext {
   readonly keepsInputs?: boolean;
   /** One array an output: valid after execute, until the next. */
   readonly outputs: readonly TypedArray[];
-  /** The words of the table of sizes, where the engine leaves sizes open: write them before execute. */
+  /**
+   * The words of the table of sizes, where the engine leaves sizes open: write those of inputs' sizes before execute. Afterwards it has
+   * those that the data decide.
+   */
   readonly sizes?: Int32Array;
   /** Runs the whole engine. No allocation. */
   execute(): void;

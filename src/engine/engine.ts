@@ -33,10 +33,15 @@ export interface Binding {
   readonly buffer: BufferRef;
 }
 
-/** The table of sizes: i32 words in the arena, each a formula over the sizes of the inputs, that kernels read as axes' limits. */
+/**
+ * The table of sizes: i32 words in the arena that kernels read as axes' limits, each a formula over named sizes. Words made of sizes of
+ * the inputs alone are filled before a run; steps store the others.
+ */
 export interface EngineSizes {
   readonly buffer: BufferRef;
   readonly formulas: readonly Dim[];
+  /** Sizes that the data decide, and what each cannot exceed, made of sizes of inputs and of those before it. */
+  readonly data: readonly { readonly name: string; readonly atMost: Dim }[];
 }
 
 /** Shapes that the inputs may have together: from `min` to `max`, tuned for `opt`. */

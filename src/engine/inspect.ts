@@ -3,7 +3,7 @@
  * with the ONNX nodes it came from, its kernel, tactic, operands and cost.
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
-import { elements, printShape, type StaticShape } from '../core/shape.ts';
+import { elements, printDim, printShape, type StaticShape } from '../core/shape.ts';
 import type { Binding, Engine, Profile, Step, TargetName } from './engine.ts';
 
 export interface EngineInspection {
@@ -17,6 +17,8 @@ export interface EngineInspection {
   readonly outputs: readonly InspectedBinding[];
   /** Shapes that inputs may have, where sizes are open; shapes elsewhere are then the largest. */
   readonly profiles?: readonly Profile[];
+  /** Sizes that the data decide, and what each cannot exceed: a number, or a formula over sizes of the inputs. */
+  readonly dataSizes?: readonly { readonly name: string; readonly atMost: string }[];
   readonly layers: readonly InspectedLayer[];
   /** Number of elements before packing. */
   readonly parameters: number;
@@ -31,6 +33,8 @@ export interface InspectedBinding {
   readonly name: string;
   readonly dtype: DType;
   readonly shape: StaticShape;
+  /** Where dims are open: the formula of each, a number where it is not. */
+  readonly dims?: readonly string[];
   readonly bytes: number;
 }
 
@@ -65,6 +69,7 @@ export interface InspectedOperand {
 
 export function inspectEngine(engine: Engine): EngineInspection {
   const layers = engine.steps.map((step) => inspectStep(engine, step));
+  const { data = [] } = engine.sizes ?? {};
   return {
     kind: 'engine',
     name: engine.name,
@@ -72,9 +77,10 @@ export function inspectEngine(engine: Engine): EngineInspection {
     machine: engine.machine,
     precision: engine.precision,
     builtBy: engine.builtBy,
-    inputs: engine.inputs.map(inspectBinding),
-    outputs: engine.outputs.map(inspectBinding),
+    inputs: engine.inputs.map((binding) => inspectBinding(engine, binding)),
+    outputs: engine.outputs.map((binding) => inspectBinding(engine, binding)),
     ...(engine.profiles && { profiles: engine.profiles }),
+    ...(data.length > 0 && { dataSizes: data.map(({ name, atMost }) => ({ name, atMost: printDim(atMost) })) }),
     layers,
     parameters: parameters(engine),
     weightsBytes: engine.weightBytes.length,
@@ -85,12 +91,13 @@ export function inspectEngine(engine: Engine): EngineInspection {
   };
 }
 
-const inspectBinding = ({ name, dtype, shape, buffer }: Binding): InspectedBinding => ({
-  name,
-  dtype,
-  shape,
-  bytes: buffer.bytes,
-});
+function inspectBinding({ sizes }: Engine, { name, dtype, shape, words, buffer }: Binding): InspectedBinding {
+  const dims = shape.map((size, d) => {
+    const word = words?.[d] ?? null;
+    return printDim(word === null ? size : (sizes?.formulas[word] ?? size));
+  });
+  return { name, dtype, shape, ...(words && { dims }), bytes: buffer.bytes };
+}
 
 function inspectStep(engine: Engine, step: Step): InspectedLayer {
   const kernel = engine.kernels[step.kernel];
@@ -132,6 +139,10 @@ export function inspectionText(report: EngineInspection): string {
     ['inputs', report.inputs.map(bindingText).join(', ')],
     ['outputs', report.outputs.map(bindingText).join(', ')],
     ...(report.profiles ?? []).map((profile): readonly [string, string] => ['profile', profileText(profile)]),
+    ...(report.dataSizes ?? []).map(({ name, atMost }): readonly [string, string] => [
+      'by data',
+      `${name}, at most ${atMost}`,
+    ]),
     ['weights', `${count(report.parameters)} numbers, ${count(report.weightsBytes)} bytes`],
     ['arena', `${count(report.arenaBytes)} bytes`],
     ['kernels', `${report.kernels} in ${report.layers.length} layers, ${count(report.flops)} operations`],
@@ -158,7 +169,8 @@ const profileText = ({ inputs, step }: Profile): string =>
   inputs
     .map(({ name, min, opt, max }) => `${name} ${printShape(min)} to ${printShape(max)}, usually ${printShape(opt)}`)
     .join('; ') + (step > 1 ? `; in steps of ${step}` : '');
-const bindingText = (b: InspectedBinding): string => `${b.name} ${b.dtype}${printShape(b.shape)}`;
+const bindingText = (b: InspectedBinding): string =>
+  `${b.name} ${b.dtype}${b.dims ? `[${b.dims.join(',')}]` : printShape(b.shape)}`;
 /** `12,345,678`: exact, since sizes are compared. */
 const count = (n: number): string => Math.round(n).toLocaleString('en-US');
 

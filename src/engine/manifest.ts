@@ -91,7 +91,15 @@ const openDim = (depth: number): Check<SymDim> => {
   };
   return record({ terms: list(terms, MOST_DIMS), constant: integer(-LARGEST_DIM, LARGEST_DIM) });
 };
-const sizes: Check<EngineSizes> = record({ buffer, formulas: list(formula) });
+const sizesInFile = record({
+  buffer,
+  formulas: list(formula),
+  data: optional(list(record({ name: text, atMost: formula }))),
+});
+const sizes: Check<EngineSizes> = (value, path) => {
+  const { data, ...plain } = sizesInFile(value, path);
+  return { ...plain, data: data ?? [] };
+};
 const profile: Check<Profile> = record({
   inputs: list(record({ name: text, min: shape, opt: shape, max: shape })),
   step: integer(1, LARGEST_DIM),
@@ -185,7 +193,7 @@ export function writeManifest(engine: Engine): string {
       steps: engine.steps.map(stepToJson),
       weights: engine.weights.map(weightToJson),
       arenaBytes: engine.arenaBytes,
-      ...(engine.sizes && { sizes: { buffer: bufferToJson(engine.sizes.buffer), formulas: engine.sizes.formulas } }),
+      ...(engine.sizes && { sizes: sizesToJson(engine.sizes) }),
       ...(engine.profiles && { profiles: engine.profiles }),
     },
     (key, value: unknown) => {
@@ -196,6 +204,11 @@ export function writeManifest(engine: Engine): string {
 }
 
 const bufferToJson = ({ space, byteOffset, bytes }: BufferRef) => ({ space, byteOffset, bytes });
+const sizesToJson = ({ buffer, formulas, data }: EngineSizes) => ({
+  buffer: bufferToJson(buffer),
+  formulas,
+  ...(data.length > 0 && { data }),
+});
 const bindingToJson = (b: Binding) => ({
   name: b.name,
   dtype: b.dtype,

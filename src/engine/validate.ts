@@ -4,7 +4,7 @@
  */
 import { DTYPES, type DType } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
-import { elements } from '../core/shape.ts';
+import { elements, namesIn } from '../core/shape.ts';
 import { findFaults } from '../loop/verify.ts';
 import {
   type Binding,
@@ -83,6 +83,11 @@ function checkSizes(engine: Engine): void {
   }
   if (!table) return;
   checkBindings(engine, [table], 'input');
+  const { formulas = [], data = [] } = engine.sizes ?? {};
+  const decided = new Set(data.map(({ name }) => name));
+  for (const { name, words = [] } of engine.inputs)
+    if (words.some((word) => word !== null && namesIn(formulas[word]).some((n) => decided.has(n))))
+      throw invalid(`the size of input "${name}" is decided by data`);
   for (const { inputs } of engine.profiles ?? []) {
     const fits = engine.inputs.every(({ name, shape }) => {
       const range = inputs.find((input) => input.name === name);

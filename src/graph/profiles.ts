@@ -128,11 +128,12 @@ export function bindAt(graph: Graph, ops: OpTable, { fixed }: OpenSizes, sizes: 
   return bindShapes(graph, ops, shapes, () => {});
 }
 
-/** The sizes at which samples are taken. */
-export function sampleSizes({ most, step }: OpenSizes, graph: Graph): Sizes[] {
+/** The sizes at which samples are taken; at least so many. */
+export function sampleSizes({ most, step }: OpenSizes, graph: Graph, least = 0): Map<string, number>[] {
   const taken = new Set<number>();
   for (const { shape } of graph.values.values()) for (const dim of shape) if (typeof dim === 'number') taken.add(dim);
-  const samples: Map<string, number>[] = Array.from({ length: samplesFor(most.size) }, () => new Map());
+  const count = Math.max(least, samplesFor(most.size));
+  const samples: Map<string, number>[] = Array.from({ length: count }, () => new Map());
   for (const [name, size] of most) {
     samples.forEach((sample, i) => {
       const value = sizeNear(size, i / samples.length, i % 2, step, taken);

@@ -9,14 +9,27 @@ import type { Access, Axis, Expr, Kernel, Stmt } from '../loop/ir.ts';
 import { TABLE } from './size-table.ts';
 
 /** `words` are the elements of the table. */
-export function kernelAt(kernel: Kernel, words: readonly number[]): Kernel {
+export const kernelAt = (kernel: Kernel, words: readonly number[]): Kernel =>
+  withWords(kernel, (slot) => e.index(words[slot]));
+
+/** The words of the table that a kernel reads. */
+export function wordsOf(kernel: Kernel): ReadonlySet<number> {
+  const words = new Set<number>();
+  withWords(kernel, (slot) => {
+    words.add(slot);
+    return e.index(0);
+  });
+  return words;
+}
+
+function withWords(kernel: Kernel, word: (slot: number) => Expr): Kernel {
   if (!kernel.buffers.some((b) => b.name === TABLE)) return kernel;
   const done = new Map<Expr, Expr>();
   const at = (x: Expr): Expr => {
     const known = done.get(x);
     if (known) return known;
     const isWord = x.kind === 'load' && x.buffer === TABLE && x.index.kind === 'const';
-    const made = isWord ? e.index(words[Number((x.index as { value: number }).value)]) : e.mapChildren(x, at);
+    const made = isWord ? word(Number((x.index as { value: number }).value)) : e.mapChildren(x, at);
     done.set(x, made);
     return made;
   };

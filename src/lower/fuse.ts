@@ -9,7 +9,7 @@
  * Nothing here asks for an operator's name; it asks how the operator lowers.
  */
 import { ModelError } from '../core/errors.ts';
-import { elements, type StaticShape, shapesEqual } from '../core/shape.ts';
+import { elements, namesIn, printShape, type StaticShape, shapesEqual } from '../core/shape.ts';
 import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
 import type { Lowering, Op } from '../ops/op.ts';
 
@@ -47,15 +47,30 @@ export function fuse(graph: Graph, ops: ReadonlyMap<string, Op>): Fusion {
 
 /** Throws one error that lists every node that no kernel can be made of. */
 export function checkLowerable(graph: Graph, ops: ReadonlyMap<string, Op>, target: string): void {
-  const details = graph.nodes.filter((n) => !ops.get(n.op)?.lower).map((n) => nodeLabel(n));
+  const details = graph.nodes.flatMap((node) => {
+    if (!ops.get(node.op)?.lower) return [nodeLabel(node)];
+    const made = openedBy(node, graph);
+    return made.length === 0 ? [] : [`${nodeLabel(node)}, of which only running tells ${made.join(', ')}`];
+  });
   if (details.length === 0) return;
   throw new ModelError(
     'onnx-unsupported',
-    `target ${target} cannot run ${details.length} of the model's nodes: ${details.join(', ')}`,
+    `target ${target} cannot run ${details.length} of the model's nodes: ${details.join('; ')}`,
     {
       details,
       hint: 'target reference runs every operator that Hotrod has',
     },
+  );
+}
+
+/** The outputs of which some size has a name that no input's size has. */
+function openedBy(node: Node, graph: Graph): string[] {
+  const names = (value: string): string[] => (graph.values.get(value)?.shape ?? []).flatMap(namesIn);
+  const before = new Set(node.inputs.flatMap(names));
+  return node.outputs.flatMap((value) =>
+    names(value).some((name) => !before.has(name))
+      ? [`the shape ${printShape(graph.values.get(value)?.shape ?? [])} of "${value}"`]
+      : [],
   );
 }
 

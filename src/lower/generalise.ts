@@ -9,23 +9,29 @@
  * again at run time. The samples must agree in everything else: steps, buffers, operations, strides (memory is laid out for the largest
  * sizes). Where they do not, the model is refused with the node's name.
  */
-import { type DType, isBigInt, isFloat } from '../core/dtype.ts';
+import { type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { type Dim, elements, rowMajorStrides, type StaticShape, shapesEqual } from '../core/shape.ts';
 import type { Tensor } from '../core/tensor.ts';
 import { contractKernel } from '../loop/contract.ts';
 import * as e from '../loop/expr.ts';
 import type { Access, Affine, Axis, Buffer, Contract, Expr, Kernel, Stmt } from '../loop/ir.ts';
+import { nameWords, withCountSteps } from './count-steps.ts';
+import type { DataSize } from './data-sizes.ts';
 import { kernelName, type Operand } from './kernel-writer.ts';
 import type { LoweredSizes, RawGraph, RawStep } from './lower.ts';
 import { type SizeTable, TABLE } from './size-table.ts';
 import { type Block, type Storage, span } from './storage.ts';
 
-/** `constantAtMost` gives the value of a constant at the largest sizes, by its name. Throws ModelError `shape-open`. */
+/**
+ * `constantAtMost` gives the value of a constant at the largest sizes, by its name; `data` are the sizes that steps count. Throws
+ * ModelError `shape-open`.
+ */
 export function generalise(
   samples: readonly RawGraph[],
   table: SizeTable,
   constantAtMost: (name: string) => Tensor,
+  data: readonly DataSize[] = [],
 ): RawGraph & { readonly sizes: LoweredSizes } {
   const [first] = samples;
   const counts = samples.map((s) => s.steps.length);
@@ -46,13 +52,16 @@ export function generalise(
     blocks.set(storages[0].block, made);
     return made;
   };
-  /** A constant whose elements count along its dims, by amounts that depend on the sizes, becomes a step that computes it. */
+  /** A constant whose elements count along its dims, or are a few, and depend on the sizes, becomes a step that computes it. */
   const counted = (storages: readonly Storage[], values: readonly Tensor[]): Block => {
     const from = storages[0].block;
     const made: Block = { ...from, space: 'arena' };
-    const raw = values.map((value, i) => countingStep(made, value, storages[i]));
-    if (!raw.every((step) => step !== undefined))
-      throw differ(`constant "${from.name}"`, 'its elements depend on the sizes');
+    const stepsBy = (write: typeof countingStep) => {
+      const raw = values.map((value, i) => write(made, value, storages[i]));
+      return raw.every((step) => step !== undefined) ? raw : undefined;
+    };
+    const raw = stepsBy(countingStep) ?? stepsBy(listingStep);
+    if (!raw) throw differ(`constant "${from.name}"`, 'its elements depend on the sizes');
     steps.push(new StepMerger(table, block, () => made).step(raw));
     return made;
   };
@@ -70,16 +79,24 @@ export function generalise(
   // Whoever runs the engine finds the sizes of inputs and outputs in the table.
   for (const { dims } of [...inputs, ...outputs])
     for (const dim of dims) if (typeof dim !== 'number') table.slotOf(dim);
+  nameWords(table, data);
   const formulas = table.formulas;
   const words = Math.max(1, formulas.length);
   const sized: Block = { ...block, elements: words };
+  const complete = steps.map((step) => withTable(step, block, sized));
   return {
     name: first.name,
-    steps: steps.map((step) => withTable(step, block, sized)),
+    steps: data.length > 0 ? withCountSteps(complete, sized, table, data) : complete,
     inputs: inputs.map(({ io }) => io),
     outputs: outputs.map(({ io }) => io),
     constants,
-    sizes: { block: sized, formulas, inputs: inputs.map(({ dims }) => dims), outputs: outputs.map(({ dims }) => dims) },
+    sizes: {
+      block: sized,
+      formulas,
+      data: data.map(({ name, atMost }) => ({ name, atMost })),
+      inputs: inputs.map(({ dims }) => dims),
+      outputs: outputs.map(({ dims }) => dims),
+    },
   };
 }
 
@@ -130,9 +147,29 @@ function countingStep(block: Block, value: Tensor, { shape, strides }: Storage):
     (sum, d) => node('add', sum, node('mul', e.cast(dtype, e.axis(`d${d}`)), plain(by[d]))),
     plain(start),
   );
+  return storingStep(block, element, { shape, strides });
+}
+
+/** Lists of sizes are no longer than this. */
+const MOST_LISTED = 64;
+
+/** The step that stores a short vector of integers, each spelled out. */
+function listingStep(block: Block, { dtype, data }: Tensor, { shape, strides }: Storage): RawStep | undefined {
+  if (isFloat(dtype) || dtype === 'bool' || shape.length !== 1 || data.length > MOST_LISTED) return undefined;
+  const numbers = Array.from(data as ArrayLike<Scalar>, (x): Expr => ({ kind: 'const', dtype, value: x }));
+  const element = numbers.reduceRight((rest, x, i): Expr => {
+    const cond = e.binary('eq', e.axis('d0'), e.index(i));
+    return { kind: 'select', dtype, cond, a: x, b: rest };
+  });
+  return storingStep(block, element, { shape, strides });
+}
+
+/** `element` is made of axes d0, d1, … of the dims that are larger than 1. */
+function storingStep(block: Block, element: Expr, { shape, strides }: Pick<Storage, 'shape' | 'strides'>): RawStep {
+  const open = shape.map((_, d) => d).filter((d) => shape[d] > 1);
   const index = open.reduce((sum, d) => e.add(sum, e.mul(e.axis(`d${d}`), e.index(strides[d]))), e.index(0));
   const axes = open.map((d) => ({ name: `d${d}`, extent: shape[d] }));
-  const buffers: Buffer[] = [{ name: 'out0', dtype, elements: block.elements, role: 'out' }];
+  const buffers: Buffer[] = [{ name: 'out0', dtype: block.dtype, elements: block.elements, role: 'out' }];
   const body: Stmt[] = [{ kind: 'store', buffer: 'out0', index, value: element }];
   return {
     kernel: { name: 'map', form: { kind: 'map' }, buffers, axes, body },

@@ -10,6 +10,7 @@ import { DTYPES } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
 import { type Dim, elements, rowMajorStrides, type Shape, type StaticShape } from '../core/shape.ts';
 import type { Tensor, TensorType } from '../core/tensor.ts';
+import type { EngineSizes } from '../engine/engine.ts';
 import type { Graph, Loc, Node } from '../graph/ir.ts';
 import { toAffine } from '../loop/affine.ts';
 import * as e from '../loop/expr.ts';
@@ -63,6 +64,8 @@ export interface LoweredGraph {
 export interface LoweredSizes {
   readonly block: Block;
   readonly formulas: readonly Dim[];
+  /** Sizes in them that steps of the graph count. */
+  readonly data: EngineSizes['data'];
   /** The shapes of inputs and of outputs, in order. */
   readonly inputs: readonly Shape[];
   readonly outputs: readonly Shape[];
@@ -72,8 +75,8 @@ export interface LoweredSizes {
 export interface OpenLayout {
   /** The largest shape of each value: what its place in memory is made for. */
   readonly extents: ReadonlyMap<string, StaticShape>;
-  /** The same graph at other sizes: where the two say different things, memory is not laid out by them. */
-  readonly other: Graph;
+  /** The same graph at other sizes: where they say different things, memory is not laid out by them. */
+  readonly others: readonly Graph[];
 }
 
 /** Steps as the operators wrote them, before kernels are simplified and equal ones become one. */
@@ -196,11 +199,12 @@ class Lowerer {
   #reshaped(source: string, value: string): Storage | undefined {
     const storage = this.storageOf(source);
     const view = reshapeStorage(storage, this.#type(value).shape);
-    const other = this.#open?.other.values;
-    if (!view || !other) return view;
-    const [from, to] = [source, value].map((name) => other.get(name)?.shape as StaticShape);
-    const again = reshapeStorage({ ...storage, shape: from }, to);
-    return again?.strides.join() === view.strides.join() ? view : undefined;
+    if (!view || !this.#open) return view;
+    const isSame = this.#open.others.every(({ values }) => {
+      const [from, to] = [source, value].map((name) => values.get(name)?.shape as StaticShape);
+      return reshapeStorage({ ...storage, shape: from }, to)?.strides.join() === view.strides.join();
+    });
+    return isSame ? view : undefined;
   }
 
   #constantStorage(name: string, tensor: Tensor): Storage {
@@ -255,8 +259,8 @@ class Lowerer {
     const { shape } = this.#type(value);
     const axes = shape.map((_, d) => `d${d}`);
     const read = affineRead({ root, output, value }, this.graph, this.ops, axes);
-    const { other } = this.#open ?? {};
-    if (!read || (other && !sameRead(read, affineRead({ root, output, value }, other, this.ops, axes))))
+    const { others = [] } = this.#open ?? {};
+    if (!read || !others.every((other) => sameRead(read, affineRead({ root, output, value }, other, this.ops, axes))))
       return undefined;
     const source = storageOf(read.input);
     return source && affineView(source, read.at, shape, axes);
@@ -279,12 +283,15 @@ class Lowerer {
 
   /** Whether what a concatenation puts before a value, and the value itself, end at the same place at all sizes. */
   #hasFixedPlace(node: Node, value: string): boolean {
-    const { other } = this.#open ?? {};
+    const { others = [] } = this.#open ?? {};
     const lowering = this.ops.get(node.op)?.lower;
-    if (!other || lowering?.kind !== 'concat') return true;
+    if (lowering?.kind !== 'concat') return true;
     const axis = lowering.axis(node.attrs, this.#type(value).shape.length);
     const before = node.inputs.slice(0, node.inputs.indexOf(value));
-    return [before, [value]].every((names) => sizeAlong(axis, names, this.graph) === sizeAlong(axis, names, other));
+    return [before, [value]].every((names) => {
+      const size = sizeAlong(axis, names, this.graph);
+      return others.every((other) => sizeAlong(axis, names, other) === size);
+    });
   }
 
   /** The concat node in whose result a stored value may lie; the first one that reads it, if it reads it once. */

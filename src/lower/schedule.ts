@@ -61,9 +61,10 @@ export function schedule(
   };
 }
 
-const sizesOf = (plan: MemoryPlan, { block, formulas }: LoweredSizes): EngineSizes => ({
+const sizesOf = (plan: MemoryPlan, { block, formulas, data }: LoweredSizes): EngineSizes => ({
   buffer: arenaRef(plan, { block, offset: 0, shape: [block.elements], strides: [1] }),
   formulas,
+  data,
 });
 
 function arenaRef(plan: MemoryPlan, storage: Storage): BufferRef {

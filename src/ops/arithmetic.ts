@@ -5,7 +5,7 @@
  * through the shape arithmetic that exporters write.
  */
 import { type DType, isFloat } from '../core/dtype.ts';
-import { addDims, type Dim, floorDivDims, mulDims, shapesEqual, subDims } from '../core/shape.ts';
+import { addDims, type Dim, floorDivDims, maxDims, minDims, mulDims, shapesEqual, subDims } from '../core/shape.ts';
 import { fromNumbers, scalarTensor, tensor } from '../core/tensor.ts';
 import { add, binary, cast, div, like, mul, select, unary } from '../loop/expr.ts';
 import type { BinaryOp, Expr } from '../loop/ir.ts';
@@ -232,7 +232,12 @@ const prelu = defineElementwise({
 const chain = (op: BinaryOp) => (args: readonly Expr[]) => args.reduce((a, b) => binary(op, a, b));
 
 /** Any number of inputs, folded from the left. */
-const variadic = (name: string, dtypes: readonly DType[], expr: (args: readonly Expr[]) => Expr): Op =>
+const variadic = (
+  name: string,
+  dtypes: readonly DType[],
+  expr: (args: readonly Expr[]) => Expr,
+  dims?: (a: Dim, b: Dim) => Dim,
+): Op =>
   defineElementwise({
     name,
     onnx: { since: 6 },
@@ -240,6 +245,7 @@ const variadic = (name: string, dtypes: readonly DType[], expr: (args: readonly 
     inputs: [1, Number.POSITIVE_INFINITY],
     accepts: () => dtypes,
     expr,
+    ...(dims && { inferDims: dimwise((...all) => all.reduce(dims)) }),
     identity: (ctx) => (ctx.inputs.length === 1 ? 0 : undefined),
     cases: [
       ...binaryCases(dtypes),
@@ -257,8 +263,8 @@ export const ARITHMETIC_OPS: readonly Op[] = [
   mod,
   pow,
   prelu,
-  variadic('Min', NUMERIC, chain('min')),
-  variadic('Max', NUMERIC, chain('max')),
+  variadic('Min', NUMERIC, chain('min'), minDims),
+  variadic('Max', NUMERIC, chain('max'), maxDims),
   variadic('Sum', FLOATS, chain('add')),
   variadic('Mean', FLOATS, (args) => div(args.reduce(add), like(args[0], args.length))),
 ];

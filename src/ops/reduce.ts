@@ -8,12 +8,12 @@
  */
 import { type DType, isFloat } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import type { Dim, Shape, StaticShape } from '../core/shape.ts';
+import { addDims, type Dim, maxDims, minDims, mulDims, type Shape, type StaticShape } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, binary, cast, constant, div, like, local, mul, select, sub, unary } from '../loop/expr.ts';
 import type { Expr, ReduceOp } from '../loop/ir.ts';
-import { attrToInput, checkAxes, i64Vector, intsInput, intsOf } from './dims.ts';
+import { attrToInput, checkAxes, dimsInput, i64Vector, intsInput, intsOf } from './dims.ts';
 import { type AttrsOf, bool, defineOp, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
 import { toFloat64 } from './product.ts';
 import { assign, dimOffsets, inputRow, otherDims, reduceRow } from './rows.ts';
@@ -32,20 +32,22 @@ interface Reduction {
   readonly inFloat?: boolean;
   /** The row's maximum is subtracted from each element first and added to the result, which keeps exp in range. */
   readonly shifted?: boolean;
+  /** The fold of sizes, where it is one of them. */
+  readonly dims?: (a: Dim, b: Dim) => Dim;
   readonly cases?: readonly OpCase[];
 }
 
 const REDUCTIONS: readonly Reduction[] = [
-  { name: 'ReduceSum', op: 'add' },
+  { name: 'ReduceSum', op: 'add', dims: addDims },
   {
     name: 'ReduceMean',
     op: 'add',
     finish: (fold, count) => fold / count,
     finishExpr: (fold, count) => div(fold, like(fold, count)),
   },
-  { name: 'ReduceMax', op: 'max' },
-  { name: 'ReduceMin', op: 'min' },
-  { name: 'ReduceProd', op: 'mul' },
+  { name: 'ReduceMax', op: 'max', dims: maxDims },
+  { name: 'ReduceMin', op: 'min', dims: minDims },
+  { name: 'ReduceProd', op: 'mul', dims: mulDims },
   { name: 'ReduceL1', op: 'add', value: Math.abs, valueExpr: (x) => unary('abs', x) },
   {
     name: 'ReduceL2',
@@ -99,6 +101,13 @@ function inferReduce(ctx: InferContext<ReduceAttrs>) {
     ctx.fail('the axes are computed while running', 'they must be known when the engine is built');
   if (axes) checkAxes(ctx, axes, shape.length);
   return [{ dtype, shape: reducedShape(shape, reducedDims(axes, ctx.attrs, shape.length), ctx.attrs.keepdims) }];
+}
+
+/** One number of a vector of sizes. */
+function reduceDims({ dims: fold }: Reduction, ctx: InferContext<ReduceAttrs>): Shape | undefined {
+  const dims = ctx.input(0).shape.length === 1 ? dimsInput(ctx, 0) : undefined;
+  const all = reducedDims(intsInput(ctx, 1), ctx.attrs, 1).length === 1;
+  return fold && dims && all && dims.length > 0 ? [dims.reduce(fold)] : undefined;
 }
 
 function evalReduce(r: Reduction, x: Tensor, dims: readonly number[]): Float64Array {
@@ -210,6 +219,7 @@ const defineReduction = (r: Reduction): Op =>
     attrs: ATTRS,
     inputs: [1, 2],
     infer: inferReduce,
+    ...(r.dims && { inferDims: (ctx: InferContext<ReduceAttrs>) => reduceDims(r, ctx) }),
     eval: ([x, axes], attrs, [out]) => [
       fromNumbers(out.dtype, out.shape, evalReduce(r, x!, reducedDims(axes && intsOf(axes), attrs, x!.shape.length))),
     ],

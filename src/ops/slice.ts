@@ -4,7 +4,16 @@
  * Slice-1 has starts, ends and axes as attributes. INT64 extremes mean "as far as it goes". A symbolic dim is taken to be at
  * least 1, which gives x[1:], x[:-1] and x[-1:] known dims; what remains unclear is a fresh one.
  */
-import { addDims, type Dim, dimsEqual, rowMajorStrides, type StaticShape, subDims } from '../core/shape.ts';
+import {
+  addDims,
+  type Dim,
+  dimsEqual,
+  maxDims,
+  minDims,
+  rowMajorStrides,
+  type StaticShape,
+  subDims,
+} from '../core/shape.ts';
 import { fromNumbers, type Tensor, tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, index, mul } from '../loop/expr.ts';
@@ -32,21 +41,22 @@ function extentOf(dim: number, { start, end, step }: Cut): { readonly first: num
   return { first, count: Math.max(0, Math.ceil((stop - first) / step)) };
 }
 
-/** The size of a cut through a symbolic dim of at least 1; undefined where it is not linear in the dim. */
+/** The size of a cut through a symbolic dim of at least 1; undefined where it skips some. */
 function symbolicCount(dim: Dim, { start, end, step }: Cut): Dim | undefined {
   if (step === -1 && (start === -1 || start >= FAR) && end <= -FAR) return dim;
   if (step !== 1) return undefined;
-  const edge = (at: number): Dim | undefined => {
+  const edge = (at: number): Dim => {
     if (at >= FAR) return dim;
     if (at <= -FAR) return 0;
     if (at === 0 || at === 1) return at;
-    return at === -1 ? addDims(dim, -1) : undefined;
+    if (at > 1) return minDims(dim, at);
+    return at === -1 ? addDims(dim, -1) : maxDims(addDims(dim, at), 0);
   };
   const [first, stop] = [edge(start), edge(end)];
-  if (first === undefined || stop === undefined) return undefined;
+  if (first === 0) return stop;
   const count = subDims(stop, first);
   if (typeof count === 'number') return Math.max(count, 0);
-  return dimsEqual(count, dim) || dimsEqual(addDims(count, 1), dim) ? count : undefined;
+  return dimsEqual(addDims(count, 1), dim) ? count : maxDims(count, 0);
 }
 
 /** The cuts from starts, ends, axes and steps; axes not yet counted from the front. */

@@ -5,6 +5,7 @@
  * match. One walk in topological order finds all, since inputs are renamed to their representatives before a node is compared.
  */
 import { bytesEqual } from '../core/bytes.ts';
+import { sym } from '../core/shape.ts';
 import { printType, type Tensor, tensorBytes } from '../core/tensor.ts';
 import type { Graph, Node } from '../graph/ir.ts';
 import { printAttr } from '../graph/print.ts';
@@ -12,7 +13,10 @@ import { editGraph, mergeLocs, renameInputs } from '../graph/rewrite.ts';
 import type { Op } from '../ops/op.ts';
 import type { PassContext } from './pass.ts';
 
-export function eliminateCommonSubexpressions(graph: Graph, { ops }: PassContext): Graph {
+export const eliminateCommonSubexpressions = (graph: Graph, { ops }: PassContext): Graph => mergeNodes(graph, ops);
+
+/** The same outside of the pipeline; types of what read a merged node may have to be inferred again where sizes are open. */
+export function mergeNodes(graph: Graph, ops: ReadonlyMap<string, Op>): Graph {
   const uses = equalConstants(graph);
   const firsts = new Map<string, Node>();
   const edits = new Map<Node, readonly Node[]>();
@@ -45,7 +49,10 @@ function expressionKey(node: Node, op: Op, graph: Graph): string {
   // An absent output must not stand for a present one; present ones differ in type where attributes leave it open.
   const outputs = node.outputs.map((name) => {
     const type = graph.values.get(name);
-    return type ? printType(type) : '';
+    // A size that only running tells is named after its value: by its name it would differ from itself.
+    return type
+      ? printType({ ...type, shape: type.shape.map((dim) => (typeof dim === 'number' ? dim : sym('?'))) })
+      : '';
   });
   return JSON.stringify([node.op, inputs, attrs, outputs]);
 }

@@ -19,6 +19,7 @@ export interface Float16ArrayLike {
   readonly buffer: ArrayBufferLike;
   readonly byteOffset: number;
   readonly length: number;
+  subarray(begin: number, end: number): Float16ArrayLike;
 }
 export type RuntimeArray = TypedArray | Float16ArrayLike;
 
@@ -55,6 +56,8 @@ class Port {
   #starts: readonly number[] = [0];
   #rowElements: number;
   readonly #tag: string;
+  /** Whether the data decided the shape, so that whoever brings an array could not know it. */
+  #isDecided = false;
   /** The last Float16Array seen and its bits, so that passing the same one again makes no view. */
   #float16: Float16ArrayLike | undefined;
   #bits: Uint16Array | undefined;
@@ -74,7 +77,9 @@ class Port {
   }
 
   /** From now on the shape is this one, which lies within the binding's. */
-  resize(shape: StaticShape): void {
+  resize(shape: StaticShape, decided = false): void {
+    this.#isDecided = decided;
+    if (equalShapes(this.info.shape, shape)) return;
     const whole = this.binding.shape;
     this.info = ioInfo({ ...this.binding, shape });
     // Dims behind the last one that is not full make up a row, with it.
@@ -101,7 +106,9 @@ class Port {
   }
 
   read(into: RuntimeArray): void {
-    const data = this.#checked(into, 'output', 'option-invalid');
+    const isLonger = this.#isDecided && into.length > this.info.elements;
+    const part = isLonger && ArrayBuffer.isView(into) ? into.subarray(0, this.info.elements) : into;
+    const data = this.#checked(part, 'output', 'option-invalid');
     if (this.#starts.length === 1) {
       data.set(this.#piece as never);
       return;
@@ -176,6 +183,8 @@ export class ExecutionContext {
   readonly #isOpen: () => boolean;
   /** Where the engine leaves sizes open. */
   readonly #shapes: Shapes | undefined;
+  /** Outputs whose shapes only a run tells. */
+  readonly #decided: readonly Port[];
   #disposed = false;
 
   /** Made by RuntimeEngine.createContext. `isOpen` tells whether the engine still is. */
@@ -189,6 +198,7 @@ export class ExecutionContext {
     this.#outputByName = new Map(outputs.map((port) => [port.info.name, port]));
     this.#shapes = device.sizes && new Shapes(engine, device.sizes);
     if (this.#shapes) this.#resize(this.#shapes);
+    this.#decided = outputs.filter((port) => this.#shapes?.isDecidedByData(port.binding));
   }
 
   /**
@@ -211,9 +221,23 @@ export class ExecutionContext {
     this.#resize(this.#shapes);
   }
 
-  /** The present shape of an input or output. Throws ModelError `option-invalid`. */
+  /**
+   * The present shape of an input or output. Where the data decide it, that of the last run, and before the first one the largest that
+   * there can be. Throws ModelError `option-invalid`.
+   */
   shapeOf(name: string): StaticShape {
     return (this.#inputByName.get(name) ?? this.#output(name)).info.shape;
+  }
+
+  /** Whether only a run tells the shape of an output. Throws ModelError `option-invalid`. */
+  isDecidedByData(name: string): boolean {
+    return this.#decided.includes(this.#output(name));
+  }
+
+  /** Outputs whose shapes only a run tells have them now. */
+  #takeDecided(): void {
+    if (!this.#shapes) return;
+    for (const port of this.#decided) port.resize(this.#shapes.of(port.binding), true);
   }
 
   #resize(shapes: Shapes): void {
@@ -223,7 +247,8 @@ export class ExecutionContext {
 
   /**
    * Runs the network once. `inputs` has every input by name: elements in row-major order, copied before anything runs. `outputs` has
-   * arrays to write the outputs of those names to, and is returned; without it all outputs come in new arrays.
+   * arrays to write the outputs of those names to, and is returned; without it all outputs come in new arrays. Where the data decide
+   * how large an output is, its array may be longer than it: `shapeOf` then tells what it holds.
    * Throws ModelError `input-missing`, `input-unknown`, `input-mismatch`, `option-invalid` (an output that does not fit) or `disposed`.
    */
   run(inputs: Readonly<Record<string, RuntimeArray | Tensor>>): Record<string, TypedArray>;
@@ -239,6 +264,7 @@ export class ExecutionContext {
     if (outputs) for (const name in outputs) this.#output(name);
     this.#write(inputs);
     this.#device.execute();
+    this.#takeDecided();
     if (!outputs) return this.#copyOutputs();
     for (const name in outputs) {
       const port = this.#output(name);
@@ -253,6 +279,7 @@ export class ExecutionContext {
     this.#write(inputs);
     const ns = new Float64Array(this.#engine.steps.length);
     this.#device.profile(ns);
+    this.#takeDecided();
     return this.#engine.steps.map(({ loc, kernel, tactic }, i) => ({
       loc,
       kernel: this.#engine.kernels[kernel].name,

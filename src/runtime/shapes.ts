@@ -1,18 +1,22 @@
 /**
  * The shapes of one context, where an engine leaves sizes open: the table of sizes that kernels read, and what it says of inputs and
- * outputs.
+ * outputs. Words of sizes that the data decide are a run's: before the first they say that all is as large as it can be.
  *
  * What must hold when a run starts: some profile admits the shapes of all inputs together.
  */
 import { ModelError } from '../core/errors.ts';
-import { bindDim, dimsEqual, printShape, type StaticShape } from '../core/shape.ts';
+import { bindDim, dimsEqual, namesIn, printShape, type StaticShape } from '../core/shape.ts';
 import type { Binding, Engine, Profile } from '../engine/engine.ts';
+
+const LARGEST = 2 ** 31 - 1;
 
 export class Shapes {
   readonly #engine: Engine;
   readonly #words: Int32Array;
   /** Sizes by name. */
   readonly #sizes = new Map<string, number>();
+  /** The names of sizes that the data decide. */
+  readonly #decided: ReadonlySet<string>;
   /** Whether a profile is known to admit the present shapes. */
   #admitted = false;
 
@@ -20,6 +24,8 @@ export class Shapes {
   constructor(engine: Engine, words: Int32Array) {
     this.#engine = engine;
     this.#words = words;
+    words.fill(LARGEST);
+    this.#decided = new Set(engine.sizes?.data.map(({ name }) => name));
     for (const { name, opt } of engine.profiles?.[0]?.inputs ?? []) {
       const binding = engine.inputs.find((b) => b.name === name);
       if (binding) this.#bind(binding, opt);
@@ -66,8 +72,14 @@ export class Shapes {
     if (!words) return shape;
     return shape.map((size, d) => {
       const word = words[d];
-      return word === null || word === undefined ? size : Math.min(size, this.#words[word]);
+      return word === null || word === undefined ? size : Math.max(0, Math.min(size, this.#words[word]));
     });
+  }
+
+  /** Whether the data decide the shape: then it is that of the last run. */
+  isDecidedByData({ words }: Binding): boolean {
+    const formulas = this.#engine.sizes?.formulas ?? [];
+    return words?.some((word) => word !== null && namesIn(formulas[word]).some((n) => this.#decided.has(n))) ?? false;
   }
 
   /** Open dims that are a name of their own are that size from now on. */

@@ -40,6 +40,8 @@ export function createContext(engine: Engine, memory: EngineMemory, team: Team, 
     copyAll(views.inputs, written);
     work();
     copyAll(outputs, views.outputs);
+    // Steps may have stored sizes that the data decide.
+    sizes?.set(views.inputs[inputs.length] as Int32Array);
   };
   const run = (): void => team.run(arena);
 
