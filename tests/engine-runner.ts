@@ -22,9 +22,9 @@ export async function runModelOn(
   const opened = await loadEngine(engine, { devices: [target.device], threads: 1 });
   try {
     const context = opened.createContext();
-    const results = context.run(
-      Object.fromEntries(engine.inputs.map(({ name }) => [name, inputs.get(name) as Tensor])),
-    );
+    const own = Object.fromEntries(engine.inputs.map(({ name }) => [name, context.inputArray(name)]));
+    for (const [name, array] of Object.entries(own)) array.set(inputs.get(name)!.data as never);
+    const results = context.run(own);
     return new Map(
       engine.outputs.map(({ name, dtype }) => [name, { dtype, shape: context.shapeOf(name), data: results[name] }]),
     );
