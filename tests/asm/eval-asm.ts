@@ -172,6 +172,15 @@ function roundToOdd(x: bigint): number {
   return Number(x < 0n ? -kept : kept) * 2 ** Number(excess);
 }
 
+/** Bytes a lane, and after how many lanes the same come again. */
+const BYTES = {
+  lanesi8: { count: 1, unsigned: false, every: 64 },
+  lanesu8: { count: 1, unsigned: true, every: 64 },
+  pairsi8: { count: 2, unsigned: false, every: 64 },
+  spreadi8: { count: 2, unsigned: false, every: 4 },
+  spreadu8: { count: 2, unsigned: true, every: 4 },
+} as const satisfies Partial<Record<MemType, { count: 1 | 2; unsigned: boolean; every: number }>>;
+
 export class EvalAsm implements Asm {
   readonly lanes: number;
   readonly vectorRegisters = 16;
@@ -236,6 +245,28 @@ export class EvalAsm implements Asm {
   fma(acc: Reg, a: Reg, b: Reg): void {
     this.op('add', [acc, this.op('mul', [a, b])], acc);
   }
+  dotBytes(acc: Reg, a: Reg, b: Reg): void {
+    this.#dot(acc, a, b, 4);
+  }
+  dotPairs(acc: Reg, a: Reg, b: Reg): void {
+    this.#dot(acc, a, b, 2);
+  }
+  #dot(acc: Reg, a: Reg, b: Reg, parts: 2 | 4): void {
+    const bits = 32 / parts;
+    const part = (x: Lane, i: number, unsigned: boolean): bigint =>
+      BigInt[unsigned ? 'asUintN' : 'asIntN'](bits, BigInt(x) >> BigInt(bits * i));
+    const one = (lane: number): Lane => {
+      let sum = BigInt(this.#lane(acc, lane));
+      for (let i = 0; i < parts; i++) {
+        sum += part(this.#lane(a, lane), i, parts === 4) * part(this.#lane(b, lane), i, false);
+      }
+      return hold('i32', sum);
+    };
+    this.#map('vi32', one, acc);
+  }
+  repeatLane(x: Reg, lane: number): Reg {
+    return this.#map(x.type, (i) => this.#lane(x, i - (i % 4) + lane));
+  }
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     return this.#map(a.type, (lane) => (this.#lane(cond, lane) ? this.#lane(a, lane) : this.#lane(b, lane)), into);
   }
@@ -245,6 +276,9 @@ export class EvalAsm implements Asm {
   convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
     const unsigned = options.unsigned ?? false;
     return this.#map(to, (lane) => convertLane(laneType(x.type), laneType(to), this.#lane(x, lane), unsigned));
+  }
+  nearestByte(x: Reg): Reg {
+    return this.convert('vi32', this.op('nearest', [x]));
   }
   bitcast(to: RegType, x: Reg): Reg {
     const bytes = new DataView(new ArrayBuffer(8));
@@ -274,14 +308,25 @@ export class EvalAsm implements Asm {
   }
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg {
     const at = Number(this.#lane(base)) + byteOffset;
+    const bytes = BYTES[type as 'lanesi8'];
+    if (bytes) return this.#map('vi32', (lane) => this.#widened(at + bytes.count * (lane % bytes.every), bytes), into);
     const splats = type === 'splatf32' || type === 'splati32';
     const element = ({ vf32: 'f32', vi32: 'i32', splatf32: 'f32', splati32: 'i32' } as const)[type as 'vf32'] ?? type;
     const narrow = type === 'i8' || type === 'u8' || type === 'i16' || type === 'u16';
     const reg = splats ? (`v${element}` as RegType) : narrow ? 'i32' : (type as RegType);
     return this.#map(reg, (lane) => get(this.#memory, element, at + (splats ? 0 : 4 * lane)), into);
   }
+  /** `count` bytes from `at` on, each in its share of 32 bits. */
+  #widened(at: number, { count, unsigned }: (typeof BYTES)['lanesi8']): number {
+    const one = (i: number): number => Number(get(this.#memory, unsigned ? 'u8' : 'i8', at + i));
+    return count === 1 ? one(0) : (one(0) & 0xffff) | (one(1) << 16);
+  }
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
     const at = Number(this.#lane(base)) + byteOffset;
+    if (type === 'lanesi8' || type === 'lanesu8') {
+      for (let i = 0; i < this.lanes; i++) put(this.#memory, 'i8', at + i, this.#lane(value, i));
+      return;
+    }
     if (type !== 'vf32' && type !== 'vi32') put(this.#memory, type, at, this.#lane(value));
     else
       for (let i = 0; i < this.lanes; i++)

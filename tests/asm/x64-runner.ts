@@ -5,6 +5,7 @@ import { type ProcessorFeature, readProcessorFeatures } from '../../src/host/pro
 import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { BASE_FEATURES, WIDE_FEATURES, X64Asm } from '../../src/targets/x64/asm.ts';
 import type { VectorLanes } from '../../src/targets/x64/builder.ts';
+import type { Vnni } from '../../src/targets/x64/byte-ops.ts';
 import { Encoder } from '../../src/targets/x64/encode.ts';
 
 async function open(): Promise<NativeSystem | string> {
@@ -25,6 +26,10 @@ const system = await open();
 /** Why machine code cannot run here, of 8 lanes and of 16; undefined where it can. */
 export const withoutX64: string | undefined = typeof system === 'string' ? system : undefined;
 export const withoutWideX64: string | undefined = typeof system === 'string' ? system : lacking(system, WIDE_FEATURES);
+/** And dot products of bytes, with AVX-512 and without. */
+export const withoutWideVnni: string | undefined =
+  typeof system === 'string' ? system : lacking(system, [...WIDE_FEATURES, 'avx512vnni']);
+export const withoutVnni: string | undefined = typeof system === 'string' ? system : lacking(system, ['avxvnni']);
 
 export interface LoadedCode {
   /** Calls kernel(begin, end, buffer addresses). */
@@ -42,10 +47,10 @@ function machine(): NativeSystem {
   return system;
 }
 
-export function loadX64(program: (asm: Asm) => void, buffers: number, lanes: VectorLanes = 8): LoadedCode {
+export function loadX64(program: (asm: Asm) => void, buffers: number, lanes: VectorLanes = 8, vnni?: Vnni): LoadedCode {
   const native = machine();
   const encoder = new Encoder();
-  const asm = new X64Asm(encoder, buffers, lanes);
+  const asm = new X64Asm(encoder, buffers, lanes, vnni);
   program(asm);
   const entry = asm.finish();
   const bytes = encoder.finish();
@@ -67,9 +72,10 @@ export function runX64(
   memory: ArrayBuffer,
   args: readonly number[],
   lanes: VectorLanes = 8,
+  vnni?: Vnni,
 ): void {
   const [begin, end, ...offsets] = args;
-  const code = loadX64(program, offsets.length, lanes);
+  const code = loadX64(program, offsets.length, lanes, vnni);
   try {
     const base = addressOf(new Uint8Array(memory));
     const addresses = offsets.map((offset) => base + offset);

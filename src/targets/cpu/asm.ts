@@ -14,7 +14,11 @@ export interface Reg {
   readonly type: RegType;
 }
 
-/** What lies in memory: loads widen to the register type (i8…u16, bool to i32), stores narrow. splat32 loads one f32 into all lanes. */
+/**
+ * What lies in memory: loads widen to the register type (i8…u16, bool to i32), stores narrow. splat32 loads one f32 into all lanes.
+ * lanesi8 and lanesu8 are a byte a lane, of which a store keeps the lowest 8 bits; pairsi8 are two bytes a lane, each widened to the 16
+ * bits of a half; spreadi8 and spreadu8 are 8 bytes widened so, the same in each group of four lanes.
+ */
 export type MemType =
   | 'i8'
   | 'u8'
@@ -27,7 +31,12 @@ export type MemType =
   | 'vf32'
   | 'vi32'
   | 'splatf32'
-  | 'splati32';
+  | 'splati32'
+  | 'lanesi8'
+  | 'lanesu8'
+  | 'pairsi8'
+  | 'spreadi8'
+  | 'spreadu8';
 
 /** The type of args[0] selects the form (i32.add, f32x4.add, …). Comparisons give i32, on vectors a vi32 mask of all ones or zeros. */
 export type AsmOp =
@@ -79,12 +88,20 @@ export interface Asm {
   op(op: AsmOp, args: readonly Reg[], into?: Reg): Reg;
   /** acc = a·b + acc, with one rounding where the machine can. All f32, f64 or all vf32. */
   fma(acc: Reg, a: Reg, b: Reg): void;
+  /** acc + Σ of the four products in each lane: bytes of a unsigned, of b signed. Exact, wrapping. Only where the tactic asked for it. */
+  dotBytes(acc: Reg, a: Reg, b: Reg): void;
+  /** acc + Σ of the two products of signed 16-bit halves in each lane, wrapping. */
+  dotPairs(acc: Reg, a: Reg, b: Reg): void;
+  /** Lane i (0 to 3) of each group of four, in all four. */
+  repeatLane(x: Reg, lane: number): Reg;
   /** cond (i32, or a vi32 mask with vector a and b) ? a : b; both are evaluated. */
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg;
   /** max: x < limit ? limit : x, min: x > limit ? limit : x, on vf32; NaN and zeros of either sign stay as x has them. */
   bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg;
   /** Numeric conversion to another register type of as many lanes: float to int truncates and saturates, i64 to i32 wraps, i32 to i64 extends the sign. */
   convert(to: RegType, x: Reg, options?: { readonly unsigned?: boolean }): Reg;
+  /** vf32 that is NaN or within i32 to vi32, to nearest, ties to even; of NaN only the lowest 8 bits are told: they are 0. */
+  nearestByte(x: Reg): Reg;
   /** Same bits: i32 and f32, i64 and f64, vi32 and vf32. */
   bitcast(to: RegType, x: Reg): Reg;
   /** All lanes the scalar x (f32 to vf32, i32 to vi32). */

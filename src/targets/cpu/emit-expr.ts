@@ -27,11 +27,13 @@ import { Scopes } from './scopes.ts';
 import {
   isVector,
   isVectorDType,
+  LANE_MEMORY,
   vectorBinary,
   vectorCast,
   vectorShift,
   vectorType,
   vectorUnary,
+  wrapped,
 } from './vector-ops.ts';
 import { boundNames, bufferKey, exprsOf, localKey } from './walk.ts';
 
@@ -209,6 +211,7 @@ export class ExprEmitter {
       case 'binary':
         return this.#clamp(x) ?? vectorBinary(this.asm, x.op, x.a.dtype, this.vector(x.a), this.vector(x.b));
       case 'cast':
+        if (wrappedToByte(x)) return wrapped(this.asm, x.dtype, this.#lowestByte(x));
         return vectorCast(this.asm, x.x.dtype, x.dtype, this.vector(x.x));
       case 'bitcast': {
         const inner = this.vector(x.x);
@@ -217,6 +220,24 @@ export class ExprEmitter {
       default:
         return undefined;
     }
+  }
+
+  /**
+   * A vector whose lanes have the lowest byte of x's, whatever lies above it. So a rounded number that is known to fit needs no care for
+   * NaN, of which the machine makes an integer that ends in a byte of zeros, as saturation would.
+   */
+  #lowestByte(x: Expr): Reg {
+    const whole = wrappedToByte(x);
+    if (whole) return this.#lowestByte(whole);
+    if (x.kind === 'binary' && x.op === 'add' && x.dtype === 'i32' && this.scopes.varies(x)) {
+      const [a, b] = [x.a, x.b].map((side) => (this.scopes.varies(side) ? this.#lowestByte(side) : this.vector(side)));
+      return this.asm.op('add', [a, b]);
+    }
+    const rounded = x.kind === 'cast' && x.dtype === 'i32' ? x.x : undefined;
+    if (rounded?.kind === 'unary' && rounded.op === 'round' && rounded.dtype === 'f32' && fitsInt32(rounded.x)) {
+      return this.asm.nearestByte(this.vector(rounded.x));
+    }
+    return this.vector(x);
   }
 
   /** min and max with a constant, as x < c ? c : x: NaN stays by itself, so the machine's longer sequence that keeps it is not needed. */
@@ -324,9 +345,10 @@ export class ExprEmitter {
     const axis = this.scopes.lanesAxis();
     const stride = axis === undefined ? undefined : this.#addresses.laneStride(index, axis);
     if (this.#mask) return this.#maskedLoads(dtype, this.#mask, this.#laneAddresses(name, index));
-    if (stride === 1 && (dtype === 'f32' || dtype === 'i32')) {
+    const inLanes = LANE_MEMORY[dtype];
+    if (stride === 1 && inLanes) {
       const { base, byteOffset } = this.#addresses.of(name, index);
-      return this.asm.load(vectorType(dtype), base, byteOffset);
+      return this.asm.load(inLanes, base, byteOffset);
     }
     const at = this.#laneAddresses(name, index);
     return this.#gather(dtype, (lane) => this.#loadScalar(dtype, at(lane)));
@@ -391,15 +413,24 @@ export class ExprEmitter {
   /** Writes a value (scalar, or a vector if it or the index varies by lane) to buffer[index]. */
   store(name: string, index: Expr, x: Expr): void {
     const { dtype } = this.#addresses.buffer(name);
-    const value = this.value(x);
     const axis = this.scopes.lanesAxis();
+    const inLanes = LANE_MEMORY[dtype];
+    if (axis !== undefined && inLanes && this.scopes.varies(x) && wrappedToByte(x)) {
+      if (this.#addresses.laneStride(index, axis) === 1) {
+        const { base, byteOffset } = this.#addresses.of(name, index);
+        this.asm.store(inLanes, base, byteOffset, this.#lowestByte(x));
+        this.scopes.touch([bufferKey(name)]);
+        return;
+      }
+    }
+    const value = this.value(x);
     if (axis === undefined || (!isVector(value) && !this.scopes.varies(index))) {
       this.#storeScalar(dtype, this.#addresses.of(name, index), value);
     } else {
       const stride = this.#addresses.laneStride(index, axis);
-      if (stride === 1 && (dtype === 'f32' || dtype === 'i32')) {
+      if (stride === 1 && inLanes) {
         const { base, byteOffset } = this.#addresses.of(name, index);
-        this.asm.store(vectorType(dtype), base, byteOffset, this.vector(x));
+        this.asm.store(inLanes, base, byteOffset, this.vector(x));
       } else {
         const at = this.#laneAddresses(name, index);
         for (let lane = 0; lane < this.asm.lanes; lane++) {
@@ -450,6 +481,25 @@ export class ExprEmitter {
     };
     visitAll(stmts, true);
   }
+}
+
+/** The integer of up to 32 bits that x wraps to a byte. */
+const wrappedToByte = (x: Expr): Expr | undefined =>
+  x.kind === 'cast' && (x.dtype === 'i8' || x.dtype === 'u8') && ['i32', 'i8', 'u8'].includes(x.x.dtype)
+    ? x.x
+    : undefined;
+
+/** Whether a float is NaN or lies where i32 does, by what clips it. */
+function fitsInt32(x: Expr): boolean {
+  const [low, high] = clipped(x);
+  return low >= -(2 ** 31) && high < 2 ** 31;
+}
+function clipped(x: Expr): readonly [low: number, high: number] {
+  if (x.kind === 'const') return [Number(x.value), Number(x.value)];
+  if (x.kind !== 'binary' || (x.op !== 'min' && x.op !== 'max')) return [Number.NEGATIVE_INFINITY, Infinity];
+  const [a, b] = [clipped(x.a), clipped(x.b)];
+  const pick = x.op === 'min' ? Math.min : Math.max;
+  return [pick(a[0], b[0]), pick(a[1], b[1])];
 }
 
 /** A constant with the other sign. */

@@ -7,7 +7,7 @@
 import { children } from '../../loop/expr.ts';
 import type { Axis, Buffer, Expr, Stmt } from '../../loop/ir.ts';
 import type { ExprTable } from './linear.ts';
-import { isVectorDType } from './vector-ops.ts';
+import { isVectorDType, LANE_MEMORY } from './vector-ops.ts';
 import { boundNames, eachExpr, eachStmt, exprsOf, localKey } from './walk.ts';
 
 export interface LaneFacts {
@@ -44,7 +44,7 @@ export function laneScore(facts: LaneFacts, body: readonly Stmt[], axis: string)
     if (s.kind === 'if' && table.dependsOn(s.cond, varying)) legal = false;
     if (s.kind !== 'store') return;
     if (!table.dependsOn(s.index, varying)) legal = false;
-    score += stride(s.index) === 1 && is32Bit(buffers.get(s.buffer)) ? 4 : -4;
+    score += stride(s.index) === 1 && comesInLanes(buffers.get(s.buffer)) ? 4 : -4;
   });
   const seen = new Set<Expr>();
   const visit = (x: Expr): void => {
@@ -53,7 +53,7 @@ export function laneScore(facts: LaneFacts, body: readonly Stmt[], axis: string)
     if (!isVectorDType(x.dtype)) legal = false;
     if (x.kind === 'load') {
       const step = stride(x.index);
-      score += step === 1 && is32Bit(buffers.get(x.buffer)) ? 1 : -2;
+      score += step === 1 && comesInLanes(buffers.get(x.buffer)) ? 1 : -2;
     }
     children(x).forEach(visit);
   };
@@ -63,7 +63,7 @@ export function laneScore(facts: LaneFacts, body: readonly Stmt[], axis: string)
   return legal ? score : undefined;
 }
 
-const is32Bit = (buffer: Buffer | undefined): boolean => buffer?.dtype === 'f32' || buffer?.dtype === 'i32';
+const comesInLanes = (buffer: Buffer | undefined): boolean => buffer !== undefined && buffer.dtype in LANE_MEMORY;
 
 /** The parallel axis to put in the lanes: it must make every store contiguous. Undefined: scalars, or vectors further inside. */
 export function chooseLaneAxis(
@@ -89,7 +89,7 @@ function storesContiguously({ table, buffers }: LaneFacts, body: readonly Stmt[]
   let all = true;
   eachStmt(body, (s) => {
     if (s.kind !== 'store') return;
-    if (table.strideAlong(s.index, axis) !== 1 || !is32Bit(buffers.get(s.buffer))) all = false;
+    if (table.strideAlong(s.index, axis) !== 1 || !comesInLanes(buffers.get(s.buffer))) all = false;
   });
   return all;
 }

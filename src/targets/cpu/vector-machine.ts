@@ -28,6 +28,15 @@ const MACHINES: readonly VectorMachine[] = [
 export const lanesOf = (features: readonly string[]): readonly number[] =>
   features.includes('avx512f') ? [16, 8] : features.includes('avx2') ? [8] : [4];
 
+/** By the feature, what a tactic's parameter `vnni` is where it uses the dot products that only that feature brings. */
+export const VNNI = { avx512vnni: 1, avxvnni: 2 } as const;
+
+/** That parameter for vectors of so many lanes; 0: no such instruction. */
+export function vnniFor(lanes: number, features: readonly string[]): number {
+  if (features.includes('avx512vnni') && features.includes('avx512f')) return VNNI.avx512vnni;
+  return lanes === 8 && features.includes('avxvnni') ? VNNI.avxvnni : 0;
+}
+
 export function vectorMachine(lanes: number): VectorMachine {
   const machine = MACHINES.find((m) => m.lanes === lanes);
   if (!machine) throw new Bug('cpu-lanes', `no machine has vectors of ${lanes} lanes`);

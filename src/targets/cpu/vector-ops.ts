@@ -1,14 +1,25 @@
 /**
- * Loop-IR operations on vector registers: f32 as vf32, i32 as vi32, bool as a vi32 mask of all ones or zeros.
+ * Loop-IR operations on vector registers: f32 as vf32, i32 as vi32, i8 and u8 as vi32 of their value, bool as a vi32 mask of all ones
+ * or zeros.
  *
  * Each function returns undefined where the machine has no vector form; the emitter then works lane by lane.
  */
-import type { DType } from '../../core/dtype.ts';
+import { DTYPES, type DType } from '../../core/dtype.ts';
 import type { BinaryOp, UnaryOp } from '../../loop/ir.ts';
-import type { Asm, AsmOp, Reg } from './asm.ts';
+import type { Asm, AsmOp, MemType, Reg } from './asm.ts';
 
+const BYTES: readonly DType[] = ['i8', 'u8'];
+const isByte = (dtype: DType): boolean => BYTES.includes(dtype);
 /** Dtypes that fit 32-bit lanes. */
-export const isVectorDType = (dtype: DType): boolean => dtype === 'f32' || dtype === 'i32' || dtype === 'bool';
+export const isVectorDType = (dtype: DType): boolean =>
+  dtype === 'f32' || dtype === 'i32' || dtype === 'bool' || isByte(dtype);
+/** How elements that lie one behind the other come into lanes; undefined: one by one. */
+export const LANE_MEMORY: Partial<Readonly<Record<DType, MemType>>> = {
+  f32: 'vf32',
+  i32: 'vi32',
+  i8: 'lanesi8',
+  u8: 'lanesu8',
+};
 export const vectorType = (dtype: DType): 'vf32' | 'vi32' => (dtype === 'f32' ? 'vf32' : 'vi32');
 export const isVector = (reg: Reg): boolean => reg.type === 'vf32' || reg.type === 'vi32';
 
@@ -23,8 +34,21 @@ const FLOAT_UNARY: Partial<Record<UnaryOp, AsmOp>> = {
 };
 const INTEGER_UNARY: Partial<Record<UnaryOp, AsmOp>> = { neg: 'neg', abs: 'abs', bitnot: 'not' };
 
+/** Lanes brought into the range of a byte as wrapping does. */
+export function wrapped(asm: Asm, dtype: DType, x: Reg): Reg {
+  if (dtype === 'u8') return asm.op('and', [x, asm.const('vi32', 0xff)]);
+  if (dtype !== 'i8') return x;
+  const bits = asm.const('i32', 24);
+  return asm.op('shr', [asm.op('shl', [x, bits]), bits]);
+}
+
 export function vectorUnary(asm: Asm, op: UnaryOp, dtype: DType, x: Reg): Reg | undefined {
   if (dtype === 'bool') return op === 'not' ? asm.op('not', [x]) : undefined;
+  const done = plainUnary(asm, op, dtype, x);
+  return done && INTEGER_UNARY[op] ? wrapped(asm, dtype, done) : done;
+}
+
+function plainUnary(asm: Asm, op: UnaryOp, dtype: DType, x: Reg): Reg | undefined {
   const plain = (dtype === 'f32' ? FLOAT_UNARY : INTEGER_UNARY)[op];
   if (plain) return asm.op(plain, [x]);
   const c = (value: number) => asm.const(x.type, value);
@@ -67,6 +91,7 @@ export function vectorBinary(asm: Asm, op: BinaryOp, dtype: DType, a: Reg, b: Re
     case 'add':
     case 'sub':
     case 'mul':
+      return wrapped(asm, dtype, asm.op(op, [a, b]));
     case 'min':
     case 'max':
       return asm.op(op, [a, b]);
@@ -88,5 +113,8 @@ export function vectorCast(asm: Asm, from: DType, to: DType, x: Reg): Reg | unde
     if (to === 'f32') return asm.bitcast('vf32', asm.op('and', [x, asm.const('vi32', 0x3f800000)]));
     return asm.op('and', [x, asm.const('vi32', 1)]);
   }
-  return asm.convert(vectorType(to), x);
+  if (!isByte(to)) return asm.convert(vectorType(to), x);
+  if (from !== 'f32') return wrapped(asm, to, x);
+  const [low, high] = [DTYPES[to].min, DTYPES[to].max].map((limit) => asm.const('vi32', Number(limit)));
+  return asm.op('min', [asm.op('max', [asm.convert('vi32', x), low]), high]);
 }

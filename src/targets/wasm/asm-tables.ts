@@ -109,7 +109,7 @@ const access = (
   store: InstructionName | undefined,
   alignment: number,
 ): Access => ({ reg, load, store, alignment });
-export const ACCESSES: Readonly<Record<MemType, Access>> = {
+export const ACCESSES: Readonly<Record<Exclude<MemType, keyof typeof WIDENINGS>, Access>> = {
   i8: access('i32', 'i32.load8_s', 'i32.store8', 0),
   u8: access('i32', 'i32.load8_u', 'i32.store8', 0),
   i16: access('i32', 'i32.load16_s', 'i32.store16', 1),
@@ -122,4 +122,12 @@ export const ACCESSES: Readonly<Record<MemType, Access>> = {
   vi32: access('vi32', 'v128.load', 'v128.store', 2),
   splatf32: access('vf32', 'v128.load32_splat', undefined, 2),
   splati32: access('vi32', 'v128.load32_splat', undefined, 2),
+  pairsi8: access('vi32', 'v128.load8x8_s', undefined, 0),
+  spreadi8: access('vi32', 'v128.load8x8_s', undefined, 0),
+  spreadu8: access('vi32', 'v128.load8x8_u', undefined, 0),
 };
+/** By the sign: what widens a byte a lane, in two steps. */
+export const WIDENINGS = {
+  lanesi8: ['i16x8.extend_low_i8x16_s', 'i32x4.extend_low_i16x8_s'],
+  lanesu8: ['i16x8.extend_low_i8x16_u', 'i32x4.extend_low_i16x8_u'],
+} as const;

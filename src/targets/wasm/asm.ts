@@ -8,7 +8,17 @@
  */
 import { Bug } from '../../core/errors.ts';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
-import { ACCESSES, BITCASTS, COMPARISONS, CONVERSIONS, DIRECT, SHAPES, VALTYPES, VECTOR_BITS } from './asm-tables.ts';
+import {
+  ACCESSES,
+  BITCASTS,
+  COMPARISONS,
+  CONVERSIONS,
+  DIRECT,
+  SHAPES,
+  VALTYPES,
+  VECTOR_BITS,
+  WIDENINGS,
+} from './asm-tables.ts';
 import { type Bytes, f32Bytes, VALTYPE_CODES } from './encode.ts';
 import { FunctionBuilder, type Local } from './function.ts';
 import { INSTRUCTIONS, type InstructionName, type ValType } from './instructions.ts';
@@ -21,6 +31,10 @@ export interface WasmAsmOptions {
 const LANES = 4;
 /** x rotated by half its lanes, then by one: two steps combine four lanes. */
 const ROTATIONS: readonly Bytes[] = [8, 4].map((by) => Array.from({ length: 16 }, (_, i) => (i + by) % 16));
+
+/** The lowest byte of each lane, first. */
+const LOWEST_BYTES: Bytes = Array.from({ length: 16 }, (_, i) => (4 * i) % 16);
+const LANE_BYTES = 4;
 
 export class WasmAsm implements Asm {
   readonly lanes = LANES;
@@ -199,6 +213,19 @@ export class WasmAsm implements Asm {
     else this.op('add', [acc, this.op('mul', [a, b])], acc);
   }
 
+  dotBytes(): void {
+    throw new Bug('asm-op', 'WebAssembly has no exact dot product of bytes');
+  }
+
+  dotPairs(acc: Reg, a: Reg, b: Reg): void {
+    this.op('add', [acc, this.#emit('i32x4.dot_i16x8_s', [a, b], [], this.reg('vi32'))], acc);
+  }
+
+  repeatLane(x: Reg, lane: number): Reg {
+    const bytes = Array.from({ length: 16 }, (_, i) => LANE_BYTES * lane + (i % LANE_BYTES));
+    return this.#emit('i8x16.shuffle', [x, x], [bytes], this.reg(x.type));
+  }
+
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     const result = into ?? this.reg(a.type);
     if (cond.type === 'vi32') {
@@ -220,6 +247,10 @@ export class WasmAsm implements Asm {
     else if (x.type === to || (VALTYPES[x.type] === 'i32' && VALTYPES[to] === 'i32')) this.move(result, x);
     else illegal('convert', x.type, to);
     return result;
+  }
+
+  nearestByte(x: Reg): Reg {
+    return this.convert('vi32', this.op('nearest', [x]));
   }
 
   bitcast(to: RegType, x: Reg): Reg {
@@ -262,15 +293,26 @@ export class WasmAsm implements Asm {
   }
 
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg {
-    const { load, reg, alignment } = ACCESSES[type];
     const [from, offset] = this.#addressed(base, byteOffset);
+    if (type === 'lanesi8' || type === 'lanesu8') {
+      const [toPairs, toLanes] = WIDENINGS[type];
+      const bytes = this.#emit('v128.load32_zero', [from], [0, offset], this.reg('vi32'));
+      const pairs = this.#emit(toPairs, [bytes], [], this.reg('vi32'));
+      return this.#emit(toLanes, [pairs], [], into ?? this.reg('vi32'));
+    }
+    const { load, reg, alignment } = ACCESSES[type];
     return this.#emit(load, [from], [alignment, offset], into ?? this.reg(reg));
   }
 
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
+    const [to, offset] = this.#addressed(base, byteOffset);
+    if (type === 'lanesi8' || type === 'lanesu8') {
+      const bytes = this.#emit('i8x16.shuffle', [value, value], [LOWEST_BYTES], this.reg('vi32'));
+      this.#code.effect('v128.store32_lane', [local(to), local(bytes)], [0, offset, 0]);
+      return;
+    }
     const { store, alignment } = ACCESSES[type];
     if (!store) throw new Bug('asm-op', `${type} is a form of load only`);
-    const [to, offset] = this.#addressed(base, byteOffset);
     this.#code.effect(store, [local(to), local(value)], [alignment, offset]);
   }
 

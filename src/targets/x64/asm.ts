@@ -11,6 +11,7 @@ import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
 import { Addresses } from './addresses.ts';
 import { allocate } from './allocate.ts';
 import { Builder, type VectorLanes } from './builder.ts';
+import { type ByteType, dotPairs, isByteType, loadBytes, storeLanes, type Vnni } from './byte-ops.ts';
 import { convert } from './convert.ts';
 import { type Encoder, imm, type Label, mem, type RegisterKind, r64 } from './encode.ts';
 import { floatOp, suffixOf } from './float-ops.ts';
@@ -42,7 +43,7 @@ const access = (
   from = into,
 ): Access => ({ reg, load, into, store, from });
 
-const ACCESSES: Readonly<Record<MemType, Access>> = {
+const ACCESSES: Readonly<Record<Exclude<MemType, ByteType>, Access>> = {
   i8: access('i32', 'movsx_8', 'r32', 'mov_mr8', 'r8'),
   u8: access('i32', 'movzx_8', 'r32', 'mov_mr8', 'r8'),
   i16: access('i32', 'movsx_16', 'r32', 'mov_mr16', 'r16'),
@@ -57,17 +58,21 @@ const ACCESSES: Readonly<Record<MemType, Access>> = {
   splati32: access('vi32', 'vbroadcastss', 'vector'),
 };
 
+const LOAD_ONLY = { store: undefined, from: 'vector' } as const;
+
 export class X64Asm implements Asm {
   readonly lanes: VectorLanes;
   readonly vectorRegisters: number;
   readonly params: readonly Reg[];
   readonly #b: Builder;
+  readonly #vnni: Vnni;
   readonly #addresses: Addresses;
   readonly #selections: Selections;
 
-  /** A kernel over `buffers` buffers, appended to `encoder` by finish. */
-  constructor(encoder: Encoder, buffers: number, lanes: VectorLanes) {
+  /** A kernel over `buffers` buffers, appended to `encoder` by finish. `vnni`: dot products of bytes and pairs are one instruction. */
+  constructor(encoder: Encoder, buffers: number, lanes: VectorLanes, vnni?: Vnni) {
     this.lanes = lanes;
+    this.#vnni = vnni;
     this.vectorRegisters = lanes === 16 ? 32 : 16;
     this.#b = new Builder(encoder, lanes);
     const b = this.#b;
@@ -126,6 +131,20 @@ export class X64Asm implements Asm {
     this.#b.emit(`vfmadd231${suffixOf(acc.type)}`, this.#b.into(acc), this.#b.use(x), this.#b.source(y));
   }
 
+  dotBytes(acc: Reg, a: Reg, b: Reg): void {
+    if (!this.#vnni) throw new Bug('asm-op', 'a dot product of bytes needs VNNI');
+    const name = this.#vnni === 'evex' ? 'vpdpbusd' : 'vpdpbusd_vex';
+    this.#b.emit(name, this.#b.into(acc), this.#b.use(a), this.#b.source(b));
+  }
+  dotPairs(acc: Reg, a: Reg, b: Reg): void {
+    dotPairs(this.#b, this.#vnni, acc, a, b);
+  }
+  repeatLane(x: Reg, lane: number): Reg {
+    const result = this.reg(x.type);
+    this.#b.emit('vpermilps', this.#b.into(result), this.#b.source(x), imm(lane * 0b01010101));
+    return result;
+  }
+
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     return this.#selections.select(cond, a, b, into);
   }
@@ -139,6 +158,13 @@ export class X64Asm implements Asm {
 
   convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
     return convert(this.#b, this, to, x, options.unsigned ?? false);
+  }
+
+  /** What is no i32 comes out as 0x80000000 (volume 1, 4.8.3.7). */
+  nearestByte(x: Reg): Reg {
+    const result = this.reg('vi32');
+    this.#b.emit('vcvtps2dq', this.#b.into(result), this.#b.source(x));
+    return result;
   }
 
   bitcast(to: RegType, x: Reg): Reg {
@@ -171,6 +197,7 @@ export class X64Asm implements Asm {
   }
 
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg {
+    if (isByteType(type)) return loadBytes(this.#b, type, this.#addresses.memory(base, byteOffset), into);
     const { load, reg, into: kind } = ACCESSES[type];
     const result = into ?? this.reg(reg);
     const register = { kind: kind === 'vector' ? this.#b.vectorKind : kind, n: result.id };
@@ -179,7 +206,11 @@ export class X64Asm implements Asm {
   }
 
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
-    const { store, from } = ACCESSES[type];
+    if (type === 'lanesi8' || type === 'lanesu8') {
+      storeLanes(this.#b, this.#addresses.memory(base, byteOffset), value);
+      return;
+    }
+    const { store, from } = isByteType(type) ? LOAD_ONLY : ACCESSES[type];
     if (!store) throw new Bug('asm-op', `${type} is a form of load only`);
     const source = this.#b.use(value);
     const register = { kind: from === 'vector' ? this.#b.vectorKind : from, n: source.n };

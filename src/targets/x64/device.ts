@@ -58,7 +58,8 @@ async function findMachine(): Promise<X64Machine | string> {
     const lacking = BASE_FEATURES.filter((feature) => !features.includes(feature));
     if (lacking.length > 0) return `the processor lacks ${lacking.join(', ')}`;
     const isWide = WIDE_FEATURES.every((feature) => features.includes(feature));
-    found = isWide ? [...BASE_FEATURES, ...WIDE_FEATURES] : BASE_FEATURES;
+    const more = features.filter((feature) => feature === 'avxvnni' || (isWide && feature === 'avx512vnni'));
+    found = [...BASE_FEATURES, ...(isWide ? WIDE_FEATURES : []), ...more];
     return { system, features: found };
   } catch (cause) {
     return cause instanceof Error ? cause.message : String(cause);

@@ -158,6 +158,8 @@ function printed(row: Instruction, operands: readonly Operand[], form: Form): st
     const predicate = texts.pop();
     mnemonic = mnemonic.replace('cmp', `cmp${COMPARES[Number(predicate)]}`);
   }
+  // What AVX-512 has too is printed with its encoding where that is VEX.
+  if (mnemonic.startsWith('vpdp') && row.vex) mnemonic = `{vex} ${mnemonic}`;
   if (mask) texts[0] += `{${texts.pop()}}${row.evex?.zeroes ? '{z}' : ''}`;
   return texts.length > 0 ? `${mnemonic} ${texts.join(',')}` : mnemonic;
 }
@@ -189,6 +191,9 @@ function formsOf(name: InstructionName, row: Instruction): Form[] {
 const MISSING_LENGTHS: Partial<Record<InstructionName, readonly Form['vector'][]>> = {
   vextractf32x4: ['xmm'],
   vextractf64x4: ['xmm', 'ymm'],
+  vpmovzxbd_z: ['xmm', 'ymm'],
+  vpmovsxbd_z: ['xmm', 'ymm'],
+  vpmovdb: ['xmm', 'ymm'],
 };
 
 /** Assembler lines of code, without addresses and bytes; behind # the address of an operand relative to rip. */

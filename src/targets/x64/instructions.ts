@@ -288,6 +288,12 @@ const MOVES = {
   vpbroadcastd: ['VEX.L.66.0F38.W0 58 /r', 'RM', '=v xm32'],
   vextractf128: ['VEX.256.66.0F3A.W0 19 /r ib', 'MRI', '=xm128 v i8'],
   vinsertf128: ['VEX.256.66.0F3A.W0 18 /r ib', 'RVMI', '=v v xm128 i8'],
+  vpmovzxbd: ['VEX.256.66.0F38.WIG 31 /r', 'RM', '=v xm64'],
+  vpmovsxbd: ['VEX.256.66.0F38.WIG 21 /r', 'RM', '=v xm64'],
+  vpmovzxbw: ['VEX.256.66.0F38.WIG 30 /r', 'RM', '=v xm128'],
+  vpmovsxbw: ['VEX.256.66.0F38.WIG 20 /r', 'RM', '=v xm128'],
+  vpbroadcastq: ['VEX.L.66.0F38.W0 59 /r', 'RM', '=v xm64'],
+  vpshufb: ['VEX.L.66.0F38.WIG 00 /r', 'RVM', '=v v vm'],
   vpermilps: ['VEX.L.66.0F3A.W0 04 /r ib', 'RMI', '=v vm i8'],
   vshufps: ['VEX.L.0F.WIG C6 /r ib', 'RVMI', '=v v vm i8'],
   vperm2f128: ['VEX.256.66.0F3A.W0 06 /r ib', 'RVMI', '=v v vm i8'],
@@ -325,6 +331,7 @@ const FLOATS = {
 
 const CONVERSIONS = {
   vcvtdq2ps: ['VEX.L.0F.WIG 5B /r', 'RM', '=v vm'],
+  vcvtps2dq: ['VEX.L.66.0F.WIG 5B /r', 'RM', '=v vm'],
   vcvttps2dq: ['VEX.L.F3.0F.WIG 5B /r', 'RM', '=v vm'],
   vcvtsi2ss: ['VEX.128.F3.0F.W 2A /r', 'RVM', '=x x rm'],
   vcvtsi2sd: ['VEX.128.F2.0F.W 2A /r', 'RVM', '=x x rm'],
@@ -359,6 +366,8 @@ const INTEGERS = {
   vpabsd: ['VEX.L.66.0F38.WIG 1E /r', 'RM', '=v vm'],
   vpmaddubsw: ['VEX.L.66.0F38.WIG 04 /r', 'RVM', '=v v vm'],
   vpmaddwd: ['VEX.L.66.0F.WIG F5 /r', 'RVM', '=v v vm', 'commutes'],
+  vpdpbusd_vex: ['VEX.L.66.0F38.W0 50 /r', 'RVM', '+v v vm'],
+  vpdpwssd_vex: ['VEX.L.66.0F38.W0 52 /r', 'RVM', '+v v vm', 'commutes'],
 } as const satisfies Record<string, Columns>;
 
 /** What only AVX-512 (F, BW, DQ, VL) has: masks, and operations that give or take them. */
@@ -379,12 +388,16 @@ const MASKED = {
   vpord: ['EVEX.L.66.0F.W0:vector EB /r', 'RVM', '=v v vm', 'commutes'],
   vpxord: ['EVEX.L.66.0F.W0:vector EF /r', 'RVM', '=v v vm', 'commutes'],
   vpdpbusd: ['EVEX.L.66.0F38.W0:vector 50 /r', 'RVM', '+v v vm'],
+  vpdpwssd: ['EVEX.L.66.0F38.W0:vector 52 /r', 'RVM', '+v v vm', 'commutes'],
+  vpmovzxbd_z: ['EVEX.L.66.0F38.W0:16 31 /r', 'RM', '=v xm128'],
+  vpmovsxbd_z: ['EVEX.L.66.0F38.W0:16 21 /r', 'RM', '=v xm128'],
+  vpmovdb: ['EVEX.L.F3.0F38.W0:16 31 /r', 'MR', '=xm128 v'],
 } as const satisfies Record<string, Columns>;
 
 /** EVEX halves of rows above: W, and the unit of displacements. */
 const WIDER: Readonly<Record<string, string>> = {
   ...rowsOf('W0 vector', 'vmovups vmovups_mr vmovaps vpermilps vshufps vunpcklps vunpckhps'),
-  ...rowsOf('W0 vector', 'vsqrtps vandps vandnps vorps vxorps vfmadd231ps vfnmadd231ps vcvtdq2ps vcvttps2dq'),
+  ...rowsOf('W0 vector', 'vsqrtps vandps vandnps vorps vxorps vfmadd231ps vfnmadd231ps vcvtdq2ps vcvtps2dq vcvttps2dq'),
   ...rowsOf('W0 vector', 'vaddps vmulps vsubps vminps vdivps vmaxps'),
   ...rowsOf('W0 vector', 'vpaddd vpsubd vpmulld vpslld_i vpsrad_i vpsrld_i vpsllvd vpsravd vpsrlvd'),
   ...rowsOf('W0 vector', 'vpminsd vpmaxsd vpabsd vpmaddubsw vpmaddwd'),

@@ -20,6 +20,7 @@ import type { Kernel } from '../../loop/ir.ts';
 import { type EmitKernel, programFunctions, tileRange } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { X64Asm } from './asm.ts';
+import { vnniOf } from './byte-ops.ts';
 import { CONTROL } from './control.ts';
 import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, r32, r64, xmm } from './encode.ts';
 import { callShare, chunkOf, counterBytes, emitClear, emitShare, shareRow, sharersOf } from './share.ts';
@@ -65,7 +66,7 @@ export function emitProgram(program: Program, options: ProgramOptions, emitKerne
   const entries = functions.map(({ kernel, tactic, takesScratch }) => {
     encoder.align(FUNCTION_ALIGNMENT);
     const pointers = kernel.buffers.length + (takesScratch ? 1 : 0);
-    const asm = new X64Asm(encoder, pointers, tactic.params.lanes === 16 ? 16 : 8);
+    const asm = new X64Asm(encoder, pointers, tactic.params.lanes === 16 ? 16 : 8, vnniOf(tactic.params));
     emitKernel(asm, kernel, tactic);
     return asm.finish();
   });
