@@ -106,8 +106,31 @@ export interface WinogradPacking {
   readonly n: number;
 }
 
+/**
+ * i8 elements for dot products of `step` of them: `[batch][ceil(n / width)] ([width] i32 starts, [outer][ceil(run / step)][step / part][width][part])`,
+ * the tail of n filled with zeros. The last group of a run ends where the run does: what groups before it have is 0 in it. part is 4 of
+ * step 4 and 2 of step 8. Starts are there where the other operand is signed and the machine takes it unsigned, 128 more: they make
+ * up for it.
+ */
+export interface BytesPacking {
+  readonly kind: 'bytes';
+  readonly width: number;
+  readonly batch: number;
+  readonly outer: number;
+  readonly run: number;
+  readonly n: number;
+  readonly step: number;
+  readonly starts: boolean;
+  /** Bytes of zeros that follow. */
+  readonly zeros: number;
+}
+
+/** Of a panel. */
+export const packedPanelBytes = ({ width, outer, run, step, starts }: BytesPacking): number =>
+  (starts ? 4 * width : 0) + outer * Math.ceil(run / step) * step * width;
+
 /** How a weight's elements are arranged; absent: row-major. */
-export type Packing = PanelsPacking | WinogradPacking | RowsPacking;
+export type Packing = PanelsPacking | WinogradPacking | RowsPacking | BytesPacking;
 
 /** Elements that a packed weight takes. */
 export function packedElements(p: Packing): number {
@@ -119,6 +142,8 @@ export function packedElements(p: Packing): number {
       return (p.tile + 2) ** 2 * panels(p.width, p.k, p.n);
     case 'rows':
       return points(p.rows) * p.pitch;
+    case 'bytes':
+      return p.batch * Math.ceil(p.n / p.width) * packedPanelBytes(p) + p.zeros;
     default:
       return p satisfies never;
   }

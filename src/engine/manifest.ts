@@ -133,6 +133,17 @@ const packing: Check<Packing> = byKind({
     pitch: integer(1, LARGEST_DIM),
     tf32: truth,
   }),
+  bytes: record({
+    kind: oneOf('bytes'),
+    width: integer(1, LARGEST_DIM),
+    batch: size,
+    outer: size,
+    run: size,
+    n: size,
+    step: integer(1, LARGEST_DIM),
+    starts: truth,
+    zeros: size,
+  }),
 });
 const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
 const weight: Check<Weight> = (value, path) => {
@@ -236,6 +247,10 @@ function packingToJson(p: Packing): Packing {
     case 'rows': {
       const { kind, offset, pitch, tf32 } = p;
       return { kind, rows: p.rows.map(axisToJson), k: p.k.map(axisToJson), offset, pitch, tf32 };
+    }
+    case 'bytes': {
+      const { kind, width, batch, outer, run, n, step, starts, zeros } = p;
+      return { kind, width, batch, outer, run, n, step, starts, zeros };
     }
     default:
       return p satisfies never;

@@ -2,11 +2,15 @@
  * Kernels of convolutions and matrix products as lowering makes them, for tests and benchmarks: form, strides, epilogue.
  */
 
+import type { DType } from '../../src/core/dtype.ts';
 import { contractKernel } from '../../src/loop/contract.ts';
 import * as e from '../../src/loop/expr.ts';
 import type { AccessDim, Affine, Axis, Buffer, Contract, Expr, Kernel, Stmt } from '../../src/loop/ir.ts';
 
-export type Epilogue = 'none' | 'bias' | 'bias-relu' | 'bias-residual-relu' | 'bias-clip';
+/** requantise is of bytes: bias and scale a channel, then round, clip, zero point. */
+export type Epilogue = 'none' | 'bias' | 'bias-relu' | 'bias-residual-relu' | 'bias-clip' | 'requantise';
+/** Operands of bytes, summed in i32; absent: all is f32. */
+export type ByteOperand = 'i8' | 'u8';
 
 export interface ConvSpec {
   readonly batch?: number;
@@ -22,6 +26,8 @@ export interface ConvSpec {
   /** Layout of the output where it differs. */
   readonly outLayout?: 'nhwc' | 'nchw';
   readonly epilogue?: Epilogue;
+  /** The first operand's bytes; weights are i8. */
+  readonly bytes?: ByteOperand;
 }
 
 type Role = 'batch' | 'm' | 'n' | 'k';
@@ -95,34 +101,52 @@ export function convKernel(spec: ConvSpec): Kernel {
         dim(sum(0, [kw, 1]), kw.extent, 1),
       ],
     },
-    acc: 'f32',
-    epilogue: epilogueOf(spec.epilogue ?? 'none', exprOf(channel), exprOf(out)),
+    acc: spec.bytes ? 'i32' : 'f32',
+    epilogue: epilogueOf(spec, exprOf(channel), exprOf(out)),
   };
   const elements = batch * oc * oh * ow;
   return contractKernel(
     `conv_${oh}x${ow}x${oc}x${icg}x${kh.extent}x${kw.extent}`,
     [
-      buffer('x', batch * ic * h * w),
-      buffer('w', oc * icg * kh.extent * kw.extent),
-      ...(spec.epilogue && spec.epilogue !== 'none' ? [buffer('bias', oc)] : []),
-      ...(spec.epilogue === 'bias-residual-relu' ? [buffer('res', elements)] : []),
-      buffer('y', elements, 'out'),
+      buffer('x', batch * ic * h * w, spec.bytes),
+      buffer('w', oc * icg * kh.extent * kw.extent, spec.bytes && 'i8'),
+      ...epilogueBuffers(spec, oc, elements),
     ],
     form,
   );
 }
 
-const buffer = (name: string, elements: number, role: Buffer['role'] = 'in'): Buffer => ({
+const buffer = (name: string, elements: number, dtype: DType = 'f32', role: Buffer['role'] = 'in'): Buffer => ({
   name,
-  dtype: 'f32',
+  dtype,
   elements,
   role,
 });
 
-function epilogueOf(kind: Epilogue, channel: Expr, out: Expr): Stmt[] {
+type EpilogueSpec = Pick<ConvSpec, 'epilogue' | 'bytes'>;
+
+function epilogueBuffers({ epilogue = 'none', bytes }: EpilogueSpec, channels: number, elements: number): Buffer[] {
+  return [
+    ...(epilogue === 'none' ? [] : [buffer('bias', channels, bytes ? 'i32' : 'f32')]),
+    ...(epilogue === 'requantise' ? [buffer('scale', channels)] : []),
+    ...(epilogue === 'bias-residual-relu' ? [buffer('res', elements)] : []),
+    buffer('y', elements, epilogue === 'requantise' ? 'u8' : bytes ? 'i32' : 'f32', 'out'),
+  ];
+}
+
+const ZERO_POINT = 3;
+
+function epilogueOf({ epilogue: kind = 'none', bytes }: EpilogueSpec, channel: Expr, out: Expr): Stmt[] {
   const zero = e.constant('f32', 0);
-  let value: Expr = e.local('acc', 'f32');
-  if (kind !== 'none') value = e.add(value, e.load('bias', 'f32', channel));
+  const acc = bytes ? 'i32' : 'f32';
+  let value: Expr = e.local('acc', acc);
+  if (kind !== 'none') value = e.add(value, e.load('bias', acc, channel));
+  if (kind === 'requantise') {
+    const c = (x: number): Expr => e.constant('f32', x - ZERO_POINT);
+    const scaled = e.mul(e.cast('f32', value), e.load('scale', 'f32', channel));
+    const rounded = e.unary('round', e.min(e.max(scaled, c(0)), c(255)));
+    value = e.cast('u8', e.add(e.cast('i32', rounded), e.index(ZERO_POINT)));
+  }
   if (kind === 'bias-residual-relu') value = e.add(value, e.load('res', 'f32', out));
   if (kind === 'bias-relu' || kind === 'bias-residual-relu') value = e.max(value, zero);
   if (kind === 'bias-clip') value = e.min(e.max(value, zero), e.constant('f32', 0.5));
@@ -138,6 +162,7 @@ export interface GemmSpec {
   readonly transA?: boolean;
   readonly transB?: boolean;
   readonly epilogue?: Epilogue;
+  readonly bytes?: ByteOperand;
 }
 
 export function gemmKernel(spec: GemmSpec): Kernel {
@@ -160,17 +185,15 @@ export function gemmKernel(spec: GemmSpec): Kernel {
     ],
     a: { buffer: 'x', dims: [dim(gb, m * k), dim(gm, spec.transA ? 1 : k), dim(gk, spec.transA ? m : 1)] },
     b: { buffer: 'w', dims: [dim(gb, n * k), dim(gk, spec.transB ? 1 : n), dim(gn, spec.transB ? k : 1)] },
-    acc: 'f32',
-    epilogue: epilogueOf(spec.epilogue ?? 'none', e.axis('j'), exprOf(out)),
+    acc: spec.bytes ? 'i32' : 'f32',
+    epilogue: epilogueOf(spec, e.axis('j'), exprOf(out)),
   };
   return contractKernel(
     `gemm_${batch}x${m}x${n}x${k}`,
     [
-      buffer('x', batch * m * k),
-      buffer('w', batch * n * k),
-      ...(spec.epilogue && spec.epilogue !== 'none' ? [buffer('bias', n)] : []),
-      ...(spec.epilogue === 'bias-residual-relu' ? [buffer('res', batch * m * n)] : []),
-      buffer('y', batch * m * n, 'out'),
+      buffer('x', batch * m * k, spec.bytes),
+      buffer('w', batch * n * k, spec.bytes && 'i8'),
+      ...epilogueBuffers(spec, n, batch * m * n),
     ],
     form,
   );

@@ -11,9 +11,11 @@ import type { SharedPlace } from '../../src/loop/in-place.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
 import { emitKernel, templateOf } from '../../src/targets/cpu/emit.ts';
+import type { Params } from '../../src/targets/target.ts';
 import { WasmAsm } from '../../src/targets/wasm/asm.ts';
 import { ModuleBuilder } from '../../src/targets/wasm/module.ts';
-import { addressOf, loadX64, withoutWideX64, withoutX64 } from '../asm/x64-runner.ts';
+import { vnniOf } from '../../src/targets/x64/byte-ops.ts';
+import { addressOf, loadX64, withoutVnni, withoutWideVnni, withoutWideX64, withoutX64 } from '../asm/x64-runner.ts';
 
 setFlagsFromString('--experimental-wasm-relaxed-simd');
 
@@ -64,8 +66,8 @@ export interface KernelMachine {
   readonly features: readonly string[];
   /** Why it cannot run here. */
   readonly absent: string | undefined;
-  /** `lanes` is what the tactic asks for; undefined: the machine's own choice. */
-  instantiate(emit: (asm: Asm) => void, buffers: number, bytes: number, lanes: number | undefined): Instance;
+  /** `params` are the tactic's: lanes and instructions may be among them. */
+  instantiate(emit: (asm: Asm) => void, buffers: number, bytes: number, params: Params): Instance;
 }
 
 function wasmMachine(name: string, relaxed: boolean): KernelMachine {
@@ -93,8 +95,8 @@ const x64Machine = (name: string, features: readonly string[], absent: string | 
   name,
   features,
   absent,
-  instantiate: (emit, buffers, bytes, lanes) => {
-    const code = loadX64(emit, buffers, lanes === 16 ? 16 : 8);
+  instantiate: (emit, buffers, bytes, params) => {
+    const code = loadX64(emit, buffers, params.lanes === 16 ? 16 : 8, vnniOf(params));
     const memory = new ArrayBuffer(bytes);
     const base = addressOf(new Uint8Array(memory));
     const run: Instance['run'] = (begin, end, offsets) =>
@@ -109,10 +111,14 @@ const x64Machine = (name: string, features: readonly string[], absent: string | 
 });
 const X64 = x64Machine('x64-avx2', ['avx2', 'fma', 'bmi2'], withoutX64);
 const X64_WIDE = x64Machine('x64-avx512', ['avx2', 'fma', 'bmi2', 'avx512f'], withoutWideX64);
+const X64_VNNI = x64Machine('x64-avxvnni', ['avx2', 'fma', 'bmi2', 'avxvnni'], withoutVnni);
+const X64_WIDE_VNNI = x64Machine('x64-avx512vnni', ['avx2', 'fma', 'bmi2', 'avx512f', 'avx512vnni'], withoutWideVnni);
 
 export const WASM = wasmMachine('wasm-simd128', false);
 export const WASM_RELAXED = wasmMachine('wasm-relaxed', true);
 export const KERNEL_MACHINES: readonly KernelMachine[] = [WASM, WASM_RELAXED, X64, X64_WIDE];
+/** Machines that differ in what they do with bytes only. */
+export const BYTE_MACHINES: readonly KernelMachine[] = [X64_VNNI, X64_WIDE_VNNI];
 
 /**
  * Inputs are copied from `inputs`, packed already where the tactic wants it; a buffer may be longer than the kernel says. `shared`: an out
@@ -139,7 +145,7 @@ export function loadKernel(
   if (scratch.bytes > 0) address = Math.ceil((address + scratch.bytes + GAP_BYTES) / 64) * 64;
   const emit = (asm: Asm): void => emitKernel(asm, kernel, { ...tactic, predictedNs: 0 });
   const pointers = kernel.buffers.length + (scratch.bytes > 0 ? 1 : 0);
-  const { memory, run } = machine.instantiate(emit, pointers, address + GAP_BYTES, tactic.params.lanes);
+  const { memory, run } = machine.instantiate(emit, pointers, address + GAP_BYTES, tactic.params);
   const memoryBytes = new Uint8Array(memory).fill(POISON);
   const isGap = new Uint8Array(memoryBytes.length).fill(1);
   isGap.fill(0, scratch.address, scratch.address + scratch.bytes);

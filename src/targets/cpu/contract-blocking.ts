@@ -4,6 +4,7 @@
  * A block of rows is small enough that what it reads of a stays in the second-level cache while all panels pass over it. Where
  * that leaves too few tiles for threads, panels are shared out too, then smaller blocks of rows.
  */
+import { DTYPES } from '../../core/dtype.ts';
 import type { Axis } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { type ContractPlan, extentOf } from './contract-plan.ts';
@@ -38,11 +39,21 @@ export const MAX_ZEROS = 8192;
  */
 export function rowsFor(columns: number, params: Params): number {
   if (columns === params.width) return params.rows;
-  const { lanes, registers, loadsFirst } = vectorMachine(params.lanes);
-  const vectors = Math.ceil(columns / lanes);
-  const fits = loadsFirst ? (registers - vectors) / (vectors + 1) : (registers - vectors - 1) / vectors;
+  const vectors = Math.ceil(columns / params.lanes);
+  const fits = params.vnni === undefined ? floatRows(vectors, params) : byteRows(vectors, params);
   const step = rowStep(params);
   return DIVISORS.find((rows) => rows <= fits && step % rows === 0) ?? 1;
+}
+
+function floatRows(vectors: number, params: Params): number {
+  const { registers, loadsFirst } = vectorMachine(params.lanes);
+  return loadsFirst ? (registers - vectors) / (vectors + 1) : (registers - vectors - 1) / vectors;
+}
+
+/** Beside the accumulators: b's vectors, what a product goes by, and the sign's bits of a; without VNNI, the pairs of all rows. */
+function byteRows(vectors: number, { lanes, vnni }: Params): number {
+  const { registers } = vectorMachine(lanes);
+  return (registers - vectors - 2) / (vnni === 0 ? vectors + 1 : vectors);
 }
 
 /** The hot loop's axis: the innermost, unless padding cuts it or the zeros for it would be long. */
@@ -71,7 +82,7 @@ export function blockContract(plan: ContractPlan, params: Params): Blocking {
   const { width } = params;
   const panels = Math.ceil(n / width);
   const taps = plan.a.guard ? extentOf(plan.k.slice(0, -1)) : 1;
-  const rowBytes = (k / taps) * 4;
+  const rowBytes = (k / taps) * DTYPES[plan.a.dtype].bytes;
   const step = rowStep(params);
   const inCache = Math.max(step, Math.floor(BLOCK_BYTES / rowBytes));
   let mBlocks = Math.ceil(m / inCache);

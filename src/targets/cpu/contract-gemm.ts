@@ -15,9 +15,12 @@
  * far as the extent: nobody reads what it stores there. With a limit on an inner m axis rows are counted without what lies behind it,
  * and the last few are done by ever smaller tiles. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
  */
+
+import { packedPanelBytes } from '../../engine/engine.ts';
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
+import { type ByteDot, emitByteSteps } from './byte-steps.ts';
 import { type Blocking, runAxis } from './contract-blocking.ts';
 import { type ContractPlan, conjuncts, extentOf, hasLimit, type Operand, unpadded } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
@@ -31,6 +34,8 @@ import { type ExprMap, eachExpr, exprMapper, localKey, mapStmts } from './walk.t
  */
 export type PanelSource =
   | { readonly kind: 'packed' }
+  /** Packed panels of bytes, of which each step of k takes a few. */
+  | { readonly kind: 'bytes'; readonly dot: ByteDot }
   | { readonly kind: 'direct' }
   | { readonly kind: 'gathered'; readonly scratch: Reg };
 
@@ -91,6 +96,8 @@ class GemmEmitter {
   readonly #n: Axis;
   readonly #m: number;
   readonly #view: View;
+  /** Of the sums. */
+  readonly #acc: 'f32' | 'i32';
   /** For tiles whose window is inside everywhere, where the guard would cost much: each run of k is short. */
   readonly #interior: View | undefined;
   readonly #epilogueInLanes: boolean;
@@ -112,17 +119,18 @@ class GemmEmitter {
     this.#m = extentOf(plan.m);
     this.#countsRows = hasLimit(plan.m.slice(1));
     this.#view = viewOf(plan);
+    this.#acc = source.kind === 'bytes' ? 'i32' : 'f32';
     const isShort = (this.#view.run?.extent ?? 1) < SHORT_RUN;
     const isBox =
       !hasLimit(plan.k) &&
       conjuncts(plan.a.guard).every((g) => plan.k.filter((k) => this.#dependsOn(g, k)).length <= 1);
-    if (plan.a.guard && isShort && isBox) this.#interior = viewOf(unpadded(plan));
+    if (plan.a.guard && isShort && isBox && source.kind !== 'bytes') this.#interior = viewOf(unpadded(plan));
     const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     const accIsVector: Stmt = {
       kind: 'let',
       local: 'acc',
-      dtype: 'f32',
-      value: e.cast('f32', e.axis(this.#n.name)),
+      dtype: this.#acc,
+      value: e.cast(this.#acc, e.axis(this.#n.name)),
     };
     this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], this.#n.name) !== undefined;
     const rowNames = plan.m.map(({ name }) => name);
@@ -145,8 +153,8 @@ class GemmEmitter {
     const asm = this.#asm;
     const [begin, end] = asm.params;
     const { mBlocks, nBlocks } = this.#blocking;
-    if (this.#source.kind === 'packed' && this.#plan.a.guard) {
-      const bytes = asm.const('i32', this.#blocking.panelElements * extentOf(this.#plan.batch) * 4);
+    if ((this.#source.kind === 'packed' || this.#source.kind === 'bytes') && this.#plan.a.guard) {
+      const bytes = asm.const('i32', this.#panelBytes() * this.#blocking.panels * extentOf(this.#plan.batch));
       this.#zeros = asm.address(this.#bufferOf(this.#plan.b.buffer), bytes, 1);
     }
     const { batch: batchAxes, m, n, k } = this.#plan;
@@ -182,6 +190,11 @@ class GemmEmitter {
     return this.#exprs.value(m.map(e.boundOf).reduce(e.mul));
   }
 
+  #panelBytes(): number {
+    if (this.#source.kind === 'bytes') return packedPanelBytes(this.#source.dot.packing);
+    return extentOf(this.#plan.k) * this.#blocking.width * 4;
+  }
+
   #bufferOf(name: string): Reg {
     return this.#exprs.address(name, e.index(0)).base;
   }
@@ -209,7 +222,6 @@ class GemmEmitter {
   #block(batch: Reg, mBlock: Reg, nBlock: Reg): void {
     const asm = this.#asm;
     const { width, panels, panelsInBlock, rowsInBlock } = this.#blocking;
-    const k = extentOf(this.#plan.k);
     const c = (value: number) => asm.const('i32', value);
     const mFrom = asm.op('mul', [mBlock, c(rowsInBlock)]);
     const rows = this.#rowsAtRunTime();
@@ -218,7 +230,7 @@ class GemmEmitter {
     const firstPanel = asm.op('mul', [nBlock, c(panelsInBlock)]);
     const lastPanel = asm.op('add', [firstPanel, c(panelsInBlock)]);
     const full = Math.floor(this.#n.extent / width);
-    const panelBytes = k * width * 4;
+    const panelBytes = this.#panelBytes();
     const ofBatch = asm.op('mul', [batch, c(panels)]);
     const panelAt = (panel: Reg): Reg =>
       this.#source.kind === 'gathered'
@@ -427,16 +439,21 @@ class GemmEmitter {
   #tile(shape: TileShape, packed: Reg, rows: Rows, repeated: Repeated | undefined): void {
     const asm = this.#asm;
     const vectors = Math.ceil(shape.columns / asm.lanes);
-    const zero = asm.const('vf32', 0);
+    const type = `v${this.#acc}` as const;
+    const { starts, width } = this.#source.kind === 'bytes' ? this.#source.dot.packing : { starts: false, width: 0 };
+    const first = Array.from({ length: vectors }, (_, v) =>
+      starts ? asm.load('vi32', packed, v * asm.lanes * 4) : asm.const(type, 0),
+    );
     const acc = Array.from({ length: shape.rows }, () =>
-      Array.from({ length: vectors }, () => {
-        const reg = asm.reg('vf32');
-        asm.move(reg, zero);
+      first.map((start) => {
+        const reg = asm.reg(type);
+        asm.move(reg, start);
         return reg;
       }),
     );
     const b = asm.reg('ptr');
     asm.move(b, packed);
+    if (starts) this.#bump(b, width * 4);
     const sum = (view: View) => {
       const { a } = view;
       const reads = { index: rows.map((map) => map(a.index)), guard: rows.map((map) => a.guard && map(a.guard)) };
@@ -492,7 +509,9 @@ class GemmEmitter {
     const length = view.run?.extent ?? 1;
     const guards = reads.guard.flatMap((guard) => guard ?? []);
     const hot = (): void => this.#hotLoop(view, reads, shape, b, acc);
-    if (guards.length === 0 || length < LONG_RUN || this.#source.kind === 'direct') {
+    // What starts make up for is summed over all of k, zeros too.
+    const hasStarts = this.#source.kind === 'bytes' && this.#source.dot.packing.starts;
+    if (guards.length === 0 || length < LONG_RUN || this.#source.kind === 'direct' || hasStarts) {
       hot();
       return;
     }
@@ -500,17 +519,24 @@ class GemmEmitter {
     asm.if(
       someInside,
       () => this.#scopes.scope(hot),
-      () => this.#bump(b, length * this.#blocking.width * 4),
+      () => this.#bump(b, this.#runBytes(length)),
     );
+  }
+
+  #runBytes(length: number): number {
+    if (this.#source.kind !== 'bytes') return length * this.#blocking.width * 4;
+    const { step, width } = this.#source.dot.packing;
+    return Math.ceil(length / step) * step * width;
   }
 
   /** Statements that read what a step of k reads: for prepare. */
   #reads(rows: RowReads): Stmt[] {
     const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
     const reads = rows.index.flatMap((index, row) => {
-      const element = e.load(this.#plan.a.buffer, 'f32', index);
+      const { buffer, dtype } = this.#plan.a;
+      const element = e.load(buffer, dtype, index);
       const guard = rows.guard[row];
-      return guard ? [read(guard), read(e.select(guard, element, e.constant('f32', 0)))] : [read(element)];
+      return guard ? [read(guard), read(e.select(guard, element, e.constant(dtype, 0)))] : [read(element)];
     });
     if (this.#source.kind === 'direct') reads.push(read(e.load(this.#plan.b.buffer, 'f32', this.#plan.b.index)));
     return reads;
@@ -528,6 +554,10 @@ class GemmEmitter {
       moving.set(base.id, pointer);
       return { pointer, byteOffset };
     });
+    if (this.#source.kind === 'bytes') {
+      emitByteSteps(asm, this.#source.dot, { rows: pointers, moving: [...moving.values()], panel: packed }, acc);
+      return;
+    }
     const direct = this.#source.kind === 'direct' ? this.#directPanel(run) : undefined;
     const b = direct?.pointer ?? packed;
     const bBytes = direct?.stepBytes ?? this.#blocking.width * 4;

@@ -5,6 +5,7 @@
  * tell them apart: an unpadded convolution of 1×1 becomes a plain matrix product, whatever its rank. An axis belongs to the operands
  * that move with it: both, batch; a alone, m; b alone, n.
  */
+import type { DType } from '../../core/dtype.ts';
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
@@ -15,6 +16,7 @@ import { eachStmt, exprsOf } from './walk.ts';
 
 export interface Operand {
   readonly buffer: string;
+  readonly dtype: DType;
   readonly index: Expr;
   /** Where it is false the element is 0; absent: always inside. */
   readonly guard: Expr | undefined;
@@ -62,7 +64,17 @@ export function mayOverreach({ a, b, epilogue }: ContractPlan): boolean {
 const plans = new WeakMap<Kernel, ContractPlan | null>();
 
 /** Undefined where the kernel is no f32 contract, is empty, or b is padded. */
-export function planContract(kernel: Kernel): ContractPlan | undefined {
+export const planContract = (kernel: Kernel): ContractPlan | undefined => planOfOperands(kernel, ['f32'], ['f32']);
+
+/** As planContract, for bytes summed in i32, b signed. */
+export const planBytes = (kernel: Kernel): ContractPlan | undefined => planOfOperands(kernel, ['i8', 'u8'], ['i8']);
+
+function planOfOperands(kernel: Kernel, ofA: readonly DType[], ofB: readonly DType[]): ContractPlan | undefined {
+  const { form } = kernel;
+  if (form.kind !== 'contract' || form.acc !== (ofA.includes('f32') ? 'f32' : 'i32')) return undefined;
+  const has = (name: string, dtypes: readonly DType[]) =>
+    kernel.buffers.some((x) => x.name === name && dtypes.includes(x.dtype));
+  if (!has(form.a.buffer, ofA) || !has(form.b.buffer, ofB)) return undefined;
   const known = plans.get(kernel);
   if (known !== undefined) return known ?? undefined;
   const plan = makePlan(kernel);
@@ -71,11 +83,7 @@ export function planContract(kernel: Kernel): ContractPlan | undefined {
 }
 
 function makePlan(kernel: Kernel): ContractPlan | undefined {
-  if (kernel.form.kind !== 'contract' || kernel.form.acc !== 'f32') return undefined;
-  if (kernel.form.axes.some((a) => a.extent === 0)) return undefined;
-  const { a, b } = kernel.form;
-  const isF32 = (name: string) => kernel.buffers.find((x) => x.name === name)?.dtype === 'f32';
-  if (!isF32(a.buffer) || !isF32(b.buffer)) return undefined;
+  if (kernel.form.kind !== 'contract' || kernel.form.axes.some((a) => a.extent === 0)) return undefined;
   const { axes, body } = mergeAxes(legalizeKernel(kernel, CPU_OPS));
   const sum = body[0];
   if (sum.kind !== 'reduce' || sum.value.kind !== 'binary' || sum.value.op !== 'mul') return undefined;
@@ -106,17 +114,18 @@ export function conjuncts(guard: Expr | undefined): Expr[] {
 
 /** The plan where a's guard is known to hold: k axes merge that the guard kept apart. */
 export function unpadded(plan: ContractPlan): ContractPlan {
-  const load = (o: Operand) => e.load(o.buffer, 'f32', o.index);
+  const load = (o: Operand) => e.load(o.buffer, o.dtype, o.index);
   const merged = mergeReduce(plan.k, e.mul(load(plan.a), load(plan.b)));
   const value = merged.value.kind === 'binary' ? merged.value : undefined;
   const [a, b] = [value && operandOf(value.a), value && operandOf(value.b)];
   return a && b ? { ...plan, k: merged.axes, a, b } : plan;
 }
 
+/** A load, or one as the accumulator's dtype; 0 where a guard is false. */
 function operandOf(x: Expr): Operand | undefined {
-  if (x.kind === 'load') return { buffer: x.buffer, index: x.index, guard: undefined };
-  if (x.kind === 'select' && x.a.kind === 'load' && x.b.kind === 'const' && x.b.value === 0) {
-    return { buffer: x.a.buffer, index: x.a.index, guard: x.cond };
-  }
-  return undefined;
+  const guard = x.kind === 'select' ? x.cond : undefined;
+  if (x.kind === 'select' && !(x.b.kind === 'const' && x.b.value === 0)) return undefined;
+  const element = x.kind === 'select' ? x.a : x;
+  const load = element.kind === 'cast' ? element.x : element;
+  return load.kind === 'load' ? { buffer: load.buffer, dtype: load.dtype, index: load.index, guard } : undefined;
 }

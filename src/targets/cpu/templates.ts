@@ -1,4 +1,5 @@
 /** The table of templates that CPU targets share. `generated` applies to every kernel; the others to what their file says. */
+import { bytes } from './contract-bytes.ts';
 import { dot } from './contract-dot.ts';
 import { direct, gathered, panels } from './contract-templates.ts';
 import { depthwise } from './depthwise.ts';
@@ -6,4 +7,13 @@ import { generated } from './generated.ts';
 import type { CpuTemplate } from './template.ts';
 import { winograd } from './winograd.ts';
 
-export const CPU_TEMPLATES: readonly CpuTemplate[] = [panels, direct, gathered, winograd, dot, depthwise, generated];
+export const CPU_TEMPLATES: readonly CpuTemplate[] = [
+  panels,
+  bytes,
+  direct,
+  gathered,
+  winograd,
+  dot,
+  depthwise,
+  generated,
+];
