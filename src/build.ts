@@ -67,7 +67,8 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
     printGraph,
   );
   const passOptions = { verify: options.verify ?? false, stopAfter: run.stopPass };
-  const context = { ops, computes: target.computes, onWarning };
+  const { computes, widensBytes = false } = target;
+  const context = { ops, computes, widensBytes, onWarning };
   const optimise = (bound: Graph, table = ops): Graph => runPipeline(bound, { ...context, ops: table }, passOptions);
   const { profiles = [] } = options;
   const fixed = fixedShapes(profiles);

@@ -323,10 +323,20 @@ class Lowerer {
     const rank = this.#type(value).shape.length;
     if (lowering?.kind === 'kernel' && lowering.layout === 'channels-last') return channelsLastOrder(rank);
     if (lowering?.kind === 'kernel' && lowering.layout === 'row-major') return rowMajorOrder(rank);
+    if (this.#isOfBytesAcross(value)) return channelsLastOrder(rank);
     return this.#orderOfLargest(
       [cluster.root, ...cluster.behind].flatMap((n) => n.inputs),
       value,
     );
+  }
+
+  /** Whether a kernel that wants channels last reads bytes here: it takes several of them at once, and only if they lie side by side. */
+  #isOfBytesAcross(value: string): boolean {
+    if (DTYPES[this.#type(value).dtype].bytes !== 1) return false;
+    return (this.fusion.readers.get(value) ?? []).some((reader) => {
+      const lowering = this.ops.get(reader.op)?.lower;
+      return lowering?.kind === 'kernel' && lowering.layout === 'channels-last';
+    });
   }
 
   /** The order of the largest of these inputs that has the rank of `value`, as it comes through inlined nodes; row-major where there is none. */

@@ -14,6 +14,7 @@ import type { InferContext } from '../graph/semantics.ts';
 import { addAffine, affineConstant, scaleAffine } from '../loop/affine.ts';
 import { add, cast } from '../loop/expr.ts';
 import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
+import { byteConv, byteOperand, scalesOf } from './byte-products.ts';
 import {
   type AxisOrNone,
   affineSum,
@@ -25,7 +26,7 @@ import {
   wideAxis,
 } from './contract-axes.ts';
 import { withoutIdleTaps } from './conv-taps.ts';
-import { checkOneType } from './dims.ts';
+import { areBytes, checkOneType } from './dims.ts';
 import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
 import { asThreeDims, leavesInput, staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
@@ -42,9 +43,10 @@ const conv = defineOp({
   attrs: CONV_ATTRS,
   inputs: [2, 3],
   infer(ctx) {
-    checkOneType(ctx);
-    const { dtype } = ctx.input(0);
-    // No model has i32 here; integer convolutions expand to it.
+    const ofBytes = areBytes(ctx);
+    if (!ofBytes) checkOneType(ctx);
+    const dtype = ofBytes ? 'i32' : ctx.input(0).dtype;
+    // No model has i32 or bytes here; integer convolutions expand to it.
     if (!isFloat(dtype) && dtype !== 'i32') ctx.fail(`the element type is ${dtype}, expected a float`);
     checkBias(ctx);
     return [{ dtype, shape: convShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
@@ -62,12 +64,21 @@ const conv = defineOp({
   absorbAffine(ctx, affine) {
     const weight = ctx.constant(1);
     const bias = ctx.inputs[2] && ctx.constant(2);
-    if (affine.axis !== 1 || !weight || (ctx.inputs[2] && !bias)) return undefined;
+    if (affine.axis !== 1 || !weight || areBytes(ctx) || (ctx.inputs[2] && !bias)) return undefined;
     const filter = weight.data.length / weight.shape[0];
     return new Map([
       [1, scaleChannels(weight, affine.scale, filter)],
       [2, scaleAndShiftBias(bias, affine, weight.dtype)],
     ]);
+  },
+  sumBytes(w, ctx, { a, b, bias }) {
+    const known = ctx.inputs[2] && !bias ? ctx.constant(2) : undefined;
+    if (ctx.inputs[2] && !bias && !known) return undefined;
+    const scales = scalesOf(w, { a, b, axis: 0, bias: bias ?? known });
+    if (!scales) return undefined;
+    const sum = byteConv(w, byteOperand(w, a), byteOperand(w, b), ctx.attrs, scales.bias);
+    const { shape } = ctx.input(1);
+    return sum === undefined ? undefined : { ...scales, sum, along: [-1, ...shape.slice(2).map(() => 1)] };
   },
   expand: withoutIdleTaps,
   lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },

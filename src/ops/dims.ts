@@ -4,7 +4,7 @@
  * An integer input (a shape, axes, pads) is known when it is a constant or when shape arithmetic tells it; a dim may then be
  * symbolic. INT64 extremes, which exporters write for "to the end", become large numbers: callers clamp.
  */
-import { isFloat } from '../core/dtype.ts';
+import { type DType, isFloat } from '../core/dtype.ts';
 import { type Dim, dimsEqual, floorDivDims, mulDims, normalizeAxis, type Shape } from '../core/shape.ts';
 import { fromNumbers, type Tensor, toNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
@@ -28,6 +28,13 @@ export function checkAxes(ctx: Fails, axes: readonly number[], rank: number): re
 export function checkOneType(ctx: InferContext<unknown>): void {
   const other = ctx.inputs.findIndex((type) => type && type.dtype !== ctx.input(0).dtype);
   if (other > 0) ctx.fail(`inputs 0 and ${other} must have one element type`);
+}
+
+/** Whether inputs 0 and 1 are bytes, signed or not each by itself, whose products are summed in i32; what else there is must be i32. */
+export function areBytes(ctx: InferContext<unknown>): boolean {
+  const [a, b, ...others] = ctx.inputs.map((type) => type?.dtype);
+  const isByte = (dtype: DType | undefined): boolean => dtype === 'i8' || dtype === 'u8';
+  return isByte(a) && isByte(b) && others.every((dtype) => dtype === undefined || dtype === 'i32');
 }
 
 /** As checkOneType; and the type is a float. */

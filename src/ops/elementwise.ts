@@ -23,7 +23,7 @@ export const ANY = [...NUMERIC, 'bool'] as const;
 export interface ElementwiseDef<S extends AttrSpecs>
   extends Pick<
     OpDef<S>,
-    'name' | 'onnx' | 'attrs' | 'inputs' | 'traits' | 'cases' | 'inferDims' | 'identity' | 'channelAffine'
+    'name' | 'onnx' | 'attrs' | 'inputs' | 'traits' | 'cases' | 'inferDims' | 'identity' | 'channelAffine' | 'clips'
   > {
   /** Element types that input i may have. */
   readonly accepts: (i: number) => readonly DType[];
@@ -38,7 +38,7 @@ export interface ElementwiseDef<S extends AttrSpecs>
 
 /** Makes an operator from its expression. */
 export function defineElementwise<S extends AttrSpecs>(def: ElementwiseDef<S>): Op {
-  const { name, onnx, attrs, inputs, traits, cases, inferDims, identity, channelAffine } = def;
+  const { name, onnx, attrs, inputs, traits, cases, inferDims, identity, channelAffine, clips } = def;
   const shares = def.shares ?? (() => true);
   return defineOp<S>({
     name,
@@ -50,6 +50,7 @@ export function defineElementwise<S extends AttrSpecs>(def: ElementwiseDef<S>): 
     ...(inferDims && { inferDims }),
     ...(identity && { identity }),
     ...(channelAffine && { channelAffine }),
+    ...(clips && { clips }),
     infer(ctx) {
       const types = ctx.inputs.map((_, i) => ctx.input(i));
       types.forEach((type, i) => {

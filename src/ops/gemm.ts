@@ -10,6 +10,7 @@ import { fromNumbers } from '../core/tensor.ts';
 import { add, cast, constant, index, mul } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
+import { byteMatMul, byteOperand, scalesOf } from './byte-products.ts';
 import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, wideAxis } from './contract-axes.ts';
 import { checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
@@ -69,6 +70,22 @@ const gemm = defineOp({
       [1, scaleChannels(weight, affine.scale, ctx.attrs.transB ? weight.shape[1] : 1)],
       [2, scaleAndShiftBias(addend, affine, weight.dtype)],
     ]);
+  },
+  sumBytes(w, ctx, { a, b, bias }) {
+    const { alpha, beta, transA, transB } = ctx.attrs;
+    const weight = w.known(b.q);
+    const known = ctx.inputs[2] && !bias ? ctx.constant(2) : undefined;
+    if (!weight || alpha !== 1 || beta !== 1 || transA || (ctx.inputs[2] && !bias && !known)) return undefined;
+    // The addend must be a vector of columns, or one number.
+    const { shape = [] } = ctx.inputs[2] ?? {};
+    if (shape.slice(0, -1).some((d) => d !== 1)) return undefined;
+    const [rows, columns] = weight.shape;
+    const data = transB ? transposeMatrices(toFloat64(weight), rows, columns) : toFloat64(weight);
+    const q = w.constant(fromNumbers(weight.dtype, transB ? [columns, rows] : weight.shape, data));
+    const turned = { ...b, q, axis: transB ? 1 - b.axis : b.axis };
+    const scales = scalesOf(w, { a, b: turned, axis: 1, bias: bias ?? known });
+    const sum = scales && byteMatMul(w, byteOperand(w, a), byteOperand(w, turned), scales.bias);
+    return scales && sum !== undefined ? { ...scales, sum, along: [-1] } : undefined;
   },
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerGemm(ctx)) },
   cases: gemmCases(),

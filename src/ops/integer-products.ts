@@ -9,16 +9,21 @@ import type { DType } from '../core/dtype.ts';
 import { elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
+import { byteConv, byteMatMul } from './byte-products.ts';
 import { defineComposite } from './composite.ts';
 import { CONV_ATTRS, type ConvAttrs, convShape } from './conv.ts';
 import { matMulShape } from './matmul.ts';
 import type { NodeWriter } from './node-writer.ts';
 import type { Op, OpCase } from './op.ts';
-import { centred, checkDType, roundTo } from './quantization.ts';
-
-const BYTES: readonly DType[] = ['i8', 'u8'];
+import { BYTES, centred, checkDType, roundTo } from './quantization.ts';
 
 const scalar = (dtype: DType, value: number): Tensor => fromNumbers(dtype, [], [value]);
+/** Known bytes, all over their range. */
+const weights = (dtype: 'i8' | 'u8', shape: StaticShape): OpCase['inputs'][number] => {
+  const low = dtype === 'i8' ? -128 : 0;
+  const values = Array.from({ length: elements(shape) }, (_, i) => low + ((i * 89 + 7) % 256));
+  return { constant: fromNumbers(dtype, shape, values) };
+};
 /** An input of a case whose sums stay small. */
 const drawn = (dtype: 'i8' | 'u8', shape: StaticShape): OpCase['inputs'][number] => ({
   dtype,
@@ -38,6 +43,8 @@ const perColumn = (w: NodeWriter, parameter: string): string =>
 
 /** Σ (a − zeroPointA) · (b − zeroPointB) in i32; zero points may be ''. */
 export function integerMatMul(w: NodeWriter, a: string, b: string, zeroPointA: string, zeroPointB: string): string {
+  const ofBytes = byteMatMul(w, { q: a, zeroPoint: zeroPointA }, { q: b, zeroPoint: zeroPointB });
+  if (ofBytes !== undefined) return ofBytes;
   const left = centred(w, a, zeroPointA && perRow(w, zeroPointA));
   return w.matmul(left, centred(w, b, zeroPointB && perColumn(w, zeroPointB)));
 }
@@ -99,7 +106,9 @@ const convInteger = defineComposite({
     checkChannelVector(ctx, 3, weight);
     return [{ dtype: 'i32', shape: convShape(ctx, ctx.input(0).shape, weight) }];
   },
-  write: ({ w, input, attrs }) => [integerConv(w, input(0), input(1), input(2), input(3), attrs)],
+  write: ({ w, input, attrs }) => [
+    integerConv(w, { x: input(0), weight: input(1), zeroX: input(2), zeroW: input(3), bias: '' }, attrs),
+  ],
   cases: convIntegerCases(),
 });
 
@@ -120,11 +129,28 @@ function perChannel(w: NodeWriter, parameter: string, channel: number, rank: num
   return w.reshape(parameter, [count, ...new Array<number>(rank - channel - 1).fill(1)]);
 }
 
-function integerConv(w: NodeWriter, x: string, weight: string, zeroX: string, zeroW: string, attrs: ConvAttrs): string {
+/** Operands with their zero points, which may be ''; `bias` is i32 or ''. */
+interface ConvOperands {
+  readonly x: string;
+  readonly zeroX: string;
+  readonly weight: string;
+  readonly zeroW: string;
+  readonly bias: string;
+}
+
+/** A bias of one element for all channels as a vector. */
+function everyChannel(w: NodeWriter, bias: string, weight: string): string {
+  const [channels] = w.type(weight).shape;
+  return w.expand(w.reshape(bias, [elements(w.type(bias).shape)]), [channels]);
+}
+
+function integerConv(w: NodeWriter, { x, zeroX, weight, zeroW, bias }: ConvOperands, attrs: ConvAttrs): string {
+  const ofBytes = byteConv(w, { q: x, zeroPoint: zeroX }, { q: weight, zeroPoint: zeroW }, attrs, bias);
+  if (ofBytes !== undefined) return ofBytes;
   const rank = w.type(weight).shape.length;
   const left = centred(w, x, zeroX && perChannel(w, zeroX, 0, rank));
   const right = centred(w, weight, zeroW && perChannel(w, zeroW, 0, rank));
-  return w.node('Conv', [left, right], attrs);
+  return w.node('Conv', bias === '' ? [left, right] : [left, right, w.reshape(bias, [w.type(weight).shape[0]])], attrs);
 }
 
 const qLinearConv = defineComposite({
@@ -142,12 +168,11 @@ const qLinearConv = defineComposite({
     for (const i of [4, 5, 8]) checkChannelVector(ctx, i, weight);
     return [{ dtype: ctx.input(7).dtype, shape: convShape(ctx, ctx.input(0).shape, weight) }];
   },
-  write({ w, attrs, input, type, types }) {
+  write({ w, attrs, input, type }) {
     const [x, scaleX, zeroX, weight, scaleW, zeroW, scaleY, zeroY, bias] = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(input);
     const rank = type(0).shape.length;
     const channels = (parameter: string): string => perChannel(w, parameter, 1, rank);
-    const sum = integerConv(w, x, weight, zeroX, zeroW, attrs);
-    const biased = types[8] ? w.add(sum, channels(bias)) : sum;
+    const biased = integerConv(w, { x, zeroX, weight, zeroW, bias: bias && everyChannel(w, bias, weight) }, attrs);
     const scale = w.div(w.mul(channels(scaleX), channels(scaleW)), channels(scaleY));
     return [roundTo(w, w.mul(w.cast(biased, 'f32'), scale), channels(zeroY), type(7).dtype)];
   },
@@ -166,6 +191,15 @@ function matMulIntegerCases(): readonly OpCase[] {
     {
       name: 'batch',
       inputs: [drawn('u8', [2, 1, 3, 5]), drawn('i8', [3, 5, 2]), scalar('u8', 1), { constant: scalar('i8', 0) }],
+    },
+    { name: 'known b', inputs: [drawn('u8', [5, 37]), weights('i8', [37, 18])] },
+    {
+      name: 'known b, zero points, one of them known',
+      inputs: [drawn('i8', [2, 3, 19]), weights('u8', [19, 33]), scalar('i8', -5), { constant: scalar('u8', 128) }],
+    },
+    {
+      name: 'known b that does not fit i8',
+      inputs: [drawn('u8', [3, 9]), weights('u8', [9, 4]), scalar('u8', 3), { constant: scalar('u8', 100) }],
     },
     { name: 'long sums', inputs: [drawn('u8', [1, 1031]), drawn('i8', [1031, 1]), scalar('u8', 200)] },
     { name: 'empty', inputs: [drawn('u8', [0, 3]), drawn('u8', [3, 2])] },
@@ -219,6 +253,32 @@ function convIntegerCases(): readonly OpCase[] {
       attrs: { strides: [2, 1], group: 2, dilations: [1, 2] },
     },
     { name: 'no zero points', inputs: [drawn('u8', [1, 3, 4, 4]), drawn('u8', [5, 3, 1, 1])] },
+    {
+      name: 'known weights, padded with a zero point that only running tells',
+      inputs: [drawn('u8', [1, 17, 6, 5]), weights('i8', [19, 17, 3, 3]), scalar('u8', 11)],
+      attrs: { pads: [1, 0, 1, 2] },
+    },
+    {
+      name: 'known weights with a zero point, few channels',
+      inputs: [
+        drawn('i8', [2, 3, 7, 9]),
+        {
+          constant: fromNumbers(
+            'i8',
+            [5, 3, 3, 3],
+            Array.from({ length: 135 }, (_, i) => ((i * 37) % 120) - 60),
+          ),
+        },
+        { constant: scalar('i8', -9) },
+        { constant: scalar('i8', -4) },
+      ],
+      attrs: { strides: [2, 1], auto_pad: 'SAME_UPPER' },
+    },
+    {
+      name: 'known depthwise weights',
+      inputs: [drawn('u8', [1, 18, 7, 5]), weights('i8', [18, 1, 3, 3])],
+      attrs: { group: 18, pads: [1, 1, 1, 1] },
+    },
     { name: 'same', inputs: [drawn('u8', [1, 1, 5, 5]), drawn('u8', [1, 1, 2, 2])], attrs: { auto_pad: 'SAME_LOWER' } },
   ];
 }
@@ -262,9 +322,19 @@ function qLinearConvCases(): readonly OpCase[] {
       perChannel: true,
       bias: true,
     }),
+    known(make('known weights, bias', [1, 20, 6, 7], [17, 20, 3, 3], { attrs: { pads: [1, 1, 1, 1] }, bias: true })),
+    known(make('known weights a channel', [1, 8, 9, 5], [33, 8, 1, 1], { perChannel: true })),
     make('depthwise', [1, 4, 9, 7], [4, 1, 3, 3], { attrs: { group: 4, pads: [1, 0, 1, 0] }, bias: true }),
     make('1-d dilated', [1, 2, 19], [3, 2, 3], { attrs: { dilations: [3] }, perChannel: true }),
   ];
+}
+
+/** All but the input of a convolution is known, as in a model. */
+function known(c: OpCase): OpCase {
+  const constant = (x: OpCase['inputs'][number]): OpCase['inputs'][number] => (x && 'data' in x ? { constant: x } : x);
+  const weight = c.inputs[3];
+  const drawnWeight = weight && 'range' in weight ? weights('i8', weight.shape) : weight;
+  return { ...c, inputs: c.inputs.map((x, i) => (i === 3 ? drawnWeight : constant(x))) };
 }
 
 export const INTEGER_PRODUCT_OPS: readonly Op[] = [matMulInteger, qLinearMatMul, convInteger, qLinearConv];

@@ -12,8 +12,9 @@ import type { InferContext } from '../graph/semantics.ts';
 import { affineConstant } from '../loop/affine.ts';
 import { cast } from '../loop/expr.ts';
 import type { Affine } from '../loop/ir.ts';
+import { byteMatMul, byteOperand, scalesOf } from './byte-products.ts';
 import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, type Role, wideAxis } from './contract-axes.ts';
-import { checkOneType } from './dims.ts';
+import { areBytes, checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
 import { type ContractSpec, defineOp, type KernelContext, type OpCase } from './op.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
@@ -46,8 +47,11 @@ const matmul = defineOp({
   attrs: {},
   inputs: [2, 2],
   infer(ctx) {
-    checkOneType(ctx);
-    return [{ dtype: ctx.input(0).dtype, shape: matMulShape(ctx, ctx.input(0).shape, ctx.input(1).shape) }];
+    const ofBytes = areBytes(ctx);
+    if (!ofBytes) checkOneType(ctx);
+    return [
+      { dtype: ofBytes ? 'i32' : ctx.input(0).dtype, shape: matMulShape(ctx, ctx.input(0).shape, ctx.input(1).shape) },
+    ];
   },
   eval([a, b], _attrs, [out]) {
     const left = leftParts(a!.shape);
@@ -68,6 +72,12 @@ const matmul = defineOp({
       }),
     );
     return [fromNumbers(out.dtype, out.shape, sums)];
+  },
+  sumBytes(w, _, { a, b }) {
+    if (b.q === '' || w.known(b.q)?.shape.length !== 2) return undefined;
+    const scales = scalesOf(w, { a, b, axis: 1, bias: undefined });
+    const sum = scales && byteMatMul(w, byteOperand(w, a), byteOperand(w, b));
+    return scales && sum !== undefined ? { ...scales, sum, along: [-1] } : undefined;
   },
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerMatMul(ctx)) },
   cases: matmulCases(),

@@ -14,10 +14,8 @@ import { matMulShape } from './matmul.ts';
 import { MICROSOFT } from './microsoft-activation.ts';
 import type { NodeWriter } from './node-writer.ts';
 import { type AttrSpecs, type AttrsOf, bool, float, int, type Op } from './op.ts';
-import { checkDType, dequantize, quantize, roundTo } from './quantization.ts';
+import { BYTES, checkDType, dequantize, quantize, roundTo } from './quantization.ts';
 import { dequantizeLinear, QUANTIZE_LINEAR_OPS, quantizeLinear } from './quantize-linear.ts';
-
-const BYTES: readonly DType[] = ['i8', 'u8'];
 
 /** A scale or zero point of one element as a scalar; '' stays ''. */
 const single = (w: NodeWriter, parameter: string): string => (parameter === '' ? '' : w.reshape(parameter, []));

@@ -18,6 +18,7 @@ import type { GraphBuilder } from '../graph/build.ts';
 import type { Attrs, AttrValue, Graph, Node } from '../graph/ir.ts';
 import type { InferContext, OpSemantics } from '../graph/semantics.ts';
 import type { Affine, Axis, Expr, Form, Stmt } from '../loop/ir.ts';
+import type { NodeWriter } from './node-writer.ts';
 
 /** One attribute: its ONNX type, its default, its allowed values. */
 export interface AttrSpec<T> {
@@ -191,6 +192,27 @@ export interface ChannelAffine {
   readonly shift: Float64Array;
 }
 
+/** x = (q − zeroPoint) · scale, for each index along `axis` where there are several; constants. */
+export interface Quantization {
+  readonly scale: Tensor;
+  /** Absent: 0. */
+  readonly zeroPoint: Tensor | undefined;
+  readonly axis: number;
+}
+
+/** A value of bytes and the numbers that they stand for. */
+export interface QuantizedValue extends Quantization {
+  readonly q: string;
+}
+
+/** y = sum · scale + offset: sum is i32; scale and offset have one element or one a channel, and broadcast in the shape `along`. */
+export interface IntegerSum {
+  readonly sum: string;
+  readonly scale: Float64Array;
+  readonly offset: Float64Array | undefined;
+  readonly along: StaticShape;
+}
+
 export interface InputAffine extends ChannelAffine {
   /** The input that is scaled and shifted. */
   readonly input: number;
@@ -247,6 +269,21 @@ export interface OpDef<S extends AttrSpecs = AttrSpecs> {
    * of `first` (Transpose of Transpose).
    */
   mergeWith?(first: InferContext<AttrsOf<S>>, second: InferContext<AttrsOf<S>>): AttrsOf<S> | undefined;
+  /** Where output 0 is the number that the elements of input 0, integers, stand for. */
+  dequantizes?(ctx: InferContext<AttrsOf<S>>): Quantization | undefined;
+  /** Where output 0 is input 0 as integers: round(x / scale) + zeroPoint, saturated. */
+  quantizes?(ctx: InferContext<AttrsOf<S>>): Quantization | undefined;
+  /** Where output 0 is input 0 with what lies outside an interval moved to its ends. */
+  clips?(ctx: InferContext<AttrsOf<S>>): readonly [low: number, high: number] | undefined;
+  /**
+   * For linear operators: output 0 where inputs 0 and 1 stand for bytes, summed in integers; input 2 may stand for integers (`bias`), or
+   * be known. Undefined where that would not be exact.
+   */
+  sumBytes?(
+    w: NodeWriter,
+    ctx: InferContext<AttrsOf<S>>,
+    operands: { readonly a: QuantizedValue; readonly b: QuantizedValue; readonly bias: QuantizedValue | undefined },
+  ): IntegerSum | undefined;
   readonly lower?: Lowering<AttrsOf<S>>;
   readonly traits?: Traits;
   /** At least one case; sizes should include 1, primes and odd tails. */
@@ -265,6 +302,10 @@ export interface Op extends OpSemantics {
     | ((ctx: InferContext, affine: ChannelAffine) => ReadonlyMap<number, Tensor> | undefined)
     | undefined;
   readonly mergeWith: ((first: InferContext, second: InferContext) => Attrs | undefined) | undefined;
+  readonly dequantizes: ((ctx: InferContext) => Quantization | undefined) | undefined;
+  readonly quantizes: ((ctx: InferContext) => Quantization | undefined) | undefined;
+  readonly clips: ((ctx: InferContext) => readonly [low: number, high: number] | undefined) | undefined;
+  readonly sumBytes: OpDef['sumBytes'] | undefined;
   readonly lower: Lowering<Attrs> | undefined;
   readonly traits: Traits;
   readonly cases: readonly OpCase[];
@@ -290,6 +331,10 @@ export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
     channelAffine: typed.channelAffine as unknown as Op['channelAffine'],
     absorbAffine: typed.absorbAffine as unknown as Op['absorbAffine'],
     mergeWith: typed.mergeWith as unknown as Op['mergeWith'],
+    dequantizes: typed.dequantizes as unknown as Op['dequantizes'],
+    quantizes: typed.quantizes as unknown as Op['quantizes'],
+    clips: typed.clips as unknown as Op['clips'],
+    sumBytes: typed.sumBytes,
     lower: typed.lower as Lowering<Attrs> | undefined,
     traits: def.traits ?? {},
     cases: def.cases,

@@ -14,6 +14,8 @@ import { toNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import type { NodeWriter } from './node-writer.ts';
 
+/** Element types that products are summed of. */
+export const BYTES: readonly DType[] = ['i8', 'u8'];
 /** Element types of quantised tensors. */
 export const QUANTIZED: readonly DType[] = ['i8', 'u8', 'i16', 'u16'];
 
@@ -92,12 +94,36 @@ export function quantize(w: NodeWriter, x: string, scale: string, zeroPoint: str
   return roundTo(w, w.div(w.cast(x, 'f32'), w.cast(scale, 'f32')), zeroPoint, to);
 }
 
-/** saturate(round(x) + zeroPoint) of an f32. */
-export function roundTo(w: NodeWriter, x: string, zeroPoint: string, to: DType): string {
-  const whole = w.node('Round', [x]);
-  const shifted = zeroPoint === '' ? whole : w.add(whole, w.cast(zeroPoint, 'f32'));
-  const { min, max } = DTYPES[to];
-  return w.cast(w.node('Clip', [shifted, w.scalar('f32', Number(min)), w.scalar('f32', Number(max))]), to);
+/**
+ * saturate(round(x) + zeroPoint) of an f32, within `bounds` of x beside. With a zero point that is known, x is clipped by whole numbers
+ * before it is rounded, which is the same, and machines then know that it fits an integer.
+ */
+export function roundTo(
+  w: NodeWriter,
+  x: string,
+  zeroPoint: string,
+  to: DType,
+  bounds: readonly [number, number] = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
+): string {
+  const clip = (y: string, [low, high]: readonly number[]): string =>
+    w.node('Clip', [y, w.scalar('f32', low), w.scalar('f32', high)]);
+  const range = [DTYPES[to].min, DTYPES[to].max].map(Number);
+  const known = zeroPoint === '' ? undefined : w.known(zeroPoint);
+  if (zeroPoint !== '' && known?.data.length !== 1) {
+    return w.cast(clip(w.add(w.node('Round', [clip(x, bounds)]), w.cast(zeroPoint, 'f32')), range), to);
+  }
+  const zero = known ? Number(toNumbers(known)[0]) : 0;
+  const low = Math.max(range[0] - zero, nearest(bounds[0]));
+  const high = Math.min(range[1] - zero, nearest(bounds[1]));
+  const whole = w.cast(w.node('Round', [clip(x, [low, high])]), 'i32');
+  return w.cast(zero === 0 ? whole : w.add(whole, w.scalar('i32', zero)), to);
+}
+
+/** To the nearest whole number, ties to even; rounding keeps order, so bounds may be rounded in the place of what they bound. */
+function nearest(x: number): number {
+  const down = Math.floor(x);
+  const rest = x - down;
+  return rest > 0.5 || (rest === 0.5 && down % 2 !== 0) ? down + 1 : down;
 }
 
 /** (q − zeroPoint) · scale in f32; parameters broadcast already, zeroPoint '' is 0. */

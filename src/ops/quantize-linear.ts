@@ -3,8 +3,9 @@
  */
 import type { DType } from '../core/dtype.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
 import { defineComposite } from './composite.ts';
-import { bool, dtypeAttr, int, type Op, type OpCase } from './op.ts';
+import { bool, dtypeAttr, int, type Op, type OpCase, type Quantization } from './op.ts';
 import {
   alongTensor,
   checkDType,
@@ -33,6 +34,15 @@ const granularity = (attrs: { readonly axis: number; readonly block_size: number
   blockSize: attrs.block_size,
 });
 
+/** Scale and zero point where they are known, per tensor or per index of an axis. */
+function known(ctx: InferContext<{ readonly axis: number; readonly block_size: number }>): Quantization | undefined {
+  const scale = ctx.constant(1);
+  const zeroPoint = ctx.inputs[2] && ctx.constant(2);
+  if (!scale || (ctx.inputs[2] && !zeroPoint) || ctx.attrs.block_size > 0) return undefined;
+  const { axis } = ctx.attrs;
+  return { scale, zeroPoint, axis: axis < 0 ? axis + ctx.input(0).shape.length : axis };
+}
+
 export const quantizeLinear = defineComposite({
   name: 'QuantizeLinear',
   onnx: { since: 10 },
@@ -52,6 +62,7 @@ export const quantizeLinear = defineComposite({
     if (!QUANTIZED.includes(dtype)) ctx.fail(`output_dtype is ${dtype}, expected one of ${QUANTIZED.join(', ')}`);
     return [{ dtype, shape: x.shape }];
   },
+  quantizes: known,
   write({ w, input, type, types, attrs }) {
     const place = (i: number): string => alongTensor(w, input(i), type(0).shape, granularity(attrs));
     const to = types[2]?.dtype ?? attrs.output_dtype ?? 'u8';
@@ -76,6 +87,7 @@ export const dequantizeLinear = defineComposite({
     if (!SCALES.includes(dtype)) ctx.fail(`output_dtype is ${dtype}, expected one of ${SCALES.join(', ')}`);
     return [{ dtype, shape: q.shape }];
   },
+  dequantizes: known,
   write({ w, input, type, types, attrs }) {
     const place = (i: number): string => alongTensor(w, input(i), type(0).shape, granularity(attrs));
     const y = dequantize(w, input(0), place(1), types[2] ? place(2) : '');

@@ -4,7 +4,7 @@
  * Clip is min(max(x, low), high), both bounds optional; it expands into Max and Min. Before opset 11 the bounds are attributes.
  */
 import { DTYPES, type DType, type Scalar } from '../core/dtype.ts';
-import { fromNumbers, scalarTensor, type Tensor } from '../core/tensor.ts';
+import { fromNumbers, scalarTensor, type Tensor, toNumbers } from '../core/tensor.ts';
 import { max, min, select } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { dimwise } from './dims.ts';
@@ -116,6 +116,14 @@ const clip = defineOp({
       return high ? min(above, rest[rest.length - 1]) : above;
     };
     return [evalElementwise(expr, [x!, ...bounds], attrs, out)];
+  },
+  clips(ctx) {
+    const bound = (i: number, absent: number): number | undefined => {
+      const known = ctx.inputs[i] ? ctx.constant(i) : undefined;
+      return ctx.inputs[i] ? known && Number(toNumbers(known)[0]) : absent;
+    };
+    const [low, high] = [bound(1, Number.NEGATIVE_INFINITY), bound(2, Number.POSITIVE_INFINITY)];
+    return low === undefined || high === undefined ? undefined : [low, high];
   },
   expand(b, node) {
     const [x, low, high] = node.inputs;

@@ -17,6 +17,8 @@ interface UnaryRow {
   /** Range of the cases' values; [-4, 4] where not given. */
   readonly range?: readonly [number, number];
   readonly result?: DType;
+  /** Where it moves what lies outside to an end. */
+  readonly clips?: readonly [low: number, high: number];
   readonly cases?: readonly OpCase[];
 }
 
@@ -35,6 +37,7 @@ const ROWS: readonly UnaryRow[] = [
     since: 6,
     dtypes: SIGNED_NUMERIC,
     expr: (x) => binary('max', x, like(x, 0)),
+    clips: [0, Number.POSITIVE_INFINITY],
     cases: [{ name: 'specials', inputs: [specials] }],
   },
   { name: 'Sigmoid', since: 6, dtypes: FLOATS, expr: sigmoid, range: [-20, 20] },
@@ -115,6 +118,7 @@ const fromRow = (row: UnaryRow): Op =>
     inputs: [1, 1],
     accepts: () => row.dtypes,
     result: ([x]) => row.result ?? x,
+    ...(row.clips && { clips: () => row.clips }),
     expr: ([x]) => (typeof row.expr === 'string' ? unary(row.expr, x) : row.expr(x)),
     cases: [...unaryCases(row.dtypes, row.range), ...(row.cases ?? [])],
   });

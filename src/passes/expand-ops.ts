@@ -13,7 +13,7 @@ export const expandOps = (graph: Graph, { ops }: PassContext): Graph =>
   );
 
 /** The builder with a loc for nodes that are given none. */
-const withLoc = (b: GraphBuilder, loc: Loc): GraphBuilder => ({
+export const withLoc = (b: GraphBuilder, loc: Loc): GraphBuilder => ({
   ...b,
   node: (op, inputs, options) => b.node(op, inputs, { loc, ...options }),
 });

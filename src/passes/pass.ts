@@ -9,6 +9,8 @@ export interface PassContext {
   readonly ops: ReadonlyMap<string, Op>;
   /** Dtypes that the target computes in. */
   readonly computes: ReadonlySet<DType>;
+  /** The target multiplies words, not bytes: it has nothing of sums of bytes. */
+  readonly widensBytes?: boolean;
   readonly onWarning: (message: string) => void;
 }
 

@@ -20,7 +20,9 @@ import { mergeViews } from './merge-views.ts';
 import { nestConcats } from './nest-concats.ts';
 import type { Pass, PassContext } from './pass.ts';
 import { removeNoOps } from './remove-no-ops.ts';
+import { sumBytes } from './sum-bytes.ts';
 import { widen } from './widen.ts';
+import { widenBytes } from './widen-bytes.ts';
 
 export const PASSES: readonly Pass[] = [
   {
@@ -36,16 +38,28 @@ export const PASSES: readonly Pass[] = [
     why: 'before anything is computed from constants, so that what follows rounds in the wide dtype only',
   },
   {
+    name: 'sum-bytes',
+    run: sumBytes,
+    after: ['widen'],
+    why: 'what quantises and dequantises is arithmetic like any other once it is expanded',
+  },
+  {
     name: 'expand-ops',
     run: expandOps,
-    after: ['widen'],
+    after: ['widen', 'sum-bytes'],
     why: 'the passes below then see few and simple operators; repeats because expansions use operators that expand',
     repeat: true,
   },
   {
+    name: 'widen-bytes',
+    run: widenBytes,
+    after: ['expand-ops'],
+    why: 'quantised products expand to sums of bytes; constants among them are then widened at build time',
+  },
+  {
     name: 'fold-constants',
     run: foldConstants,
-    after: ['expand-ops'],
+    after: ['expand-ops', 'widen-bytes'],
     why: 'expansions compute with constants; and the passes below ask which inputs are constant',
   },
   {

@@ -61,6 +61,8 @@ export interface Target {
    * reads there before it writes.
    */
   readonly inPlace?: boolean;
+  /** Its kernels multiply words faster than bytes: products of bytes are widened, and those of dequantised bytes left as numbers. */
+  readonly widensBytes?: boolean;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
   /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */

@@ -57,6 +57,35 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       });
       return [s.node('y', 'Add', [back, zeros]), s.node('size', 'Size', [x])];
     }),
+  'sum-bytes': () =>
+    sketch('quantised', (s) => {
+      const one = (name: string, dtype: 'u8' | 'i8', scale: number, zeroPoint: number): string[] => [
+        s.constant(`${name}_scale`, scalarTensor('f32', scale)),
+        s.constant(`${name}_zero`, fromNumbers(dtype, [], [zeroPoint])),
+      ];
+      const q = s.b.input('q', 'u8', [1, 2, 3, 3]);
+      const x = s.node('x', 'DequantizeLinear', [q, ...one('q', 'u8', 0.5, 4)]);
+      const bytes = s.constant('bytes', fromNumbers('i8', [2, 2, 1, 1], [1, -2, 3, 127]));
+      const scales = s.constant('scales', f32([2], [0.25, 0.5]));
+      const w = s.node('w', 'DequantizeLinear', [bytes, scales], { axis: 0 });
+      const bias = s.node(
+        'bias',
+        'DequantizeLinear',
+        [s.constant('whole', fromNumbers('i32', [2], [100, -7])), s.constant('whole_scale', f32([2], [0.125, 0.25]))],
+        { axis: 0 },
+      );
+      const sum = s.node('sum', 'Conv', [x, w, bias]);
+      const positive = s.node('positive', 'Relu', [sum]);
+      // A sum that others read as numbers stays as it is, in integers before.
+      const other = s.node('other', 'Conv', [x, w]);
+      return [s.node('y', 'QuantizeLinear', [positive, ...one('y', 'i8', 4, -100)]), other];
+    }),
+  'widen-bytes': () =>
+    sketch('bytes', (s) => {
+      const q = s.b.input('q', 'u8', [3, 4]);
+      const w = s.constant('w', fromNumbers('i8', [4, 2], [1, 2, 3, 4, -5, -6, -7, -128]));
+      return [s.node('y', 'MatMul', [q, w])];
+    }),
   'expand-ops': () =>
     sketch('expand', (s) => {
       const x = s.b.input('x', 'f32', [2, 3, 4]);

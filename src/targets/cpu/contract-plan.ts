@@ -66,7 +66,7 @@ const plans = new WeakMap<Kernel, ContractPlan | null>();
 /** Undefined where the kernel is no f32 contract, is empty, or b is padded. */
 export const planContract = (kernel: Kernel): ContractPlan | undefined => planOfOperands(kernel, ['f32'], ['f32']);
 
-/** As planContract, for bytes summed in i32, b signed. */
+/** As planContract, for bytes summed in i32, b signed. k axes are merged as a allows: b must be packed in their order. */
 export const planBytes = (kernel: Kernel): ContractPlan | undefined => planOfOperands(kernel, ['i8', 'u8'], ['i8']);
 
 function planOfOperands(kernel: Kernel, ofA: readonly DType[], ofB: readonly DType[]): ContractPlan | undefined {
@@ -78,8 +78,18 @@ function planOfOperands(kernel: Kernel, ofA: readonly DType[], ofB: readonly DTy
   const known = plans.get(kernel);
   if (known !== undefined) return known ?? undefined;
   const plan = makePlan(kernel);
-  plans.set(kernel, plan ?? null);
-  return plan;
+  const merged = plan && form.acc === 'i32' ? mergedByA(plan) : plan;
+  plans.set(kernel, merged ?? null);
+  return merged;
+}
+
+function mergedByA(plan: ContractPlan): ContractPlan {
+  const { a } = plan;
+  const load = e.load(a.buffer, a.dtype, a.index);
+  const read = a.guard ? e.select(a.guard, load, e.constant(a.dtype, 0)) : load;
+  const { axes, value } = mergeReduce(plan.k, read);
+  const merged = operandOf(value);
+  return merged ? { ...plan, k: axes, a: merged } : plan;
 }
 
 function makePlan(kernel: Kernel): ContractPlan | undefined {

@@ -30,6 +30,7 @@ const target = (features: () => readonly string[]): Target => ({
   device: cudaDevice,
   computes: COMPUTES,
   precisions: new Set(['fp32', 'tf32', 'fp16', 'bf16']),
+  widensBytes: true,
   templates: CUDA_TEMPLATES,
   pack: (data, _kernel, _buffer, packing) => packRows(data, packing),
   features,
