@@ -29,6 +29,8 @@ export interface Ffi {
   ): AsyncNativeFunction;
   /** Where an array's bytes lie; they stay there as long as the array's buffer lives. */
   addressOf(array: ArrayBufferView): number;
+  /** The memory at an address as it is: whoever asks sees that it is there as long as the buffer. */
+  viewOf(address: number, bytes: number): ArrayBuffer;
   /** A copy of the bytes at an address. */
   readBytes(address: number, bytes: number): Uint8Array<ArrayBuffer>;
   /** The text of a zero-terminated string at an address. */
@@ -98,6 +100,7 @@ function ffiOf(koffi: Koffi): Ffi {
     },
     functionAt: (address, result, args) => koffi.decode(address, koffi.proto(result, [...args])),
     addressOf: (array) => Number(koffi.address(array)),
+    viewOf: (address, bytes) => koffi.view(address, bytes),
     readBytes: (address, bytes) => new Uint8Array(koffi.view(address, bytes)).slice(),
     readString: (address) => koffi.decode(new BigUint64Array([BigInt(address)]), 'string'),
   };

@@ -7,6 +7,7 @@ const PROT_READ = 1;
 const PROT_WRITE = 2;
 const PROT_EXEC = 4;
 const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 const MADV_HUGEPAGE = 14;
 const PAGE_BYTES = 4096;
@@ -19,16 +20,25 @@ export function linux(ffi: Ffi): NativeSystem {
   const memcpy = ffi.symbol(null, 'memcpy', 'intptr', ['intptr', 'void *', 'intptr']);
   const create = ffi.symbol(null, 'pthread_create', 'int', ['void *', 'intptr', 'intptr', 'intptr']);
   const join = ffi.symbol(null, 'pthread_join', 'int', ['intptr', 'intptr']);
+  const mapPages = (bytes: number): number => {
+    const address = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address === -1) throw new Error(`the system refused ${bytes} bytes`);
+    return address;
+  };
   return {
     ffi,
     calls: { convention: 'systemv' },
-    mapPages: (bytes) => {
-      const address = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (address === -1) throw new Error(`the system refused ${bytes} bytes`);
-      return address;
-    },
+    mapPages,
     makeExecutable: (address, bytes) => check('executable memory', mprotect(address, bytes, PROT_READ | PROT_EXEC)),
     unmapPages: (address, bytes) => check('to unmap memory', munmap(address, bytes)),
+    mapFile: (descriptor, bytes, behind) => {
+      // The last page of a file ends in zeros; behind it there may be nothing, so that pages of zeros are there first.
+      const address = mapPages(bytes + behind);
+      const at = mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, descriptor, 0);
+      if (at === address) return address;
+      munmap(address, bytes + behind);
+      throw new Error('the system refused to map a file');
+    },
     write: (address, bytes) => {
       if (bytes.length > 0) memcpy(address, bytes, bytes.length);
     },

@@ -23,6 +23,11 @@ export interface NativeSystem {
   /** From now on the pages may be executed and no longer written. Throws Error where refused. */
   makeExecutable(address: number, bytes: number): void;
   unmapPages(address: number, bytes: number): void;
+  /**
+   * A file's bytes where they lie in the system's cache of it, at fresh pages, with at least `behind` zeros behind them; what is written to
+   * the pages stays in this process. `unmapPages` takes `bytes + behind`. Absent where the system cannot, Error where it refuses.
+   */
+  mapFile?(descriptor: number, bytes: number, behind: number): number;
   /** Copies bytes to an address. */
   write(address: number, bytes: Uint8Array): void;
   /** A hint that memory is large and used all at once. */

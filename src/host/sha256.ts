@@ -3,6 +3,7 @@
  */
 import { sha256 as portableSha256 } from '../core/hash.ts';
 import { type AsyncNativeFunction, loadFfi } from './ffi.ts';
+import { staysInPlace } from './mapped-file.ts';
 import { nodeModule } from './node-module.ts';
 
 interface NodeHash {
@@ -38,11 +39,11 @@ export function sha256Now(bytes: Uint8Array): Uint8Array {
 let finding: Promise<AsyncNativeFunction | undefined> | undefined;
 
 /**
- * The same, on another thread where the host can: then it goes on while the caller works. Only shared memory is read there, because
- * other memory may be taken away meanwhile.
+ * The same, on another thread where the host can: then it goes on while the caller works. Only memory that stays in its place is read
+ * there, because other memory may be taken away meanwhile.
  */
 export async function sha256Beside(bytes: Uint8Array): Promise<Uint8Array> {
-  if (!isShared(bytes)) return sha256(bytes);
+  if (!staysInPlace(bytes)) return sha256(bytes);
   finding ??= findNative();
   const native = await finding;
   if (!native) return sha256(bytes);
@@ -50,9 +51,6 @@ export async function sha256Beside(bytes: Uint8Array): Promise<Uint8Array> {
   await native(bytes, bytes.byteLength, digest);
   return digest;
 }
-
-const isShared = ({ buffer }: Uint8Array): boolean =>
-  typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer;
 
 /** Node brings OpenSSL along and shows its functions to add-ons; other hosts may not. */
 async function findNative(): Promise<AsyncNativeFunction | undefined> {

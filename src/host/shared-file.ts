@@ -35,6 +35,10 @@ export function readSharedFile(file: string): Uint8Array<SharedArrayBuffer> {
   });
 }
 
+/** `use` of the open file and its size. */
+export const withDescriptor = <T>(file: string, use: (descriptor: number, size: number) => T): T =>
+  withFile(file, (fs, descriptor) => use(descriptor, fs.fstatSync(descriptor).size));
+
 function withFile<T>(file: string, read: (fs: NodeFs, descriptor: number) => T): T {
   const fs = nodeModule<NodeFs>('node:fs');
   if (!fs) throw new Error('this host has no files');

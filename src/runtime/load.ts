@@ -41,8 +41,8 @@ export interface RuntimeEngine {
 }
 
 /**
- * Opens the engine on the one of `devices` that it was built for. Bytes in a SharedArrayBuffer are hashed while the device works, and
- * device x64 uses weights where they lie in one.
+ * Opens the engine on the one of `devices` that it was built for. Bytes in a SharedArrayBuffer or a mapped file are hashed while the
+ * device works, and device x64 uses weights where they lie in one.
  * Throws ModelError `engine-parse`, `engine-version`, `engine-machine`, `target-unavailable`, `option-invalid` or `out-of-memory`.
  */
 export async function loadEngine(

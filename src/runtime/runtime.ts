@@ -8,6 +8,7 @@
  */
 import type { Device } from '../engine/device.ts';
 import type { Engine, TargetName } from '../engine/engine.ts';
+import { mapOrReadFile } from '../host/mapped-file.ts';
 import { readSharedFile } from '../host/shared-file.ts';
 import { wasmDevice } from '../targets/wasm/device.ts';
 import { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
@@ -32,12 +33,22 @@ const DEVICES: readonly Device[] = [
   wasmDevice,
 ];
 
+/** How an engine file is loaded by its path. */
+export interface LoadFileOptions extends LoadOptions {
+  /** False: the file is read at once and may change afterwards, at the price of memory of its own; true by default. */
+  readonly map?: boolean;
+}
+
 /**
- * Loads an engine file by its path, in Node: read once, into memory that device x64 then uses as it is. Throws as `load` does, and as
- * Node does where the file cannot be read.
+ * Loads an engine file by its path, in Node. On Linux the file is mapped: device x64 uses weights where they lie in the system's cache of it,
+ * which all processes share. Then it must not be written into or cut short while it is loaded; replacing it by another file is harmless, and
+ * is what `hotrod build` does. Elsewhere, and with `map: false`, it is read once into memory that device x64 uses as it is. Either way all
+ * of it is hashed. Throws as `load` does, and as Node does where the file cannot be read.
  */
-export const loadFile = async (path: string, options: LoadOptions = {}): Promise<RuntimeEngine> =>
-  load(readSharedFile(path), options);
+export const loadFile = async (
+  path: string,
+  { map = true, ...options }: LoadFileOptions = {},
+): Promise<RuntimeEngine> => load(map ? await mapOrReadFile(path) : readSharedFile(path), options);
 
 /** Loads an engine file (or an engine) on the devices of this entry: cuda, x64 and wasm. Throws as `loadEngine` does. */
 export const load = (source: Uint8Array | Engine, options: LoadOptions = {}): Promise<RuntimeEngine> =>

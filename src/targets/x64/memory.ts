@@ -1,17 +1,18 @@
 /**
  * Memory that JavaScript and native code share: weights, and an arena a context.
  *
- * It belongs to JavaScript, so a view of it can never outlive it; a SharedArrayBuffer, because that one cannot be detached or moved
- * to another thread while native code has its address. Guards behind let vector loads read past the end of a buffer.
+ * It belongs to JavaScript, so a view of it can never outlive it; a SharedArrayBuffer or a mapped file, because those cannot be detached
+ * or moved to another thread while native code has their address. Guards behind let vector loads read past the end of a buffer.
  */
 import { ModelError } from '../../core/errors.ts';
+import { staysInPlace } from '../../host/mapped-file.ts';
 import type { NativeSystem } from '../../host/native-types.ts';
 
 const ALIGNMENT = 64;
 const GUARD_BYTES = 64;
 
 export interface NativeBlock {
-  readonly bytes: Uint8Array<SharedArrayBuffer>;
+  readonly bytes: Uint8Array;
   /** Of the first byte; valid as long as `bytes` is referenced. A multiple of 64. */
   readonly address: number;
 }
@@ -27,7 +28,7 @@ export function allocateBlock(system: NativeSystem, bytes: number): NativeBlock 
 
 /** The weights where they are, if nothing can take them away and they are aligned with a guard behind; else a copy. */
 export function weightBlock(system: NativeSystem, weights: Uint8Array): NativeBlock {
-  if (isShared(weights)) {
+  if (staysInPlace(weights)) {
     const address = system.ffi.addressOf(weights);
     const hasGuard = weights.byteOffset + weights.byteLength + GUARD_BYTES <= weights.buffer.byteLength;
     if (address % ALIGNMENT === 0 && hasGuard) return { bytes: weights, address };
@@ -36,9 +37,6 @@ export function weightBlock(system: NativeSystem, weights: Uint8Array): NativeBl
   block.bytes.set(weights);
   return block;
 }
-
-const isShared = (bytes: Uint8Array): bytes is Uint8Array<SharedArrayBuffer> =>
-  bytes.buffer instanceof SharedArrayBuffer;
 
 function allocate(bytes: number): SharedArrayBuffer {
   try {

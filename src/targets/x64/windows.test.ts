@@ -96,6 +96,7 @@ function recording(answers: Readonly<Record<string, number>>): { ffi: Ffi; calls
     functionAt: unused,
     addressOf: unused,
     readBytes: unused,
+    viewOf: unused,
     readString: unused,
   };
   return { ffi, calls };
