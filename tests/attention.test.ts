@@ -81,12 +81,9 @@ const NETS: readonly Net[] = [
     name: 'heads of queries that share keys and values, causal',
     roles: 'batch 2, inner 4, key 5, query 3, query 5, value 6',
     build(w, input) {
-      const q = w.reshape(input('q', 1, 6, 5, 4), [1, 2, 3, 5, 4]);
-      const k = w.reshape(input('k', 1, 2, 5, 4), [1, 2, 1, 5, 4]);
-      const v = w.reshape(input('v', 1, 2, 5, 6), [1, 2, 1, 5, 6]);
-      const scores = w.matmul(q, w.transpose(k, [0, 1, 2, 4, 3]));
-      const masked = w.add(scores, causalMask(w, 'f32', { length: 5, total: 5, start: 0 }));
-      return w.reshape(w.matmul(w.node('Softmax', [masked]), v), [1, 6, 5, 6]);
+      const [q, k, v] = [input('q', 1, 6, 5, 4), input('k', 1, 2, 5, 4), input('v', 1, 2, 5, 6)];
+      const addends = [causalMask(w, 'f32', { length: 5, total: 5, start: 0 }), input('m', 1, 6, 5, 5)];
+      return attend(w, { q, k, v, scale: 0.5, addends }).y;
     },
   },
   {

@@ -21,14 +21,6 @@ export function mergeHeads(w: NodeWriter, x: string): string {
   return w.reshape(w.transpose(x, [0, 2, 1, 3]), [batch, length, heads * size]);
 }
 
-/** Each head of keys or values stands for as many consecutive heads of queries as make `heads` of them. */
-export function repeatHeads(w: NodeWriter, x: string, heads: number): string {
-  const [batch, own, length, size] = w.type(x).shape;
-  if (own === heads) return x;
-  const apart = w.reshape(x, [batch, own, 1, length, size]);
-  return w.reshape(w.expand(apart, [batch, own, heads / own, length, size]), [batch, heads, length, size]);
-}
-
 /** What of the scores is masked, told from positions alone; -Infinity there, 0 elsewhere: [length, total]. */
 export interface PositionMask {
   readonly length: number;
@@ -90,15 +82,41 @@ export interface AttentionResult {
   readonly weights: string;
 }
 
-/** Heads of keys and values are as many as of queries, or a divisor of them. */
-export function attend(w: NodeWriter, { q, k, v, scale, addends, softcap = 0 }: AttentionInputs): AttentionResult {
+/**
+ * Heads of keys and values are as many as of queries, or a divisor of them: then each stands for as many consecutive heads of queries, which
+ * get a dim of their own, along which keys and values broadcast.
+ */
+export function attend(w: NodeWriter, inputs: AttentionInputs): AttentionResult {
+  const { q, k, v, addends } = inputs;
+  const [batch, heads, length] = w.type(q).shape;
+  const [, own, total] = w.type(k).shape;
+  if (own === heads) return attendAlike(w, inputs);
+  const apart = (x: string): string => {
+    const { shape } = w.type(x);
+    if (shape.length < 3) return x;
+    const [among, ...rest] = shape.slice(-3);
+    return w.reshape(x, [...shape.slice(0, -3), ...(among === 1 ? [1, 1] : [own, among / own]), ...rest]);
+  };
+  const result = attendAlike(w, { ...inputs, q: apart(q), k: apart(k), v: apart(v), addends: addends.map(apart) });
+  const together = (x: string, last: number): string => w.reshape(x, [batch, heads, length, last]);
+  return {
+    y: together(result.y, w.type(v).shape[3]),
+    scaled: together(result.scaled, total),
+    capped: together(result.capped, total),
+    masked: together(result.masked, total),
+    weights: together(result.weights, total),
+  };
+}
+
+/** Over tensors whose dims before the last two broadcast. */
+function attendAlike(w: NodeWriter, { q, k, v, scale, addends, softcap = 0 }: AttentionInputs): AttentionResult {
   const { dtype, shape } = w.type(q);
-  const heads = shape[1];
-  const keys = w.transpose(repeatHeads(w, k, heads), [0, 1, 3, 2]);
-  const scaled = w.mul(w.matmul(q, keys), w.scalar(dtype, scale));
+  const rank = shape.length;
+  const order = shape.map((_, d) => (d < rank - 2 ? d : 2 * rank - 3 - d));
+  const scaled = w.mul(w.matmul(q, w.transpose(k, order)), w.scalar(dtype, scale));
   const cap = w.scalar(dtype, softcap);
   const capped = softcap === 0 ? scaled : w.mul(w.node('Tanh', [w.div(scaled, cap)]), cap);
   const masked = addends.reduce((sum, addend) => w.add(sum, addend), capped);
   const weights = w.node('Softmax', [masked], { axis: -1 });
-  return { y: w.matmul(weights, repeatHeads(w, v, heads)), scaled, capped, masked, weights };
+  return { y: w.matmul(weights, v), scaled, capped, masked, weights };
 }

@@ -1,4 +1,5 @@
 /** The table of templates that CPU targets share. `generated` applies to every kernel; the others to what their file says. */
+import { attend } from './attend.ts';
 import { bytes } from './contract-bytes.ts';
 import { dot } from './contract-dot.ts';
 import { direct, gathered, panels } from './contract-templates.ts';
@@ -15,5 +16,6 @@ export const CPU_TEMPLATES: readonly CpuTemplate[] = [
   winograd,
   dot,
   depthwise,
+  attend,
   generated,
 ];
