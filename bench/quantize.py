@@ -29,6 +29,15 @@ class Samples(CalibrationDataReader):
 
 prepared = target + '.prepared.onnx'
 quant_pre_process(source, prepared, skip_symbolic_shape=True)
-name = onnx.load(prepared, load_external_data=False).graph.input[0].name
+model = onnx.load(prepared)
+known = {x.name: x for x in model.graph.initializer}
+# Biases that layers share come by an Identity each, and would stay floats, and their convolutions with them.
+for node in [n for n in model.graph.node if n.op_type == 'Identity' and n.input[0] in known]:
+    copy = model.graph.initializer.add()
+    copy.CopyFrom(known[node.input[0]])
+    copy.name = node.output[0]
+    model.graph.node.remove(node)
+onnx.save(model, prepared)
+name = model.graph.input[0].name
 quantize_static(prepared, target, Samples(name), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=activation, weight_type=QuantType.QInt8)

@@ -125,12 +125,20 @@ export interface BytesPacking {
   readonly zeros: number;
 }
 
+/** i8 elements as words of 32 bits, of which the upper half is 0: `[ceil(n / width)][k][width]`, the tail of n filled with zeros. */
+export interface WordsPacking {
+  readonly kind: 'words';
+  readonly width: number;
+  readonly k: number;
+  readonly n: number;
+}
+
 /** Of a panel. */
 export const packedPanelBytes = ({ width, outer, run, step, starts }: BytesPacking): number =>
   (starts ? 4 * width : 0) + outer * Math.ceil(run / step) * step * width;
 
 /** How a weight's elements are arranged; absent: row-major. */
-export type Packing = PanelsPacking | WinogradPacking | RowsPacking | BytesPacking;
+export type Packing = PanelsPacking | WinogradPacking | RowsPacking | BytesPacking | WordsPacking;
 
 /** Elements that a packed weight takes. */
 export function packedElements(p: Packing): number {
@@ -144,6 +152,8 @@ export function packedElements(p: Packing): number {
       return points(p.rows) * p.pitch;
     case 'bytes':
       return p.batch * Math.ceil(p.n / p.width) * packedPanelBytes(p) + p.zeros;
+    case 'words':
+      return 4 * panels(p.width, p.k, p.n);
     default:
       return p satisfies never;
   }

@@ -144,6 +144,7 @@ const packing: Check<Packing> = byKind({
     starts: truth,
     zeros: size,
   }),
+  words: record({ kind: oneOf('words'), width: integer(1, LARGEST_DIM), k: size, n: size }),
 });
 const weightInFile = record({ name: text, dtype, shape, byteOffset: bytes, bytes, packing: nullable(packing) });
 const weight: Check<Weight> = (value, path) => {
@@ -252,6 +253,8 @@ function packingToJson(p: Packing): Packing {
       const { kind, width, batch, outer, run, n, step, starts, zeros } = p;
       return { kind, width, batch, outer, run, n, step, starts, zeros };
     }
+    case 'words':
+      return { kind: p.kind, width: p.width, k: p.k, n: p.n };
     default:
       return p satisfies never;
   }

@@ -14,13 +14,14 @@ import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
-import { type ContractPlan, conjuncts, extentOf, hasLimit, planContract } from './contract-plan.ts';
+import { type ContractPlan, conjuncts, extentOf, hasLimit, planBytes, planContract } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import type { Scopes } from './scopes.ts';
+import { type TapProducts, tapProducts } from './tap-products.ts';
 import type { CpuTemplate } from './template.ts';
-import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
+import { checkLanes, lanesOf, vectorMachine, vnniFor } from './vector-machine.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
 const MAX_UNROLLED_TAPS = 7;
@@ -53,7 +54,8 @@ export const depthwise: CpuTemplate = {
     if (!plan || !facts.constant.has(plan.b.buffer)) return [];
     return lanesOf(features).flatMap((lanes) => {
       const most = columnsThatFit(plan, lanes);
-      return (most > 1 ? [most, 1] : [1]).map((columns) => ({ lanes, columns }));
+      const vnni = plan.a.dtype === 'f32' ? {} : { vnni: vnniFor(lanes, features) };
+      return (most > 1 ? [most, 1] : [1]).map((columns) => ({ lanes, columns, ...vnni }));
     });
   },
   predictNs: (kernel, { lanes, columns }) => {
@@ -73,7 +75,9 @@ export const depthwise: CpuTemplate = {
     return new Map([
       [
         plan.b.buffer,
-        { kind: 'panels', width: lanes, batch: 1, k: extentOf(plan.k), n: plan.channel.extent, zeros: 0 },
+        plan.a.dtype === 'f32'
+          ? { kind: 'panels', width: lanes, batch: 1, k: extentOf(plan.k), n: plan.channel.extent, zeros: 0 }
+          : { kind: 'words', width: lanes, k: extentOf(plan.k), n: plan.channel.extent },
       ],
     ]);
   },
@@ -90,7 +94,7 @@ function planOf(kernel: Kernel): DepthwisePlan {
 }
 
 function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
-  const plan = planContract(kernel);
+  const plan = planContract(kernel) ?? planBytes(kernel);
   if (plan?.batch.length !== 1 || plan.n.length > 0) return undefined;
   const table = new ExprTable();
   const [channel] = plan.batch;
@@ -166,11 +170,13 @@ function insideTaps(
 /** Output columns whose accumulators, inputs and weights of one row of taps are in registers together. */
 function columnsThatFit(plan: DepthwisePlan, lanes: number): number {
   const taps = plan.tap?.extent ?? 1;
+  // Without VNNI products of bytes pass through a register.
+  const spare = plan.a.dtype === 'f32' ? 0 : 1;
   for (let columns = 4; columns > 1; columns--) {
     const inputs = new Set<number>();
     for (let t = 0; t < columns; t++)
       for (let k = 0; k < taps; k++) inputs.add(t * plan.columnStride + k * plan.tapStride);
-    if (columns + inputs.size + taps <= vectorMachine(lanes).registers && columns <= (plan.column?.extent ?? 1))
+    if (columns + inputs.size + taps + spare <= vectorMachine(lanes).registers && columns <= (plan.column?.extent ?? 1))
       return columns;
   }
   return 1;
@@ -190,6 +196,7 @@ class DepthwiseEmitter {
   readonly #exprs: ExprEmitter;
   readonly #scopes: Scopes;
   readonly #plan: DepthwisePlan;
+  readonly #products: TapProducts;
   readonly #columns: number;
   readonly #epilogueInLanes: boolean;
   readonly #weights: Reg;
@@ -199,14 +206,15 @@ class DepthwiseEmitter {
     this.#exprs = new ExprEmitter(asm, kernel);
     this.#scopes = this.#exprs.scopes;
     this.#plan = plan;
+    this.#products = tapProducts(plan.a.dtype);
     this.#columns = params.columns;
     this.#weights = this.#exprs.address(plan.b.buffer, e.index(0)).base;
     const facts = { table: this.#exprs.table, buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     const accIsVector: Stmt = {
       kind: 'let',
       local: 'acc',
-      dtype: 'f32',
-      value: e.cast('f32', e.axis(plan.channel.name)),
+      dtype: this.#products.dtype,
+      value: e.cast(this.#products.dtype, e.axis(plan.channel.name)),
     };
     this.#epilogueInLanes = laneScore(facts, [accIsVector, ...plan.epilogue], plan.channel.name) !== undefined;
   }
@@ -304,21 +312,22 @@ class DepthwiseEmitter {
     if (this.#plan.tap) this.#scopes.bind(this.#plan.tap.name, { kind: 'constant', value: 0 });
     return [
       ...(rowGuard ? [read(rowGuard)] : []),
-      read(e.select(e.constant('bool', 1), e.load(a.buffer, 'f32', a.index), e.constant('f32', 0))),
+      read(e.select(e.constant('bool', 1), e.load(a.buffer, a.dtype, a.index), e.constant(a.dtype, 0))),
     ];
   }
 
   /** One vector (or element) of channels of `columns` outputs. */
   #point(columns: number, taps: readonly number[], weights: Reg, isVector: boolean): void {
     const asm = this.#asm;
-    const type = isVector ? 'vf32' : 'f32';
+    const { dtype } = this.#products;
+    const type = isVector ? (`v${dtype}` as const) : dtype;
     const zero = asm.const(type, 0);
     const acc = Array.from({ length: columns }, () => {
       const reg = asm.reg(type);
       asm.move(reg, zero);
       return reg;
     });
-    if (taps.length > 0) this.#tapLoops(this.#plan.outerTaps, taps, weights, acc, type);
+    if (taps.length > 0) this.#tapLoops(this.#plan.outerTaps, taps, weights, acc, isVector);
     acc.forEach((sum, t) => {
       this.#finish(sum, t);
     });
@@ -329,7 +338,7 @@ class DepthwiseEmitter {
     taps: readonly number[],
     weights: Reg,
     acc: readonly Reg[],
-    type: 'vf32' | 'f32',
+    isVector: boolean,
   ): void {
     const asm = this.#asm;
     if (axes.length > 0) {
@@ -337,33 +346,34 @@ class DepthwiseEmitter {
       asm.loop(asm.const('i32', 0), asm.const('i32', axes[0].extent), 1, (i) =>
         this.#scopes.scope(() => {
           this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
-          this.#tapLoops(axes.slice(1), taps, asm.address(weights, i, inner), acc, type);
+          this.#tapLoops(axes.slice(1), taps, asm.address(weights, i, inner), acc, isVector);
         }),
       );
       return;
     }
     const { rowGuard } = this.#plan;
-    if (!rowGuard) this.#taps(taps, weights, acc, type);
-    else asm.if(this.#exprs.value(rowGuard), () => this.#scopes.scope(() => this.#taps(taps, weights, acc, type)));
+    if (!rowGuard) this.#taps(taps, weights, acc, isVector);
+    else asm.if(this.#exprs.value(rowGuard), () => this.#scopes.scope(() => this.#taps(taps, weights, acc, isVector)));
   }
 
   /** One row of taps: each input column and each weight is loaded once. */
-  #taps(taps: readonly number[], weights: Reg, acc: readonly Reg[], type: 'vf32' | 'f32'): void {
+  #taps(taps: readonly number[], weights: Reg, acc: readonly Reg[], isVector: boolean): void {
     const asm = this.#asm;
+    const products = this.#products;
     const { a, tap, columnStride, tapStride } = this.#plan;
     // The first tap inside is the base: what lies before it may be outside the buffer.
     if (tap) this.#scopes.bind(tap.name, { kind: 'constant', value: taps[0] });
     const { base, byteOffset } = this.#exprs.address(a.buffer, a.index);
     const inputs = new Map<number, Reg>();
     const input = (elements: number): Reg => {
-      const known = inputs.get(elements) ?? asm.load(type, base, byteOffset + elements * 4);
+      const known = inputs.get(elements) ?? products.input(asm, isVector, base, byteOffset + elements * products.bytes);
       inputs.set(elements, known);
       return known;
     };
     for (const k of taps) {
-      const weight = asm.load(type, weights, k * asm.lanes * 4);
+      const weight = products.weight(asm, isVector, weights, k * asm.lanes * 4);
       acc.forEach((sum, t) => {
-        asm.fma(sum, input(t * columnStride + (k - taps[0]) * tapStride), weight);
+        products.add(asm, sum, input(t * columnStride + (k - taps[0]) * tapStride), weight);
       });
     }
   }
@@ -384,7 +394,7 @@ class DepthwiseEmitter {
       }
     };
     const binding = this.#scopes.binding(channel.name);
-    if (sum.type === 'f32' || this.#epilogueInLanes || binding?.kind !== 'lanes') {
+    if (sum.type === this.#products.dtype || this.#epilogueInLanes || binding?.kind !== 'lanes') {
       run(sum);
       return;
     }

@@ -2,9 +2,9 @@
  * i8 weights arranged for dot products: see BytesPacking. In comes a contract's operand b in its own layout, out what a kernel streams.
  */
 import { Bug } from '../../core/errors.ts';
-import { type BytesPacking, packedElements, packedPanelBytes } from '../../engine/engine.ts';
+import { type BytesPacking, packedElements, packedPanelBytes, type WordsPacking } from '../../engine/engine.ts';
 import type { Kernel } from '../../loop/ir.ts';
-import { constantOffset, offsetTable } from './packing.ts';
+import { constantOffset, offsetTable, packPanels } from './packing.ts';
 
 /** What the machine adds to each byte of a signed operand that it takes as unsigned. */
 const SIGN_SHIFT = 128;
@@ -54,4 +54,10 @@ export function packBytes(data: Int8Array, kernel: Kernel, packing: BytesPacking
     }
   }
   return out;
+}
+
+/** The weights of a depthwise convolution, channels side by side. */
+export function packWords(data: Int8Array, kernel: Kernel, { width, k, n }: WordsPacking): Int8Array {
+  const panels = packPanels(Float32Array.from(data), kernel, { kind: 'panels', width, batch: 1, k, n, zeros: 0 });
+  return new Int8Array(Int32Array.from(panels, (x) => x & 0xffff).buffer);
 }

@@ -3,7 +3,7 @@ import type { TypedArray } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import type { Packing } from '../../engine/engine.ts';
 import type { Kernel } from '../../loop/ir.ts';
-import { packBytes } from './pack-bytes.ts';
+import { packBytes, packWords } from './pack-bytes.ts';
 import { packPanels } from './packing.ts';
 import { packWinograd } from './winograd-weights.ts';
 
@@ -16,6 +16,8 @@ export function packWeight(data: TypedArray, kernel: Kernel, packing: Packing): 
       return packWinograd(data as Float32Array, kernel, packing);
     case 'bytes':
       return packBytes(data as Int8Array, kernel, packing);
+    case 'words':
+      return packWords(data as Int8Array, kernel, packing);
     case 'rows':
       throw new Bug('cpu-packing', `kernel ${kernel.name}: no CPU template reads rows`);
     default:
