@@ -155,6 +155,7 @@ function finish(s: Sketch, rnd: Random, y: string, products: number): Graph {
     () => s.node('Clip', [y, scalar(0), scalar(100 * step)]),
     () => s.node('Add', [y, s.dequantize(s.quantize(s.b.input('beside', 'f32', shape), beside), beside)]),
     () => s.node('Sigmoid', [y]),
+    () => s.node('Flatten', [y]),
   ])();
   const dtype = rnd.pick(['u8', 'i8'] as const);
   s.b.output(s.quantize(made, { dtype, scale: step, zeroPoint: rnd.pick([0, 3, dtype === 'u8' ? 120 : -8]) }));

@@ -175,6 +175,8 @@ export type Lowering<A> =
     };
 
 export interface Traits {
+  /** Each element of output 0 is one of input 0's, chosen by its place or as the largest: any rising function may come before or after. */
+  readonly selects?: boolean;
   /** f(a, b) = f(b, a); lets common subexpressions match. */
   readonly commutative?: boolean;
   /** Different result at each call (random numbers), or an effect: never folded, merged or dropped. */

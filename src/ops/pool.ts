@@ -125,6 +125,7 @@ const maxPool = defineOp({
       ? [pooled, evalMaxPositions(x!, window, attrs.storage_order === 1, outputs[1])]
       : [pooled];
   },
+  traits: { selects: true },
   lower: {
     kind: 'kernel',
     layout: 'channels-last',

@@ -3,20 +3,21 @@
  *
  *     Q(clip(Σ DQ(a)·DQ(b) + bias))  =  round(clip(sum · (scaleA·scaleB/scaleY) + bias/scaleY)) + zeroPointY        sum in i32, exact
  *
- * Which operators quantise, dequantise, clip and sum bytes is theirs to say. Models in this form (QDQ) define the left side in
+ * What selects among dequantised numbers (pooling by the largest, views) selects among the bytes, and what is quantised again by the same
+ * steps is left as it was. Which operators quantise, dequantise, clip, select and sum bytes is theirs to say. Models in this form (QDQ) define the left side in
  * float32, whose sums and quotients round; the right side rounds once or twice, so results may differ from another runtime's by one
  * step of the quantisation where a value lies next to a tie. Weights that a model quantises itself become bytes here.
  */
 import { elements, isStatic, type StaticShape } from '../core/shape.ts';
-import { fromNumbers, type TensorType, toNumbers } from '../core/tensor.ts';
+import { fromNumbers, type Tensor, type TensorType, toNumbers } from '../core/tensor.ts';
 import type { GraphBuilder } from '../graph/build.ts';
 import type { Graph, Node } from '../graph/ir.ts';
 import { usersOf } from '../graph/rewrite.ts';
 import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { type NodeWriter, nodeWriter } from '../ops/node-writer.ts';
-import type { IntegerSum, Op, QuantizedValue } from '../ops/op.ts';
-import { BYTES, roundTo } from '../ops/quantization.ts';
+import type { IntegerSum, Op, Quantization, QuantizedValue } from '../ops/op.ts';
+import { BYTES, dequantize, roundTo } from '../ops/quantization.ts';
 import { withLoc } from './expand-ops.ts';
 import type { PassContext } from './pass.ts';
 import { unchangedInput } from './remove-no-ops.ts';
@@ -33,6 +34,8 @@ export function sumBytes(graph: Graph, { ops, widensBytes }: PassContext): Graph
   const outputs = new Set(graph.outputs);
   const dequantized = new Map<string, QuantizedValue>();
   const sums = new Map<string, ClippedSum>();
+  /** Numbers that were computed from bytes, element by element or by a sum. */
+  const ofBytes = new Set<string>();
 
   return rewriteNodes(graph, ops, (node, bare, contextOf) => {
     const b = withLoc(bare, node.loc);
@@ -46,6 +49,14 @@ export function sumBytes(graph: Graph, { ops, widensBytes }: PassContext): Graph
 
     const known = op.quantizes && knownBytes(node, op, b, ctx);
     if (known) return [known];
+    const back = op.quantizes && unchanged(op, ctx, dequantized.get(node.inputs[0]));
+    if (back) return [back];
+    const selected = selectedBytes(node, op, b, dequantized);
+    if (selected) {
+      dequantized.set(output, selected.bytes);
+      ofBytes.add(output);
+      return [selected.numbers];
+    }
     // A bias that several layers share comes by a copy each.
     const same = unchangedInput(op, ctx, graph.values.get(output));
     const shared = same === undefined ? undefined : dequantized.get(node.inputs[same]);
@@ -53,6 +64,7 @@ export function sumBytes(graph: Graph, { ops, widensBytes }: PassContext): Graph
 
     const made = op.sumBytes && summed(node, op, b, ctx, dequantized);
     if (made) {
+      ofBytes.add(output);
       sums.set(output, { ...made, low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY });
       return [asNumbers(nodeWriter(b), made)];
     }
@@ -61,8 +73,11 @@ export function sumBytes(graph: Graph, { ops, widensBytes }: PassContext): Graph
     const sum = readsOnce(source) ? sums.get(source) : undefined;
     const next = sum && follow(op, ctx, sum);
     if (next) sums.set(output, next);
-    const result = sum && op.quantizes && requantized(nodeWriter(b), op, ctx, sum);
-    return result ? [result] : undefined;
+    const result = sum ? requantized(nodeWriter(b), op, ctx, sum) : quantizedAgain(node, op, b, ctx, ofBytes);
+    if (result) return [result];
+    if (quantized || (op.lower?.kind === 'elementwise' && node.inputs.some((name) => ofBytes.has(name))))
+      ofBytes.add(output);
+    return undefined;
   });
 }
 
@@ -72,6 +87,34 @@ function knownBytes(node: Node, op: Op, b: GraphBuilder, ctx: InferContext): str
   if (!node.inputs.every((name, i) => name === '' || inputs[i])) return undefined;
   const [type] = op.infer(ctx);
   return b.constant(op.eval(inputs, node.attrs, [type as TensorType])[0]);
+}
+
+/** The bytes that were dequantised just so. */
+function unchanged(op: Op, ctx: InferContext, from: QuantizedValue | undefined): string | undefined {
+  const to = op.quantizes?.(ctx);
+  const zero = ({ zeroPoint }: Quantization): number => (zeroPoint ? Number(toNumbers(zeroPoint)[0]) : 0);
+  const [type] = op.infer(ctx);
+  if (!from || !to || from.scale.data.length !== 1 || to.scale.data.length !== 1 || !from.zeroPoint) return undefined;
+  const isSame = toNumbers(from.scale)[0] === toNumbers(to.scale)[0] && zero(from) === zero(to);
+  return isSame && from.zeroPoint.dtype === type.dtype ? from.q : undefined;
+}
+
+/** A node that selects among dequantised numbers selects among the bytes, whose order is the same. */
+function selectedBytes(
+  node: Node,
+  op: Op,
+  b: GraphBuilder,
+  dequantized: ReadonlyMap<string, QuantizedValue>,
+): { readonly bytes: QuantizedValue; readonly numbers: string } | undefined {
+  const from = dequantized.get(node.inputs[0] ?? '');
+  if (!from || !(op.traits.selects || op.lower?.kind === 'alias') || node.outputs.length !== 1) return undefined;
+  if (from.scale.data.length !== 1 || !(Number(toNumbers(from.scale)[0]) > 0)) return undefined;
+  if (!BYTES.includes(b.type(from.q).dtype) || b.constantValue(from.q)) return undefined;
+  const [q] = b.node(node.op, [from.q, ...node.inputs.slice(1)], { attrs: node.attrs });
+  const w = nodeWriter(b);
+  const single = (t: Tensor | undefined): string => (t ? w.reshape(w.constant(t), []) : '');
+  const numbers = dequantize(w, q, single(from.scale), single(from.zeroPoint));
+  return b.type(numbers).dtype === b.type(node.inputs[0]).dtype ? { bytes: { ...from, q }, numbers } : undefined;
 }
 
 function summed(
@@ -137,4 +180,23 @@ function requantized(w: NodeWriter, op: Op, ctx: InferContext, sum: ClippedSum):
   });
   const zeroPoint = to.zeroPoint ? w.reshape(w.constant(to.zeroPoint), []) : '';
   return roundTo(w, inSteps, zeroPoint, type.dtype, [sum.low / step, sum.high / step]);
+}
+
+/** Numbers that came of bytes and have been rounded on the way: a product with the inverse in the place of the quotient. */
+function quantizedAgain(
+  node: Node,
+  op: Op,
+  b: GraphBuilder,
+  ctx: InferContext,
+  ofBytes: ReadonlySet<string>,
+): string | undefined {
+  const to = op.quantizes?.(ctx);
+  const [x] = node.inputs;
+  if (to?.scale.data.length !== 1 || !ofBytes.has(x) || b.type(x).dtype !== 'f32') return undefined;
+  const step = Number(toNumbers(to.scale)[0]);
+  const [type] = op.infer(ctx);
+  if (!(step > 0) || !BYTES.includes(type.dtype)) return undefined;
+  const w = nodeWriter(b);
+  const zeroPoint = to.zeroPoint ? w.reshape(w.constant(to.zeroPoint), []) : '';
+  return roundTo(w, w.mul(x, w.scalar('f32', 1 / step)), zeroPoint, type.dtype);
 }

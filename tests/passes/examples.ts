@@ -76,9 +76,12 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       );
       const sum = s.node('sum', 'Conv', [x, w, bias]);
       const positive = s.node('positive', 'Relu', [sum]);
+      // The largest bytes are the largest numbers; quantised again by the same steps they are what they were.
+      const pooled = s.node('pooled', 'MaxPool', [x], { kernel_shape: [2, 2] });
+      const again = s.node('again', 'QuantizeLinear', [pooled, 'q_scale', 'q_zero']);
       // A sum that others read as numbers stays as it is, in integers before.
       const other = s.node('other', 'Conv', [x, w]);
-      return [s.node('y', 'QuantizeLinear', [positive, ...one('y', 'i8', 4, -100)]), other];
+      return [s.node('y', 'QuantizeLinear', [positive, ...one('y', 'i8', 4, -100)]), other, again];
     }),
   'widen-bytes': () =>
     sketch('bytes', (s) => {
