@@ -41,6 +41,7 @@ import { SizeTable } from './lower/size-table.ts';
 import { withSizes } from './ops/counted.ts';
 import type { Op } from './ops/op.ts';
 import { mergeNodes } from './passes/eliminate-common-subexpressions.ts';
+import type { KernelFacts } from './targets/target.ts';
 
 export interface OpenBuild {
   readonly graph: LoweredGraph;
@@ -52,6 +53,12 @@ export interface OpenRoom {
   readonly run: BuildRun;
   /** Runs the passes. */
   optimise(bound: Graph, ops: ReadonlyMap<string, Op>): Graph;
+  /** Gives the values of an optimised graph their precision, the same at each call. */
+  assign(optimised: Graph, ops: ReadonlyMap<string, Op>): Promise<Graph>;
+  /** A constant of an assigned graph by its name; `find` finds values of the model. */
+  constant(name: string, find: (name: string) => Tensor): Tensor;
+  /** What holds for every kernel. */
+  readonly facts: Omit<KernelFacts, 'constant'>;
   /** Throws where a node has no kernel. */
   check(graph: Graph, ops: ReadonlyMap<string, Op>): void;
 }
@@ -93,9 +100,9 @@ export async function lowerOpen(
     async () => {
       const made: Graph[] = [];
       for (const graph of bound) {
-        const optimised = room.optimise(graph, ops);
-        room.check(optimised, ops);
-        made.push(optimised);
+        const assigned = await room.assign(room.optimise(graph, ops), ops);
+        room.check(assigned, ops);
+        made.push(assigned);
         await run.checkpoint('passes');
       }
       return made;
@@ -114,10 +121,10 @@ export async function lowerOpen(
       const raw = graphs.map((graph, i) =>
         lowerRaw(graph, ops, fusions[i], { extents, others: graphs.filter((other) => other !== graph) }),
       );
-      const general = generalise(raw, table, (name) => constantAt(open, most, name), data);
+      const general = generalise(raw, table, (name) => room.constant(name, (of) => constantAt(open, most, of)), data);
       const usual = withDataSizes(sizes.corners[0].opt, data, USUAL_SHARE);
       const words = general.sizes.formulas.map((formula) => Number(bindDim(formula, usual)));
-      return finishSteps(general, {}, words);
+      return finishSteps(general, room.facts, words);
     },
     printLowered,
   );

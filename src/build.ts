@@ -34,7 +34,7 @@ import { OPS } from './ops/all.ts';
 import type { Op } from './ops/op.ts';
 import { expandOps } from './passes/expand-ops.ts';
 import { runPipeline } from './passes/pipeline.ts';
-import { assignPrecision } from './precision/assign.ts';
+import { type Assignment, type AssignOptions, assignPrecision, choosePrecisions } from './precision/assign.ts';
 import type { GraphRunner } from './precision/instrument.ts';
 import { chooseProcessor, chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
@@ -74,7 +74,8 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const fixed = fixedShapes(profiles);
   if (profiles.length > 0 && !fixed) {
     if (!target.takesSizes) throw sizesMissing(target);
-    return reportOf(run, await buildOpen(run, read, target, ops, { ...options, precision }, optimise));
+    const engine = await buildOpen(run, read, target, ops, { ...options, precision }, optimise);
+    return reportOf(run, await compileCode(run, engine, target, options));
   }
   const bound = await run.stage(
     'infer',
@@ -86,17 +87,12 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   if (target.takesSizes && countable(graph, ops).size > 0) {
     const shapes = { ...options.shapes, ...fixed };
     const settings = { ...options, precision, shapes, profiles: [] };
-    return reportOf(run, await buildOpen(run, read, target, ops, settings, optimise));
+    const engine = await buildOpen(run, read, target, ops, settings, optimise);
+    return reportOf(run, await compileCode(run, engine, target, options));
   }
   const assigned = await run.stage(
     'precision',
-    () =>
-      assignPrecision(graph, ops, {
-        precision,
-        samples: () => samplesOf(graph, ops, options.samples),
-        open: (g) => openOnProcessor(g, ops),
-        onWarning,
-      }),
+    () => assignPrecision(graph, ops, assignOptions(graph, ops, { ...options, precision }, onWarning)),
     printGraph,
   );
   const engine = target.templates
@@ -121,15 +117,39 @@ async function buildOpen(
   options: BuildOptions,
   optimise: OpenRoom['optimise'],
 ): Promise<Engine> {
-  const { profiles = [], shapes = {} } = options;
-  const check: OpenRoom['check'] = (graph, table) => checkLowerable(graph, table, target.name);
-  const { graph, profiles: kept } = await lowerOpen({ run, optimise, check }, read, ops, profiles, shapes);
+  const { profiles = [], shapes = {}, precision } = options;
+  /** Chosen at the first sample, made at all of them. */
+  let chosen: Assignment | undefined;
+  const room: OpenRoom = {
+    run,
+    optimise,
+    assign: async (graph, table) => {
+      chosen ??= await choosePrecisions(graph, table, assignOptions(graph, table, options, run.onWarning));
+      return chosen.assign(graph);
+    },
+    constant: (name, find) => (chosen ? chosen.constant(name, find) : find(name)),
+    facts: { tf32: precision === 'tf32' },
+    check: (graph, table) => checkLowerable(graph, table, target.name),
+  };
+  const { graph, profiles: kept } = await lowerOpen(room, read, ops, profiles, shapes);
   return { ...(await finishProgram(run, graph, target, options)), profiles: kept };
 }
 
+const assignOptions = (
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  { precision = 'fp32', samples }: BuildOptions,
+  onWarning: (message: string) => void,
+): AssignOptions => ({
+  precision,
+  samples: () => samplesOf(graph, ops, samples),
+  open: (g) => openOnProcessor(g, ops),
+  onWarning,
+});
+
 const sizesMissing = (target: Target): ModelError =>
   new ModelError('option-invalid', `target ${target.name} has no open sizes: its engines have one shape an input`, {
-    hint: 'give --shapes, or build for wasm or x64',
+    hint: 'give --shapes, or build for wasm, x64 or cuda',
   });
 
 /** The half of a build that ends in code: for targets that run kernels. */

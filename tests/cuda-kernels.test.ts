@@ -12,7 +12,7 @@ import { decodeScalar } from '../src/core/tensor.ts';
 import { evalKernel } from '../src/loop/eval.ts';
 import type { Buffer, Kernel } from '../src/loop/ir.ts';
 import { legalizeKernel } from '../src/loop/legalize.ts';
-import { eachExpr, eachStmt } from '../src/targets/cpu/walk.ts';
+import { eachExpr } from '../src/targets/cpu/walk.ts';
 import { depthwise } from '../src/targets/cuda/depthwise.ts';
 import { generated } from '../src/targets/cuda/generated.ts';
 import type { Chip } from '../src/targets/cuda/program.ts';
@@ -25,6 +25,7 @@ import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
 import { CHIPS, emitTactic, runTactic } from './ptx/run-kernel.ts';
 import { random, randomArray, randomKernel } from './random-kernel.ts';
 import { type ConvSpec, convKernel, type GemmSpec, gemmKernel } from './support/contract-kernels.ts';
+import { longestSum } from './support/longest-sum.ts';
 import { loopKernels } from './support/loop-kernels.ts';
 
 const SEED = 90210;
@@ -44,20 +45,6 @@ const inputsOf = (kernel: Kernel, seed: number): Map<string, TypedArray> =>
         b.dtype === 'f32' ? uniform(seed + i, b.elements) : randomArray(random(seed + i), b.dtype, b.elements),
       ]),
   );
-
-/** Elements that the longest sum has. */
-function summedElements(kernel: Kernel): number {
-  let most = 64;
-  eachStmt(kernel.body, (s) => {
-    if (s.kind === 'reduce')
-      most = Math.max(
-        most,
-        s.axes.reduce((n, a) => n * a.extent, 1),
-      );
-    else if (s.kind === 'scan') most = Math.max(most, s.axis.extent);
-  });
-  return most;
-}
 
 /** Floats within `bound` plus a relative error of the dtype's precision, NaN where NaN; everything else equal. */
 function compare(label: string, b: Buffer, want: TypedArray, got: TypedArray, bound: number): void {
@@ -119,7 +106,7 @@ function checkTactic(
   const outputs = runTactic(kernel, emitted, packed);
   for (const b of kernel.buffers) {
     if (b.role !== 'out') continue;
-    compare(label, b, expected.get(b.name)!, outputs.get(b.name)!, 1e-6 * (summedElements(kernel) + 1));
+    compare(label, b, expected.get(b.name)!, outputs.get(b.name)!, 1e-6 * (longestSum(kernel) + 1));
   }
 }
 

@@ -7,12 +7,13 @@
  * Told to the user: constants that overflow or lose digits, and what was kept in f32.
  */
 import { ModelError } from '../core/errors.ts';
+import type { Tensor } from '../core/tensor.ts';
 import type { Precision } from '../engine/engine.ts';
 import type { Graph } from '../graph/ir.ts';
 import type { Op } from '../ops/op.ts';
 import { chooseWideNodes, type KeptWide, type OpenGraph, type Samples } from './keep-wide.ts';
 import { type NarrowedGraph, narrow } from './narrow.ts';
-import type { NarrowDType } from './round-constant.ts';
+import { type NarrowDType, roundConstant } from './round-constant.ts';
 
 export interface AssignOptions {
   readonly precision: Precision;
@@ -29,14 +30,27 @@ const MOST_NAMES = 5;
 const MOST_FLOPS = 5e10;
 
 /** The graph to lower. Its inputs and outputs keep their types. */
-export async function assignPrecision(
+export const assignPrecision = async (
   graph: Graph,
   ops: ReadonlyMap<string, Op>,
   options: AssignOptions,
-): Promise<Graph> {
+): Promise<Graph> => (await choosePrecisions(graph, ops, options)).assign(graph);
+
+/** What was chosen for a graph, for the same graph at other sizes. */
+export interface Assignment {
+  assign(graph: Graph): Graph;
+  /** A constant of such a graph, `find` being told the name that it had in the graph before. */
+  constant(name: string, find: (name: string) => Tensor): Tensor;
+}
+
+export async function choosePrecisions(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  options: AssignOptions,
+): Promise<Assignment> {
   const { precision, onWarning } = options;
   const to = NARROW[precision];
-  if (to === undefined) return graph;
+  if (to === undefined) return { assign: (same) => same, constant: (name, find) => find(name) };
   const kept = await chooseWide(graph, ops, options);
   const narrowed = narrow(graph, ops, { to, keepWide: kept.nodes });
   warnOfConstants(narrowed, to, onWarning);
@@ -50,7 +64,13 @@ export async function assignPrecision(
     const hint = precision === 'fp16' ? '; precision auto looks longer for what to keep in f32' : '';
     onWarning(`on a sample the outputs are off by up to ${kept.error.toPrecision(2)} of their root mean square${hint}`);
   }
-  return narrowed.graph;
+  return {
+    assign: (other) => (other === graph ? narrowed : narrow(other, ops, { to, keepWide: kept.nodes })).graph,
+    constant: (name, find) => {
+      const source = narrowed.sources.get(name);
+      return source === undefined ? find(name) : roundConstant(find(source), to).value;
+    },
+  };
 }
 
 const NOTHING: KeptWide = { large: [], nodes: new Set(), inaccurate: new Set(), error: undefined, isAccurate: true };

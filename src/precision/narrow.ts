@@ -35,6 +35,8 @@ export interface NarrowedGraph {
   readonly graph: Graph;
   /** Constants that were rounded, by name. */
   readonly rounded: ReadonlyMap<string, RoundedConstant>;
+  /** The narrow constants of the graph, with the names of those that they were rounded from. */
+  readonly sources: ReadonlyMap<string, string>;
   /** First outputs of the nodes that compute on narrow values. */
   readonly narrowed: ReadonlySet<string>;
   /** Nodes that stay wide for a constant's sake: the node's label and the constant's name. */
@@ -58,6 +60,7 @@ class Narrower {
   readonly #narrow = new Map<string, string>();
   readonly #constants = new Map<string, string>();
   readonly #rounded = new Map<string, RoundedConstant>();
+  readonly #sources = new Map<string, string>();
   readonly #narrowed = new Set<string>();
   /** Values that may be as small as a constant that would have vanished. */
   readonly #tiny = new Set<string>();
@@ -86,6 +89,7 @@ class Narrower {
     return {
       graph: removeUnread(this.#b.finish(), this.#ops),
       rounded: new Map([...this.#rounded].filter(([name]) => this.#constants.has(name) || this.#narrow.has(name))),
+      sources: this.#sources,
       narrowed: this.#narrowed,
       refused: this.#refused,
     };
@@ -189,6 +193,7 @@ class Narrower {
       ? this.#b.constant(rounded.value, this.#fresh(name))
       : this.#cast(this.#clamped(this.#wideForm(name), name), to, [this.#fresh(name)], name)[0];
     this.#narrow.set(name, form);
+    if (rounded) this.#sources.set(form, name);
     return form;
   }
 

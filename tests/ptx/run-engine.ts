@@ -9,7 +9,9 @@ import { elements } from '../../src/core/shape.ts';
 import type { Tensor } from '../../src/core/tensor.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
+import { loadEngine } from '../../src/runtime/load.ts';
 import { type Chip, type CudaArg, emitProgram } from '../../src/targets/cuda/program.ts';
+import { fakeDevice } from '../cuda/fake-device.ts';
 import { PtxProgram } from './machine.ts';
 import { GlobalMemory } from './memory.ts';
 
@@ -44,11 +46,29 @@ export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<
   );
 }
 
+/** Engines with open sizes need a runtime around them: sizes go in and come out. */
+async function runOnFake(
+  engine: Engine,
+  chip: Chip,
+  inputs: ReadonlyMap<string, Tensor>,
+): Promise<Map<string, Tensor>> {
+  const { device } = fakeDevice(chip.computeCapability);
+  const loaded = await loadEngine(engine, { devices: [device] });
+  const context = loaded.createContext();
+  const results = context.run(Object.fromEntries(engine.inputs.map(({ name }) => [name, inputs.get(name) as Tensor])));
+  const outputs = engine.outputs.map(({ name, dtype }): [string, Tensor] => [
+    name,
+    { dtype, shape: context.shapeOf(name), data: results[name] },
+  ]);
+  loaded.dispose();
+  return new Map(outputs);
+}
+
 /** Runs a graph as an engine for the chip would. */
 export const runInterpreted =
   (chip: Chip, options: BuildOptions = {}) =>
   async (graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> => {
     const gpuArch = `sm_${chip.computeCapability}`;
     const { engine } = await build(graph, { target: 'cuda', gpuArch, verify: true, ...options });
-    return interpretEngine(engine, chip, inputs);
+    return engine.sizes ? runOnFake(engine, chip, inputs) : interpretEngine(engine, chip, inputs);
   };

@@ -13,7 +13,7 @@ import { Graph } from '../../cuda/graph.ts';
 import { DeviceBuffer, PinnedBuffer } from '../../cuda/memory.ts';
 import { Event, Stream } from '../../cuda/stream.ts';
 import type { DeviceContext, DeviceMemory, DeviceStream, PhaseTimes } from '../../engine/device.ts';
-import type { Binding } from '../../engine/engine.ts';
+import { type Binding, sizesBinding } from '../../engine/engine.ts';
 import { now } from '../../host/clock.ts';
 import { type DirectIo, NO_DIRECT_IO } from './direct-io.ts';
 import type { Elsewhere, LoadedProgram, Memory, StepLaunch } from './loaded-program.ts';
@@ -27,6 +27,7 @@ export class CudaContext implements DeviceContext {
   readonly inputs: readonly TypedArray[];
   readonly keepsInputs = true;
   readonly outputs: readonly TypedArray[];
+  readonly sizes?: Int32Array;
   readonly #loaded: LoadedProgram;
   readonly #onDispose: () => void;
   readonly #device: DeviceBuffer;
@@ -55,12 +56,15 @@ export class CudaContext implements DeviceContext {
       const arenaBytes = alignUp(engine.arenaBytes, ALIGNMENT);
       this.#device = keep(new DeviceBuffer(gpu, arenaBytes + program.scratchBytes));
       this.#memory = { arena: this.#device.address, scratch: this.#device.address + arenaBytes };
-      this.#host = keep(new PinnedBuffer(gpu, hostBytes([...engine.inputs, ...engine.outputs])));
+      const table = sizesBinding(engine);
+      const bindings = [...engine.inputs, ...engine.outputs, ...(table ? [table] : [])];
+      this.#host = keep(new PinnedBuffer(gpu, hostBytes(bindings)));
       this.#stream = keep(new Stream(gpu));
       this.#idle = keep(new Event(gpu, { timed: false }));
-      const views = hostViews([...engine.inputs, ...engine.outputs], this.#host);
+      const views = hostViews(bindings, this.#host);
       this.inputs = views.slice(0, engine.inputs.length);
-      this.outputs = views.slice(engine.inputs.length);
+      this.outputs = views.slice(engine.inputs.length, engine.inputs.length + engine.outputs.length);
+      if (table) this.sizes = views[bindings.length - 1] as Int32Array;
       this.#launches = loaded.launches(this.#memory, true);
       this.#stream.fill(this.#device.address, 0, this.#device.byteLength);
       const direct = this.#host.isPinned ? loaded.direct : NO_DIRECT_IO;
@@ -100,6 +104,8 @@ export class CudaContext implements DeviceContext {
     const { engine } = this.#loaded;
     this.#kernels ??= new Graph(this.#stream, () => this.#runKernels());
     this.#follow(stream);
+    // Of memory that is not pinned: the words are taken before this returns, and may change then.
+    this.#copySizes(stream, this.sizes?.slice());
     for (const [i, { buffer }] of engine.inputs.entries())
       stream.copy(this.#address(buffer), inputs[i].address, buffer.bytes);
     this.#kernels.launch(stream);
@@ -186,12 +192,20 @@ export class CudaContext implements DeviceContext {
     return [...from(inputs, this.inputs), ...from(outputs, this.outputs)];
   }
 
+  #copySizes(stream: Stream, words: Int32Array | undefined): void {
+    const { sizes } = this.#loaded.engine;
+    if (sizes && words) stream.copyToDevice(this.#address(sizes.buffer), words);
+  }
+
   #copyIn(direct: DirectIo = NO_DIRECT_IO): void {
+    this.#copySizes(this.#stream, this.sizes);
     for (const [i, { buffer }] of this.#loaded.engine.inputs.entries())
       if (!direct.inputs[i]) this.#stream.copyToDevice(this.#address(buffer), this.inputs[i]);
   }
 
   #copyOut(direct: DirectIo = NO_DIRECT_IO): void {
+    const { sizes } = this.#loaded.engine;
+    if (this.sizes && sizes && sizes.data.length > 0) this.#stream.copyToHost(this.sizes, this.#address(sizes.buffer));
     for (const [i, { buffer }] of this.#loaded.engine.outputs.entries())
       if (!direct.outputs[i]) this.#stream.copyToHost(this.outputs[i], this.#address(buffer));
   }

@@ -15,7 +15,7 @@ import { legalizeKernel } from '../../loop/legalize.ts';
 import type { KernelFacts, Params } from '../target.ts';
 import { BodyEmitter } from './emit-body.ts';
 import { ExprEmitter } from './emit-expr.ts';
-import { coefOf, extentOf, planGemm } from './gemm-plan.ts';
+import { coefOf, extentOf, isLimited, planGemm } from './gemm-plan.ts';
 import { bindPoint } from './generated.ts';
 import type { PtxKernel, Reg } from './ptx.ts';
 import { mostElements } from './registers.ts';
@@ -56,7 +56,8 @@ function planOf(kernel: Kernel): DepthwisePlan | undefined {
 
 function makePlan(kernel: Kernel): DepthwisePlan | undefined {
   const gemm = planGemm(kernel);
-  if (!gemm || gemm.n.length > 0 || gemm.batch.length !== 1 || extentOf(gemm.k) > MOST_TAPS) return undefined;
+  if (!gemm || isLimited(gemm) || gemm.n.length > 0 || gemm.batch.length !== 1 || extentOf(gemm.k) > MOST_TAPS)
+    return undefined;
   if (gemm.form.acc !== 'f32') return undefined;
   const [channel] = gemm.batch;
   if (coefOf(gemm.a, channel.name) !== 1 || gemm.a.guards.some((g) => coefOf(g, channel.name) !== 0)) return undefined;

@@ -12,6 +12,7 @@ import type { Axis, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
 import { boundNames, reassignedLocals } from '../cpu/walk.ts';
 import { divideBy, remainderBy } from './divide.ts';
 import { choose, type ExprEmitter, type Value } from './emit-expr.ts';
+import { beforeLimits, endOf, hasLimit, isPoint } from './limits.ts';
 import { exprSize } from './nest-plan.ts';
 import type { PtxKernel, Reg } from './ptx.ts';
 import { registerOf } from './registers.ts';
@@ -103,7 +104,7 @@ export class BodyEmitter {
   /** Iterations one after the other in each thread. */
   #loop(axis: Axis, body: readonly Stmt[]): void {
     if (axis.extent === 0) return;
-    if (axis.extent === 1) {
+    if (isPoint(axis)) {
       this.exprs.bindAxis(axis, { offset: 0 });
       this.body(body);
       return;
@@ -111,7 +112,7 @@ export class BodyEmitter {
     const changing = boundNames(body);
     this.exprs.touch(changing);
     this.exprs.prepare(body, [axis.name]);
-    this.#k.loop(0, axis.extent, 1, (i) =>
+    this.#k.loop(0, endOf(this.exprs, axis), 1, (i) =>
       this.exprs.scope(() => {
         this.exprs.bindAxis(axis, { reg: this.#k.op('mov.b32', i), offset: 0 });
         this.body(body);
@@ -123,14 +124,19 @@ export class BodyEmitter {
   // Reductions by one thread.
 
   #reduce(s: Extract<Stmt, { kind: 'reduce' }>): Value {
-    const axes = s.axes.filter((a) => a.extent !== 1);
-    for (const a of s.axes) if (a.extent === 1) this.exprs.bindAxis(a, { offset: 0 });
+    const axes = this.#loopsOf(s);
     const width = this.#widthOf(s);
     const acc = Array.from({ length: width }, () => this.#start(s.op, s.dtype));
     if (axes.every((a) => a.extent > 0)) {
       this.#taps(s, axes, () => this.#fold(s, acc, this.exprs.value(s.value)));
     }
     return this.#settle(acc);
+  }
+
+  /** The axes that need a loop; the others are bound. */
+  #loopsOf(s: Extract<Stmt, { kind: 'reduce' }>): readonly Axis[] {
+    for (const a of s.axes) if (isPoint(a)) this.exprs.bindAxis(a, { offset: 0 });
+    return s.axes.filter((a) => !isPoint(a));
   }
 
   /** Lanes of a reduction's result: whether its value varies is known once its axes are bound. */
@@ -168,7 +174,7 @@ export class BodyEmitter {
     const size = exprSize(s.value) * this.exprs.lanes;
     const taps = axes.reduce((n, a) => n * a.extent, 1);
     const [axis, ...rest] = axes;
-    if (taps <= MOST_TAPS && taps * size <= this.#mostUnrolled) {
+    if (taps <= MOST_TAPS && taps * size <= this.#mostUnrolled && !hasLimit(axes)) {
       for (let i = 0; i < axis.extent; i++) {
         this.exprs.bindAxis(axis, { offset: i });
         this.#taps(s, rest, tap);
@@ -181,18 +187,25 @@ export class BodyEmitter {
 
   /** A loop over an axis by `step` iterations at a time, then the rest. */
   #steps(s: Extract<Stmt, { kind: 'reduce' }>, axis: Axis, step: number, body: () => void): void {
-    const whole = axis.extent - (axis.extent % step);
+    const end = endOf(this.exprs, axis);
+    const whole = typeof end === 'number' ? end - (end % step) : this.#k.op('and.b32', end, -step >>> 0);
     this.exprs.prepare([s], [axis.name]);
-    this.#k.loop(0, whole, step, (i) =>
-      this.exprs.scope(() => {
-        const reg = this.#k.op('mov.b32', i);
-        for (let offset = 0; offset < step; offset++) {
-          this.exprs.bindAxis(axis, { reg, offset });
-          body();
-        }
-      }),
-    );
-    for (let offset = whole; offset < axis.extent; offset++) {
+    const loop = (from: Reg | number, to: Reg | number, by: number): void =>
+      this.#k.loop(from, to, by, (i) =>
+        this.exprs.scope(() => {
+          const reg = this.#k.op('mov.b32', i);
+          for (let offset = 0; offset < by; offset++) {
+            this.exprs.bindAxis(axis, { reg, offset });
+            body();
+          }
+        }),
+      );
+    loop(0, whole, step);
+    if (typeof end !== 'number') {
+      if (step > 1) loop(whole, end, 1);
+      return;
+    }
+    for (let offset = end - (end % step); offset < end; offset++) {
       this.exprs.bindAxis(axis, { offset });
       body();
     }
@@ -201,8 +214,7 @@ export class BodyEmitter {
   // Loops that a team shares out.
 
   #teamReduce(team: Team, s: Extract<Stmt, { kind: 'reduce' }>): Value {
-    for (const a of s.axes) if (a.extent === 1) this.exprs.bindAxis(a, { offset: 0 });
-    const axes = s.axes.filter((a) => a.extent !== 1);
+    const axes = this.#loopsOf(s);
     if (s.axes.some((a) => a.extent === 0)) return this.exprs.value(constant(s.dtype, identity(s.op, s.dtype)));
     const points = team.across === 'points';
     const width = points ? this.#widthOf(s) : team.lanes;
@@ -236,7 +248,8 @@ export class BodyEmitter {
 
   /**
    * Every point of the axes once, by one thread of the team each, in units of `lanes` neighbours: unit = turn·threads + rank. `each` is
-   * told under which predicate its points exist; nothing where they certainly do.
+   * told under which predicate its points exist; nothing where they certainly do. With limits turns end where the outermost axis does,
+   * and no point is certain.
    */
   #shareOut(team: Team, axes: readonly Axis[], body: readonly Stmt[], each: (valid: Reg | undefined) => void): void {
     const k = this.#k;
@@ -245,14 +258,25 @@ export class BodyEmitter {
     const lanes = points ? 1 : team.lanes;
     const units = axes.reduce((n, a) => n * a.extent, 1) / lanes;
     const run = (from: Reg, offset: number, certain: boolean): void => {
-      const valid = certain ? undefined : k.op('setp.lt.s32', k.op('add.s32', from, offset), units);
+      const exists = certain ? undefined : k.op('setp.lt.s32', k.op('add.s32', from, offset), units);
       this.exprs.withLanes(points ? this.exprs.lanes : lanes, () => {
-        this.#bindUnits(axes, lanes, from, offset);
-        each(valid);
+        const inside = this.#bindUnits(axes, lanes, from, offset);
+        each(exists && inside ? k.op('and.pred', exists, inside) : (exists ?? inside));
       });
     };
     const turns = Math.ceil(units / threads);
     const isCertain = (turn: number): boolean => (turn + 1) * threads <= units;
+    const [outer] = axes;
+    if (outer?.limit && turns > 1) {
+      this.exprs.prepare(
+        body,
+        axes.map((a) => a.name),
+      );
+      const bound = endOf(this.exprs, outer) as Reg;
+      const end = axes.length === 1 ? divideBy(k, bound, lanes) : k.op('mul.lo.s32', bound, units / outer.extent);
+      k.loop(0, end, threads, (i) => this.exprs.scope(() => run(k.op('add.s32', rank, i), 0, false)));
+      return;
+    }
     if (turns <= MOST_TURNS) {
       for (let turn = 0; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));
       return;
@@ -273,21 +297,29 @@ export class BodyEmitter {
     for (let turn = whole / threads; turn < turns; turn++) run(rank, turn * threads, isCertain(turn));
   }
 
-  /** Axes at unit from + offset of their common row-major order; a unit is `lanes` neighbours along the last. */
-  #bindUnits(axes: readonly Axis[], lanes: number, from: Reg, offset: number): void {
+  /**
+   * Axes at unit from + offset of their common row-major order; a unit is `lanes` neighbours along the last. The predicate tells whether
+   * they lie before their limits; undefined where there are none.
+   */
+  #bindUnits(axes: readonly Axis[], lanes: number, from: Reg, offset: number): Reg | undefined {
     const k = this.#k;
     const last = axes.length - 1;
     const inLanes = lanes > 1 ? { scale: lanes, lanes: true } : {};
     if (axes.length === 1) {
       this.exprs.bindAxis(axes[last], { reg: from, offset: offset * lanes, ...inLanes });
-      return;
+      if (!axes[last].limit) return undefined;
+      const first = k.op('mul.lo.s32', k.op('add.s32', from, offset), lanes);
+      return beforeLimits(k, this.exprs, [{ axis: axes[last], at: first }]);
     }
     let rest = k.op('add.s32', from, offset);
+    const positions: { axis: Axis; at: Reg }[] = [];
     for (let i = last; i >= 0; i--) {
       const extent = i === last ? axes[i].extent / lanes : axes[i].extent;
       const at = i === 0 ? rest : remainderBy(k, rest, extent);
       this.exprs.bindAxis(axes[i], { reg: at, offset: 0, ...(i === last && inLanes) });
+      positions.push({ axis: axes[i], at: i === last && axes[i].limit ? k.op('mul.lo.s32', at, lanes) : at });
       if (i > 0) rest = divideBy(k, rest, extent);
     }
+    return beforeLimits(k, this.exprs, positions);
   }
 }

@@ -6,8 +6,13 @@
  * innermost axis is contiguous in a, where one is: weights are packed in that order, so the order is free.
  *
  *     a[Σ coefs·axes + constant]   where every guard 0 <= Σ coefs·axes + constant < extent
+ *
+ * Axes and guards keep their limits; templates that cannot mind them ask `isLimited`.
  */
-import type { Access, Axis, Contract, Kernel } from '../../loop/ir.ts';
+import { withoutRole } from '../../loop/contract.ts';
+import { index, mul } from '../../loop/expr.ts';
+import type { Access, Axis, Contract, Expr, Kernel } from '../../loop/ir.ts';
+import { hasLimit, isPoint } from './limits.ts';
 
 /** Σ coefs[axis]·axis + constant; absent axes have coefficient 0. */
 export interface Linear {
@@ -16,6 +21,7 @@ export interface Linear {
 }
 export interface Guard extends Linear {
   readonly extent: number;
+  readonly limit?: Expr;
 }
 export interface GemmOperand extends Linear {
   readonly buffer: string;
@@ -34,6 +40,10 @@ export interface GemmPlan {
   readonly form: Contract;
 }
 
+/** Whether some size is known at run time only. */
+export const isLimited = ({ batch, m, n, k, a, b }: GemmPlan): boolean =>
+  hasLimit([...batch, ...m, ...n, ...k]) || [...a.guards, ...b.guards].some((g) => g.limit);
+
 export const extentOf = (axes: readonly Axis[]): number => axes.reduce((n, a) => n * a.extent, 1);
 export const coefOf = (x: Linear, axis: string): number => x.coefs.get(axis) ?? 0;
 
@@ -49,14 +59,11 @@ export function planGemm(kernel: Kernel): GemmPlan | undefined {
 }
 
 function makePlan(form: Contract): GemmPlan | undefined {
-  // Sizes that only running tells are left to other templates.
-  if (form.axes.some((a) => a.extent === 0 || a.limit)) return undefined;
-  if ([...form.a.dims, ...form.b.dims].some((d) => d.limit)) return undefined;
+  if (form.axes.some((a) => a.extent === 0)) return undefined;
   const a = operandOf(form.a, form);
   const b = operandOf(form.b, form);
   if (b.guards.length > 0) return undefined;
-  const role = (r: string): Axis[] =>
-    form.axes.filter((x) => x.role === r && x.extent > 1).map(({ name, extent }) => ({ name, extent }));
+  const role = (r: string): Axis[] => form.axes.filter((x) => x.role === r && !isPoint(x)).map(withoutRole);
   const batch = role('batch');
   const m = mergeAxes(role('m'), [a, ...a.guards]);
   const n = mergeAxes(role('n'), [b]);
@@ -70,11 +77,12 @@ function operandOf(access: Access, form: Contract): GemmOperand {
   let constant = 0;
   const guards: Guard[] = [];
   const extents = new Map(form.axes.map((a) => [a.name, a.extent]));
+  const points = new Set(form.axes.filter(isPoint).map((a) => a.name));
   for (const dim of access.dims) {
     constant += dim.at.constant * dim.stride;
     const at = new Map<string, number>();
     for (const t of dim.at.terms) {
-      if (extents.get(t.axis) === 1) continue;
+      if (points.has(t.axis)) continue;
       at.set(t.axis, (at.get(t.axis) ?? 0) + t.coef);
       coefs.set(t.axis, (coefs.get(t.axis) ?? 0) + t.coef * dim.stride);
     }
@@ -85,7 +93,9 @@ function operandOf(access: Access, form: Contract): GemmOperand {
       low += Math.min(0, end);
       high += Math.max(0, end);
     }
-    if (low < 0 || high >= dim.extent) guards.push({ coefs: at, constant: dim.at.constant, extent: dim.extent });
+    const { extent, limit } = dim;
+    if (low < 0 || high >= extent || limit)
+      guards.push({ coefs: at, constant: dim.at.constant, extent, ...(limit && { limit }) });
   }
   return { buffer: access.buffer, coefs, constant, guards };
 }
@@ -97,13 +107,17 @@ function orderK(k: readonly Axis[], a: GemmOperand): Axis[] {
   return last ? [...k.filter((x) => x !== last), last] : [...k];
 }
 
-/** Neighbours x, y become one axis y where every linear form has coef(x) = coef(y)·extent(y). */
+/**
+ * Neighbours x, y become one axis y where every linear form has coef(x) = coef(y)·extent(y), and y runs whole: it ends where x does, so
+ * many times its extent.
+ */
 export function mergeAxes(axes: readonly Axis[], forms: readonly Linear[]): readonly Axis[] {
   const merged = [...axes];
   for (let i = 0; i + 1 < merged.length; ) {
     const [x, y] = [merged[i], merged[i + 1]];
-    if (forms.every((f) => coefOf(f, x.name) === coefOf(f, y.name) * y.extent)) {
-      merged.splice(i, 2, { name: y.name, extent: x.extent * y.extent });
+    if (!y.limit && forms.every((f) => coefOf(f, x.name) === coefOf(f, y.name) * y.extent)) {
+      const limit = x.limit && mul(x.limit, index(y.extent));
+      merged.splice(i, 2, { name: y.name, extent: x.extent * y.extent, ...(limit && { limit }) });
       i = Math.max(0, i - 1);
     } else i++;
   }

@@ -8,7 +8,7 @@ import { DTYPES, type DType } from '../../core/dtype.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { KernelFacts } from '../target.ts';
 import { canEmitEpilogue } from './gemm-epilogue.ts';
-import { coefOf, extentOf, type GemmPlan, planGemm } from './gemm-plan.ts';
+import { coefOf, extentOf, type GemmPlan, isLimited, planGemm } from './gemm-plan.ts';
 
 export interface Tile {
   readonly bm: number;
@@ -103,7 +103,7 @@ export interface GemmShape {
 /** Undefined where the tensor cores cannot run the contract as it lies in memory. */
 export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undefined {
   const plan = planGemm(kernel);
-  if (plan?.form.acc !== 'f32') return undefined;
+  if (plan?.form.acc !== 'f32' || isLimited(plan)) return undefined;
   const dtypeOf = (name: string): DType | undefined => kernel.buffers.find((x) => x.name === name)?.dtype;
   const dtype = dtypeOf(plan.a.buffer);
   if (dtype === undefined || dtypeOf(plan.b.buffer) !== dtype) return undefined;

@@ -5,6 +5,7 @@ import type { Axis, Stmt } from '../../loop/ir.ts';
 import { divideBy, remainderBy } from './divide.ts';
 import { BodyEmitter } from './emit-body.ts';
 import { ExprEmitter } from './emit-expr.ts';
+import { beforeLimits } from './limits.ts';
 import { exprSize, type NestPlan, planNest } from './nest-plan.ts';
 import type { PtxKernel, Reg } from './ptx.ts';
 import { columnTeam, rowTeam, type Team } from './team.ts';
@@ -78,8 +79,10 @@ function emitPoints(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter): void {
   const flat = k.op('mad.lo.u32', k.special('ctaid.x'), block, k.special('tid.x'));
   const run = (): void =>
     exprs.withLanes(lanes, () => {
-      bindPoint(k, exprs, axes, flat, lanes);
-      new BodyEmitter(k, plan.kernel, exprs).body(plan.kernel.body);
+      const inside = bindPoint(k, exprs, axes, flat, lanes);
+      const body = (): void => new BodyEmitter(k, plan.kernel, exprs).body(plan.kernel.body);
+      if (inside) k.if(inside, () => exprs.scope(body));
+      else body();
     });
   if (threads % block === 0) run();
   else k.if(k.op('setp.lt.u32', flat, threads), run);
@@ -101,17 +104,27 @@ function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter, blocks: numb
   const pointLanes = isRow ? 1 : lanes;
   const units = points / pointLanes;
   const valid = units % perBlock === 0 ? undefined : k.op('setp.lt.u32', flat, units);
-  const place = { threads: threads * blocks, lanes, local, rank, valid, blocks };
   exprs.withLanes(pointLanes, () => {
-    bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, units - 1) : flat, pointLanes);
+    const inside = bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, units - 1) : flat, pointLanes);
+    const exists = valid && inside ? k.op('and.pred', valid, inside) : (valid ?? inside);
+    const place = { threads: threads * blocks, lanes, local, rank, valid: exists, blocks };
     const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
     new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
     team.finish();
   });
 }
 
-/** Axes from a flat position in units of `lanes` points, the last axis fastest. */
-export function bindPoint(k: PtxKernel, exprs: ExprEmitter, axes: readonly Axis[], flat: Reg, lanes: number): void {
+/**
+ * Axes from a flat position in units of `lanes` points, the last axis fastest. The predicate tells whether the point lies before all limits;
+ * undefined where there are none.
+ */
+export function bindPoint(
+  k: PtxKernel,
+  exprs: ExprEmitter,
+  axes: readonly Axis[],
+  flat: Reg,
+  lanes: number,
+): Reg | undefined {
   let rest = flat;
   const coords = axes.map(() => flat);
   for (let i = axes.length - 1; i > 0; i--) {
@@ -124,4 +137,9 @@ export function bindPoint(k: PtxKernel, exprs: ExprEmitter, axes: readonly Axis[
     const inLanes = lanes > 1 && i === axes.length - 1;
     exprs.bindAxis(axis, { reg: coords[i], offset: 0, ...(inLanes && { scale: lanes, lanes: true }) });
   });
+  const positions = axes.map((axis, i) => {
+    const scaled = lanes > 1 && i === axes.length - 1 && axis.limit;
+    return { axis, at: scaled ? k.op('mul.lo.s32', coords[i], lanes) : coords[i] };
+  });
+  return beforeLimits(k, exprs, positions);
 }

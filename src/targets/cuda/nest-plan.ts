@@ -14,6 +14,7 @@ import { legalizeKernel } from '../../loop/legalize.ts';
 import { ExprTable } from '../cpu/linear.ts';
 import { mergeAxes } from '../cpu/merge-axes.ts';
 import { eachExpr, eachStmt } from '../cpu/walk.ts';
+import { divisorOf, isPoint } from './limits.ts';
 import { mostElements } from './registers.ts';
 import { CUDA_OPS } from './scalar-ops.ts';
 
@@ -111,7 +112,7 @@ class Facts {
         moves = true;
       }
     }
-    while (lanes > 1 && axis.extent % lanes !== 0) lanes /= 2;
+    while (lanes > 1 && divisorOf(axis) % lanes !== 0) lanes /= 2;
     return moves ? lanes : 1;
   }
 }
@@ -178,7 +179,7 @@ function rowPlan(facts: Facts, plan: Partial, loops: readonly Loop[], longest: n
   let lanes = 8;
   for (const loop of loops) {
     const axis = axesOf(loop)
-      .filter((a) => a.extent !== 1)
+      .filter((a) => !isPoint(a))
       .at(-1);
     if (!axis) continue;
     const inside = loop.kind === 'for' ? loop.body : [loop];

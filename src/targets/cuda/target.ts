@@ -31,6 +31,7 @@ const target = (features: () => readonly string[]): Target => ({
   computes: COMPUTES,
   precisions: new Set(['fp32', 'tf32', 'fp16', 'bf16']),
   widensBytes: true,
+  takesSizes: true,
   templates: CUDA_TEMPLATES,
   pack: (data, _kernel, _buffer, packing) => packRows(data, packing),
   features,

@@ -5,7 +5,8 @@
  *
  * k runs in steps of 16 a group; `groups` of threads share the k of a step and add up at the end, so that small outputs still have
  * warps enough. Weights are packed as rows of n for each k; other operands are read in vectors along whichever of their
- * axes is contiguous. Rows, columns and k beyond the end, and padding, are zeros.
+ * axes is contiguous. Rows, columns and k beyond the end, and padding, are zeros; k also beyond a limit. Rows and columns behind a limit
+ * are read, as they lie in memory, and not stored; tiles of nothing else end at once.
  */
 import { DTYPES, type DType } from '../../core/dtype.ts';
 import type { PackedAxis, Packing } from '../../engine/engine.ts';
@@ -17,6 +18,7 @@ import { BodyEmitter } from './emit-body.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { coefOf, extentOf, type GemmOperand, type GemmPlan, type Linear, planGemm } from './gemm-plan.ts';
 import { bindPoint } from './generated.ts';
+import { beforeLimits, divisorOf, endOf, isPoint } from './limits.ts';
 import type { PtxKernel, Reg } from './ptx.ts';
 import { loadElements } from './registers.ts';
 import { CUDA_OPS, scalarCast } from './scalar-ops.ts';
@@ -159,6 +161,8 @@ class TiledEmitter {
   readonly #threads: number;
   readonly #bk: number;
   readonly #digits = new Map<string, Reg>();
+  readonly #kernel: Kernel;
+  readonly #exprs: ExprEmitter;
 
   constructor(site: KernelSite, plan: GemmPlan) {
     this.#site = site;
@@ -171,6 +175,8 @@ class TiledEmitter {
     const { code, buffers } = beginKernel(site, this.#threads);
     this.#k = code;
     this.#pointers = new Map(site.kernel.buffers.map((b, i) => [b.name, buffers[i]]));
+    this.#kernel = legalizeKernel(site.kernel, CUDA_OPS);
+    this.#exprs = new ExprEmitter(code, this.#kernel, buffers, site.alignments);
   }
 
   run(): EmittedKernel {
@@ -183,6 +189,8 @@ class TiledEmitter {
     const firstRow = k.op('mul.lo.s32', divideBy(k, block, columns), bm);
     const firstColumn = k.op('mul.lo.s32', remainderBy(k, block, columns), bn);
     this.#bindBatch();
+    this.#leaveEmpty(plan.m, firstRow);
+    this.#leaveEmpty(plan.n, firstColumn);
     const sums = this.#mainLoop(firstRow, firstColumn);
     this.#epilogue(sums, firstRow, firstColumn);
     const grid = [rows * columns, extentOf(plan.batch), 1] as const;
@@ -195,6 +203,30 @@ class TiledEmitter {
     if (batch.length === 0) return;
     const digits = this.#decode(batch, this.#k.special('ctaid.y'));
     for (const [i, reg] of digits.entries()) this.#digits.set(batch[i].name, reg);
+    this.#leave(
+      beforeLimits(
+        this.#k,
+        this.#exprs,
+        batch.map((axis, i) => ({ axis, at: digits[i] })),
+      ),
+    );
+  }
+
+  /** Ends a block whose rows or columns all lie behind the limit of the outermost of their axes. */
+  #leaveEmpty(axes: readonly Axis[], first: Reg): void {
+    const end = this.#flatEnd(axes);
+    if (end) this.#leave(this.#k.op('setp.lt.s32', first, end));
+  }
+
+  /** Ends a block, before its first barrier, where the predicate does not hold. */
+  #leave(unless: Reg | undefined): void {
+    if (unless) this.#k.if(this.#k.op('not.pred', unless), () => this.#k.exit());
+  }
+
+  /** Where the flat index of the axes ends, if the outermost of them has a limit. */
+  #flatEnd([outer, ...inner]: readonly Axis[]): Reg | undefined {
+    if (!outer?.limit) return undefined;
+    return this.#k.op('mul.lo.s32', endOf(this.#exprs, outer) as Reg, extentOf(inner));
   }
 
   /** Digits of a flat index, outermost axis first. */
@@ -232,7 +264,7 @@ class TiledEmitter {
     const fits = (inner: Axis | undefined, vector: number): boolean =>
       inner !== undefined &&
       coefOf(operand, inner.name) === 1 &&
-      inner.extent % vector === 0 &&
+      divisorOf(inner) % vector === 0 &&
       operand.constant % vector === 0 &&
       alignment % (vector * bytes) === 0 &&
       operand.guards.every((g) => coefOf(g, inner.name) === 0) &&
@@ -320,10 +352,16 @@ class TiledEmitter {
     // The last turn asks for a step that is not there.
     require(k.op('setp.lt.s32', kIndex, total));
     const digits = this.#decode(this.#plan.k, kIndex);
+    const before = beforeLimits(
+      k,
+      this.#exprs,
+      this.#plan.k.map((axis, i) => ({ axis, at: digits[i] })),
+    );
+    if (before) require(before);
     operand.guards.forEach((guard, i) => {
       const at = this.#linear(guard, this.#plan.k, digits, facts.guards[i]);
       const shifted = at ? k.op('add.s32', at, guard.constant) : k.op('mov.u32', guard.constant);
-      require(k.op('setp.lt.u32', shifted, guard.extent));
+      require(k.op('setp.lt.u32', shifted, endOf(this.#exprs, guard)));
     });
     const offset = this.#linear(operand, this.#plan.k, digits, facts.offset);
     const base = offset ? k.op('mad.wide.s32', offset, bytes, pointer) : pointer;
@@ -360,7 +398,7 @@ class TiledEmitter {
       tm < 4 ? k.op('mad.lo.s32', ty, tm * 4, k.op('mad.lo.s32', group, STEP * pitchA * 4, shared)) : row;
     const steps = Math.ceil(extentOf(plan.k) / bk);
     k.do('bar.sync', 0);
-    k.loop(0, steps * bk, bk, (i) => {
+    k.loop(0, this.#flatEnd(plan.k) ?? steps * bk, bk, (i) => {
       const at = k.op('mov.b32', buffer);
       const next = k.op('add.s32', i, bk);
       const [nextA, nextB] = [a.load(next), b.load(next)];
@@ -443,19 +481,19 @@ class TiledEmitter {
   #epilogue(sums: readonly (readonly Reg[])[], firstRow: Reg, firstColumn: Reg): void {
     const k = this.#k;
     const { bm, bn, tm, tn } = this.#tile;
-    const kernel = legalizeKernel(this.#site.kernel, CUDA_OPS);
+    const kernel = this.#kernel;
+    const exprs = this.#exprs;
     const { form } = kernel;
     if (form.kind !== 'contract') return;
     const role = (r: string): Axis[] => form.axes.filter((a) => a.role === r);
     const [m, n, batch] = [role('m'), role('n'), role('batch')];
     const { tx, ty } = this.#place();
-    const pointers = kernel.buffers.map((b) => this.#pointers.get(b.name)!);
-    const exprs = new ExprEmitter(k, kernel, pointers, this.#site.alignments);
     const [rows, columns] = [extentOf(m), extentOf(n)];
     if (batch.length > 0) bindPoint(k, exprs, batch, k.special('ctaid.y'), 1);
-    const lanes = (n.filter((a) => a.extent > 1).at(-1)?.extent ?? 1) % 4 === 0 ? 4 : 1;
-    const inner = n.filter((a) => a.extent > 1);
-    for (const a of [...m, ...n]) if (a.extent === 1) exprs.bindAxis(a, { offset: 0 });
+    const [outer, inner] = [m, n].map((axes) => axes.filter((a) => !isPoint(a)));
+    const last = inner.at(-1);
+    const lanes = last && divisorOf(last) % 4 === 0 ? 4 : 1;
+    for (const a of [...m, ...n]) if (isPoint(a)) exprs.bindAxis(a, { offset: 0 });
     for (let r = 0; r < tm; r++) {
       const row = k.op('mad.lo.s32', ty, Math.min(tm, 4), k.op('add.s32', firstRow, r < 4 ? r : bm / 2 + r - 4));
       for (let c = 0; c < tn; c += lanes) {
@@ -468,16 +506,17 @@ class TiledEmitter {
         const store = (): void =>
           exprs.scope(() =>
             exprs.withLanes(lanes, () => {
-              bindPoint(
-                k,
-                exprs,
-                m.filter((a) => a.extent > 1),
-                row,
-                1,
+              const inside = [bindPoint(k, exprs, outer, row, 1), bindPoint(k, exprs, inner, unit, lanes)].filter(
+                (p) => p !== undefined,
               );
-              bindPoint(k, exprs, inner, unit, lanes);
               exprs.bindLocal('acc', sums[r].slice(c, c + lanes));
-              new BodyEmitter(k, kernel, exprs).body(form.epilogue);
+              const body = (): void => new BodyEmitter(k, kernel, exprs).body(form.epilogue);
+              if (inside.length === 0) body();
+              else
+                k.if(
+                  inside.reduce((x, y) => k.op('and.pred', x, y)),
+                  () => exprs.scope(body),
+                );
             }),
           );
         if (checks.length === 0) store();

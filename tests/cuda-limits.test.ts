@@ -1,0 +1,162 @@
+/**
+ * Axes that end at a size known at run time only, on target cuda without a GPU: legal tactics of each template on kernels with limits on random
+ * axes against evalKernel, interpreted, and taken by ptxas where that is present. What eval stores must be there, and nothing else.
+ *
+ * Tolerance as in cuda-kernels.test.ts.
+ */
+import { describe, expect, it } from 'vitest';
+import { DTYPES, isFloat, type TypedArray } from '../src/core/dtype.ts';
+import { decodeScalar } from '../src/core/tensor.ts';
+import type { Buffer } from '../src/loop/ir.ts';
+import { printKernel } from '../src/loop/print.ts';
+import { verifyKernel } from '../src/loop/verify.ts';
+import type { Chip } from '../src/targets/cuda/program.ts';
+import { cudaTarget } from '../src/targets/cuda/target.ts';
+import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
+import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
+import { CHIPS, emitTactic, runTactic } from './ptx/run-kernel.ts';
+import { random, randomArray } from './random-kernel.ts';
+import { convKernel, gemmKernel } from './support/contract-kernels.ts';
+import { evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
+import { longestSum } from './support/longest-sum.ts';
+import { loopKernels } from './support/loop-kernels.ts';
+
+const SEED = 1303;
+const PTXAS = ptxasIsPresent();
+/** Rows of parameters of a template that one kernel runs; kernels take them by turns. */
+const ROWS = 3;
+let turn = 0;
+/** Kernels with limits that each template ran. */
+const ran = new Map<string, number>();
+
+function inputOf(b: Buffer, seed: number): TypedArray {
+  const rnd = random(seed);
+  if (b.dtype !== 'f32') return randomArray(rnd, b.dtype, b.elements);
+  return Float32Array.from({ length: b.elements }, () => rnd.next() * 2 - 1);
+}
+
+function check({ kernel, sizes }: Limited, chip: Chip, seed: number): void {
+  verifyKernel(kernel);
+  const inputs = new Map<string, TypedArray>(
+    kernel.buffers.flatMap((b, i) =>
+      b.role === 'in' ? [[b.name, b.name === 'sizes' ? sizes : inputOf(b, seed + i)] as const] : [],
+    ),
+  );
+  const [want, other] = evalTwice(kernel, inputs);
+  const k = longestSum(kernel);
+  for (const template of CUDA_TEMPLATES) {
+    if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
+    const all = [new Set(['w']), new Set<string>()].flatMap((constant) =>
+      template.candidates(kernel, { constant }, [`sm_${chip.computeCapability}`]),
+    );
+    const rows = [...new Map(all.map((row) => [JSON.stringify(row), row])).values()];
+    if (rows.length > 0) ran.set(template.name, (ran.get(template.name) ?? 0) + 1);
+    for (let i = 0; i < Math.min(ROWS, rows.length); i++) {
+      const params = rows[turn++ % rows.length];
+      const packed = new Map(inputs);
+      const lengths = new Map<string, number>();
+      for (const [name, packing] of template.packing?.(kernel, params) ?? []) {
+        packed.set(name, cudaTarget.pack!(inputs.get(name)!, kernel, name, packing));
+        lengths.set(name, packed.get(name)!.length);
+      }
+      const label = `${printKernel(kernel)}\nsizes ${sizes}\nby ${template.name} ${JSON.stringify(params)} on sm_${chip.computeCapability}`;
+      const emitted = emitTactic(kernel, { template: template.name, params }, chip, { lengths });
+      if (PTXAS && i === 0)
+        for (const text of emitted.program.modules)
+          expect(assemble(text, /\.target (\S+)/.exec(text)![1]), label).toBe('');
+      const got = runTactic(kernel, emitted, packed);
+      for (const b of kernel.buffers) if (b.role === 'out') compare(label, b, [want, other], got.get(b.name)!, k);
+    }
+  }
+}
+
+function compare(
+  label: string,
+  { name, dtype, elements }: Buffer,
+  [want, other]: readonly ReadonlyMap<string, TypedArray>[],
+  got: TypedArray,
+  k: number,
+): void {
+  const [x, y] = [want.get(name)!, other.get(name)!];
+  const bytes = new Uint8Array(got.buffer, got.byteOffset, got.byteLength);
+  const size = DTYPES[dtype].bytes;
+  for (let i = 0; i < elements; i++) {
+    if (!Object.is(x[i], y[i])) {
+      const poisoned = bytes.subarray(i * size, (i + 1) * size).every((byte) => byte === 0xff);
+      if (!poisoned) expect.fail(`${label}: ${name}[${i}] was stored, behind a limit`);
+      continue;
+    }
+    const [a, b] = [decodeScalar(dtype, x[i]), decodeScalar(dtype, got[i])];
+    const close =
+      isFloat(dtype) &&
+      Math.abs(Number(a) - Number(b)) <= 1e-6 * (k + 1) + (dtype === 'f32' ? 1e-6 : 2e-3) * Math.abs(Number(a));
+    if (!Object.is(a, b) && a !== b && !close) expect.fail(`${label}: ${name}[${i}] is ${b}, expected ${a}`);
+  }
+}
+
+describe('limits', () => {
+  const rnd = random(SEED);
+  const cases = Array.from({ length: Number(process.env.LIMIT_RUNS ?? 120) }, (_, i) => {
+    const group = rnd.pick([1, 1, 2, 12]);
+    const window = rnd.pick([1, 3, 3]);
+    const made =
+      i % 3 === 0
+        ? gemmKernel({
+            batch: rnd.pick([1, 1, 3]),
+            m: rnd.pick([1, 5, 13, 24, 40]),
+            n: rnd.pick([1, 7, 16, 33, 64]),
+            k: rnd.pick([1, 5, 16, 37]),
+            transA: rnd.below(4) === 0,
+            transB: rnd.below(2) === 0,
+            epilogue: rnd.pick(['none', 'bias', 'bias-residual-relu'] as const),
+          })
+        : i % 3 === 1
+          ? convKernel({
+              batch: rnd.pick([1, 2, 3]),
+              size: [window + rnd.below(7), window + rnd.below(7)],
+              ic: group * rnd.pick([1, 3, 8, 16]),
+              oc: group * (group === 12 ? 1 : rnd.pick([1, 8, 16, 24])),
+              kernel: [window, window],
+              stride: rnd.pick([1, 1, 2]),
+              pad: rnd.pick([0, 1]),
+              group,
+              layout: rnd.pick(['nhwc', 'nhwc', 'nchw'] as const),
+              epilogue: rnd.pick(['none', 'bias-relu'] as const),
+            })
+          : rnd.pick(
+              loopKernels(
+                rnd.pick([
+                  [5, 7, 9],
+                  [13, 1, 64],
+                  [3, 2, 131],
+                  [2, 31, 3],
+                  [1, 40, 96],
+                  [1, 1, 5003],
+                  [1, 1, 40_003],
+                ] as const),
+              ),
+            );
+    return [`${i} ${made.name}`, withLimits(made, random(SEED + i)), SEED + i, CHIPS[i % 4 === 0 ? 2 : i % 3]] as const;
+  });
+  it.each(cases)('%s', (_, limited, seed, chip) => {
+    check(limited, chip, seed);
+  });
+
+  it('all ran by generated code, products by tiles too', () => {
+    expect(ran.get('generated')).toBe(cases.length);
+    expect(ran.get('tiled')).toBeGreaterThan(cases.length / 4);
+  });
+});
+
+it('a table of sizes that lies is kept to the extents', () => {
+  for (const [i, lie] of [-1, -7, -(2 ** 31), 2 ** 31 - 1].entries()) {
+    for (const made of [
+      loopKernels([3, 2, 131]).find(({ name }) => name === 'softmax')!,
+      gemmKernel({ m: 13, n: 16, k: 37, epilogue: 'bias' }),
+      convKernel({ size: [7, 5], ic: 3, oc: 8, kernel: [3, 3], pad: 1 }),
+    ]) {
+      const limited = withLimits(made, random(SEED + i));
+      check({ ...limited, sizes: limited.sizes.map(() => lie) }, CHIPS[i % 3], SEED + i);
+    }
+  }
+});
