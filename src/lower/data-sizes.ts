@@ -5,7 +5,7 @@
  * In comes a graph as it was read, out the same with such nodes. What must hold afterwards: every open size is an input's or in the list.
  */
 import { ModelError } from '../core/errors.ts';
-import { type Dim, namesIn, type Shape } from '../core/shape.ts';
+import { type Dim, namesIn, type Shape, shapesEqual } from '../core/shape.ts';
 import { freshNames } from '../graph/build.ts';
 import { type Facts, inferContext, inferNode, initialFacts, operatorOf } from '../graph/infer.ts';
 import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
@@ -81,9 +81,9 @@ function isCountable(node: Node, op: Op, facts: Facts): boolean {
  */
 function staysOpen(node: Node, op: Op, facts: Facts, sizes: readonly DataSize[]): boolean {
   if (sizes.length === 0) return false;
+  if (mayBeNoOp(node, op, facts, sizes)) return true;
   if (!node.inputs.every((name) => name === '' || facts.constants.has(name) || facts.dims.has(name))) return false;
-  const decided = new Set(sizes.map(({ name }) => name));
-  const isDecided = (dims: Shape): boolean => dims.some((dim) => namesIn(dim).some((name) => decided.has(name)));
+  const isDecided = decidedBy(sizes);
   const ctx = inferContext(node, facts);
   if (op.infer(ctx).some(({ shape }) => isDecided(shape))) return op.lower !== undefined;
   const computes = node.inputs.some((name) => isDecided(facts.dims.get(name) ?? []));
@@ -92,6 +92,19 @@ function staysOpen(node: Node, op: Op, facts: Facts, sizes: readonly DataSize[])
   throw new ModelError('shape-open', `${nodeLabel(node)} computes with a size that the data decide`, {
     hint: 'target reference runs it',
   });
+}
+
+const decidedBy = (sizes: readonly DataSize[]): ((dims: Shape) => boolean) => {
+  const names = new Set(sizes.map(({ name }) => name));
+  return (dims) => dims.some((dim) => namesIn(dim).some((name) => names.has(name)));
+};
+
+/** Whether the node changes nothing at some sizes only (the first 300 of n): it must be there at all samples. */
+function mayBeNoOp(node: Node, op: Op, facts: Facts, sizes: readonly DataSize[]): boolean {
+  const from = facts.types.get(node.inputs[0] ?? '')?.shape;
+  if (!op.identity || !op.lower || !from) return false;
+  const [{ shape }] = op.infer(inferContext(node, facts));
+  return shape.length === from.length && decidedBy(sizes)([...shape, ...from]) && !shapesEqual(shape, from);
 }
 
 /** Infers node by node; where `visit` gives another node, that one. */

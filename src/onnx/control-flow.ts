@@ -6,12 +6,13 @@
  *     gives the last v…, and each scan's values stacked along a new dim 0
  *
  * A condition that only running tells selects between values: both branches are computed, and every iteration up to a known M, after
- * the last of which values stay as they are. That needs equal shapes on both sides.
+ * the last of which values stay as they are. Of shapes that differ the result has the one that is taken (ops/choose.ts); ranks must not.
  */
 import { ModelError } from '../core/errors.ts';
-import { printShape, type Shape, shapesEqual } from '../core/shape.ts';
+import { dimsEqual, printShape, type Shape } from '../core/shape.ts';
 import { fromNumbers, scalarTensor } from '../core/tensor.ts';
 import { nodeLabel } from '../graph/ir.ts';
+import { CHOOSE_DOMAIN } from '../ops/choose.ts';
 import type { SourceNode } from './flatten.ts';
 import { LOOP } from './live.ts';
 import type { GraphProto } from './onnx_pb.ts';
@@ -41,7 +42,7 @@ function resolveIf(node: SourceNode, to: Resolver): void {
   }
 }
 
-/** Adds `name`: the first value where the condition holds, else the second. Throws where their shapes differ. */
+/** Adds `name`: the first value where the condition holds, else the second. Throws where their ranks differ. */
 function choose(
   node: SourceNode,
   condition: string,
@@ -49,12 +50,14 @@ function choose(
   name: string,
   to: Resolver,
 ): string {
-  const shapes = [to.shape(yes), to.shape(no)];
-  const differ = shapes[0] && shapes[1] && !shapesEqual(shapes[0], shapes[1]);
-  if (differ || to.sequence(yes) || to.sequence(no)) {
-    throw onlyRunningTells(node, 'condition', node.inputs[node.op === 'If' ? 0 : 1], shapes);
+  const [a, b] = [to.shape(yes), to.shape(no)];
+  if (to.sequence(yes) || to.sequence(no) || (a && b && a.length !== b.length)) {
+    throw onlyRunningTells(node, 'condition', node.inputs[node.op === 'If' ? 0 : 1], [a, b]);
   }
-  return to.node('Where', [condition, yes, no], name);
+  const open = a && b ? a.flatMap((dim, d) => (dimsEqual(dim, b[d]) ? [] : [d])) : [];
+  return open.length === 0
+    ? to.node('Where', [condition, yes, no], name)
+    : to.node(`${CHOOSE_DOMAIN}.Choose`, [condition, yes, no], name, { open });
 }
 
 /** A condition may be a tensor of one element. */

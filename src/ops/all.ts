@@ -10,6 +10,7 @@ import { BATCH_NORMALIZATION_OPS } from './batch-normalization.ts';
 import { BLOCK_OPS } from './blocks.ts';
 import { CAST_OPS } from './cast.ts';
 import { CENTER_CROP_PAD_OPS } from './center-crop-pad.ts';
+import { CHOOSE_OPS } from './choose.ts';
 import { COL2IM_OPS } from './col2im.ts';
 import { CONCAT_OPS } from './concat.ts';
 import { CONV_OPS } from './conv.ts';
@@ -120,6 +121,7 @@ const FILES: readonly (readonly Op[])[] = [
   NON_MAX_SUPPRESSION_OPS,
   TF_IDF_VECTORIZER_OPS,
   CENTER_CROP_PAD_OPS,
+  CHOOSE_OPS,
   COL2IM_OPS,
   DEFORM_CONV_OPS,
   SELECT_OPS,

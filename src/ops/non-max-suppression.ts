@@ -5,7 +5,8 @@
  * [x centre, y centre, width, height].
  *
  * The kernel makes a heap of the boxes of a class and takes them best first. What is taken leaves a place free behind the heap, where
- * those that are kept stand: each box is compared with them, in pieces, so that places behind the last one cost little.
+ * those that are kept stand: each box is compared with them, in pieces, so that places behind the last one cost little: no loop ends
+ * when it likes.
  */
 import { type Dim, minDims } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
@@ -97,8 +98,8 @@ function mostRows(ctx: InferContext<unknown>): Dim {
 
 /** More boxes than there can be. */
 const FAR = 2 ** 31 - 1;
-/** Kept boxes that are looked at together. */
-const PIECE = 64;
+/** Pieces of pieces in which the kept boxes are looked at: together as many as there can be. */
+const PIECES = [128, 256, 256, 256];
 
 function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): KernelSpec {
   const [batches, count] = ctx.input(0).shape;
@@ -140,13 +141,17 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     assign(isFree, binary('le', overlapOf(own, others), threshold)),
   ];
   const free = local(isFree, 'bool');
-  const compare = scan('piece', Math.ceil(count / PIECE), (piece) => {
-    const from = ctx.fresh('from');
-    const k = (j: Expr): Expr => add(local(from, 'i32'), j);
-    const isMore = binary('and', free, binary('lt', local(from, 'i32'), kept));
-    const inner = scan('k', PIECE, (j) => [when(binary('and', free, binary('lt', k(j), kept)), ...look(k(j)))]);
-    return [assign(from, mul(piece, index(PIECE))), when(isMore, inner)];
-  });
+  /** Looks at the kept boxes from `from` on, in pieces of which those behind the last one are passed over. */
+  const compare = (from: Expr, [size, ...rest]: readonly number[]): Stmt => {
+    const pieces = rest.reduce((n, inner) => n * inner, 1);
+    return scan('piece', size, (piece) => {
+      const name = ctx.fresh('from');
+      const start = local(name, 'i32');
+      const isMore = binary('and', free, binary('lt', start, kept));
+      const body = rest.length === 0 ? look(start) : [compare(start, rest)];
+      return [assign(name, add(from, mul(piece, index(pieces)))), when(isMore, ...body)];
+    });
+  };
   const keep = [
     heapArray.store(sub(index(count - 1), kept), box),
     ...[axis(n), axis(c), box].map((value, d) => ctx.store(0, [total, index(d)], cast('i64', value))),
@@ -162,7 +167,7 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
       when(binary('gt', size, index(0)), ...heap.sink(size)),
       ...own.set(axis(n), box),
       assign(isFree, constant('bool', 1)),
-      compare,
+      compare(index(0), PIECES),
       when(free, ...keep),
     ),
   ]);
