@@ -97,7 +97,7 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   );
   const engine = target.templates
     ? await buildProgram(run, assigned, target, ops, { ...options, precision })
-    : graphEngine(assigned, VERSION);
+    : graphEngine(assigned, ops, VERSION);
   return reportOf(run, await compileCode(run, engine, target, options));
 }
 

@@ -11,7 +11,8 @@
 import { Bug } from '../core/errors.ts';
 import { type Dim, dimsEqual, rowMajorStrides, type StaticShape, sym } from '../core/shape.ts';
 import { fromNumbers, type Tensor, type TensorType, type ValueType, zeros } from '../core/tensor.ts';
-import type { Attrs, Node } from '../graph/ir.ts';
+import { inferContext, inferNode, initialFacts, operatorOf } from '../graph/infer.ts';
+import type { Attrs, Graph, Node } from '../graph/ir.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { index } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
@@ -39,6 +40,19 @@ export function sizesAsked(op: Pick<Op, 'infer'>, ctx: InferContext): readonly A
     },
   });
   return asked;
+}
+
+/** The types of all values, and what the sizes in them that only running tells cannot exceed, by name, as far as operators say. */
+export function boundedTypes(graph: Graph, ops: ReadonlyMap<string, Op>) {
+  const bounds = new Map<string, Dim>();
+  const facts = initialFacts(graph);
+  for (const node of graph.nodes) {
+    const op = operatorOf(node, ops) as Op;
+    for (const { name, atMost } of sizesAsked(op, inferContext(node, facts)))
+      if (atMost !== undefined) bounds.set(name, atMost);
+    inferNode(node, op, facts);
+  }
+  return { types: facts.types, bounds };
 }
 
 /** Whether the operator has a kernel that counts. */

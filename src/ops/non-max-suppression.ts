@@ -11,22 +11,7 @@
 import { type Dim, minDims } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import {
-  add,
-  axis,
-  binary,
-  cast,
-  constant,
-  div,
-  index,
-  like,
-  local,
-  max,
-  min,
-  mul,
-  select,
-  sub,
-} from '../loop/expr.ts';
+import { add, axis, binary, cast, constant, div, index, like, local, max, min, mul, sub } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
 import { storeCount } from './counted.ts';
 import { product } from './dims.ts';
@@ -106,9 +91,9 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
   const classes = ctx.input(1).shape[1];
   const heapArray = ctx.scratch(1, 'heap');
   const [n, c] = ['batch', 'class'].map((hint) => ctx.fresh(hint));
-  const names = ['total', 'size', 'kept', 'box'].map((hint) => ctx.fresh(hint));
+  const names = ['total', 'size', 'kept', 'box', 'other'].map((hint) => ctx.fresh(hint));
   const [total, size, kept, box] = names.map((name) => local(name, 'i32'));
-  const isFree = ctx.fresh('isFree');
+  const [isFree, mayBeApart] = ['isFree', 'mayBeApart'].map((hint) => ctx.fresh(hint));
   const score = (at: Expr): Expr => ctx.load(1, [axis(n), axis(c), at]);
   const heap = heapIn(ctx, heapArray, (a, b, into) => {
     const [p, q] = [score(a), score(b)];
@@ -136,9 +121,19 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
   });
   const place = (k: Expr): Expr => heapArray.load(sub(index(count - 1), k));
   const [own, others] = ['own', 'other'].map((hint) => boxLocals(ctx, hint));
+  // Most boxes are apart, and seen to be so by one side.
   const look = (k: Expr): Stmt[] => [
-    ...others.set(axis(n), place(k)),
-    assign(isFree, binary('le', overlapOf(own, others), threshold)),
+    assign(isFree, local(mayBeApart, 'bool')),
+    assign(names[4], place(k)),
+    ...others.setHeight(axis(n), local(names[4], 'i32')),
+    when(
+      binary('gt', min(own.bottom, others.bottom), max(own.top, others.top)),
+      ...others.setWidth(axis(n), local(names[4], 'i32')),
+      when(
+        binary('gt', min(own.right, others.right), max(own.left, others.left)),
+        assign(isFree, binary('le', overlapOf(own, others), threshold)),
+      ),
+    ),
   ];
   const free = local(isFree, 'bool');
   /** Looks at the kept boxes from `from` on, in pieces of which those behind the last one are passed over. */
@@ -165,7 +160,8 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
       step(names[1], -1),
       heapArray.store(index(0), heapArray.load(size)),
       when(binary('gt', size, index(0)), ...heap.sink(size)),
-      ...own.set(axis(n), box),
+      ...own.setHeight(axis(n), box),
+      ...own.setWidth(axis(n), box),
       assign(isFree, constant('bool', 1)),
       compare(index(0), PIECES),
       when(free, ...keep),
@@ -178,7 +174,8 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     axis: { name: n, extent: batches },
     body: [{ kind: 'scan', axis: { name: c, extent: classes }, body: each }],
   };
-  const body = [assign(names[0], index(0)), assign(names[3], index(0)), rows, ...storeCount(ctx, 0, total)];
+  const apart = assign(mayBeApart, binary('ge', threshold, constant('f64', 0)));
+  const body = [apart, assign(names[0], index(0)), assign(names[3], index(0)), rows, ...storeCount(ctx, 0, total)];
   return { form: { kind: 'routine', name: 'nms' }, axes: [], body };
 }
 
@@ -187,39 +184,48 @@ interface BoxLocals {
   readonly left: Expr;
   readonly bottom: Expr;
   readonly right: Expr;
-  /** Loads a box of a batch. */
-  set(batch: Expr, box: Expr): readonly Stmt[];
+  /** Loads the edges of a box of a batch. */
+  setHeight(batch: Expr, box: Expr): readonly Stmt[];
+  setWidth(batch: Expr, box: Expr): readonly Stmt[];
 }
 
-/** The edges of a box, f64. */
+/** The edges of a box: as they are given, or f64 where they are computed from its centre. */
 function boxLocals(ctx: KernelContext<{ readonly center_point_box: boolean }>, hint: string): BoxLocals {
+  const centred = ctx.attrs.center_point_box;
+  const dtype = centred ? 'f64' : ctx.input(0).dtype;
   const names = ['Top', 'Left', 'Bottom', 'Right'].map((edge) => ctx.fresh(`${hint}${edge}`));
-  const [top, left, bottom, right] = names.map((name) => local(name, 'f64'));
+  const [top, left, bottom, right] = names.map((name) => local(name, dtype));
+  const half = (x: Expr): Expr => mul(x, constant('f64', 0.5));
+  /** The lower and the upper edge in one direction: 0 is down, 1 is right. */
+  const edges = (direction: 0 | 1, batch: Expr, box: Expr): readonly [Expr, Expr] => {
+    const number = (i: number): Expr => cast(dtype, ctx.load(0, [batch, box, index(i)]));
+    if (!centred) {
+      const [a, b] = [number(direction), number(direction + 2)];
+      return [min(a, b), max(a, b)];
+    }
+    const [centre, size] = [number(1 - direction), number(3 - direction)];
+    return [sub(centre, half(size)), add(centre, half(size))];
+  };
+  const set = (direction: 0 | 1, batch: Expr, box: Expr): readonly Stmt[] =>
+    edges(direction, batch, box).map((edge, i) => assign(names[direction + 2 * i], edge));
   return {
     top,
     left,
     bottom,
     right,
-    set(batch, box) {
-      const [a, b, c, d] = [0, 1, 2, 3].map((i) => cast('f64', ctx.load(0, [batch, box, index(i)])));
-      const half = (x: Expr): Expr => mul(x, constant('f64', 0.5));
-      const edges = ctx.attrs.center_point_box
-        ? [sub(b, half(d)), sub(a, half(c)), add(b, half(d)), add(a, half(c))]
-        : [min(a, c), min(b, d), max(a, c), max(b, d)];
-      return edges.map((edge, i) => assign(names[i], edge));
-    },
+    setHeight: (batch, box) => set(0, batch, box),
+    setWidth: (batch, box) => set(1, batch, box),
   };
 }
 
-/** Intersection over union of two boxes in locals, 0 where they do not meet. */
+/** Intersection over union of two boxes in locals that meet. */
 function overlapOf(p: BoxLocals, q: BoxLocals): Expr {
-  const height = sub(min(p.bottom, q.bottom), max(p.top, q.top));
-  const width = sub(min(p.right, q.right), max(p.left, q.left));
-  const area = (b: BoxLocals): Expr => mul(sub(b.bottom, b.top), sub(b.right, b.left));
-  const zero = constant('f64', 0);
-  const isApart = binary('or', binary('le', height, zero), binary('le', width, zero));
-  const both = mul(height, width);
-  return select(isApart, zero, div(both, sub(add(area(p), area(q)), both)));
+  const wide = (x: Expr): Expr => cast('f64', x);
+  const span = (from: Expr, to: Expr): Expr => sub(wide(to), wide(from));
+  const area = (b: BoxLocals): Expr => mul(span(b.top, b.bottom), span(b.left, b.right));
+  const height = span(max(p.top, q.top), min(p.bottom, q.bottom));
+  const both = mul(height, span(max(p.left, q.left), min(p.right, q.right)));
+  return div(both, sub(add(area(p), area(q)), both));
 }
 
 const nms = (name: string, parameters: readonly number[], attrs: OpCase['attrs'] = {}): OpCase => {

@@ -3,10 +3,11 @@
  */
 import { typedView } from '../../core/bytes.ts';
 import { DTYPES, type TypedArray } from '../../core/dtype.ts';
-import { ModelError } from '../../core/errors.ts';
+import { Bug, ModelError } from '../../core/errors.ts';
+import { printShape, rowMajorStrides } from '../../core/shape.ts';
 import { type Tensor, tensor, zeros } from '../../core/tensor.ts';
 import type { Device, DeviceContext, OpenEngine } from '../../engine/device.ts';
-import type { Engine, Weight } from '../../engine/engine.ts';
+import type { Binding, Engine, Weight } from '../../engine/engine.ts';
 import { evalGraph } from '../../graph/eval.ts';
 import type { Graph } from '../../graph/ir.ts';
 import { parseGraph } from '../../graph/parse.ts';
@@ -59,16 +60,22 @@ function weightTensor(engine: Engine, { dtype, shape, byteOffset, bytes }: Weigh
 function createContext(engine: Engine, graph: Graph, ops: ReadonlyMap<string, Op>): DeviceContext {
   const inputs = engine.inputs.map((b) => zeros(b.dtype, b.shape));
   const outputs = engine.outputs.map((b) => zeros(b.dtype, b.shape).data);
+  const sizes = engine.sizes && new Int32Array(engine.sizes.formulas.length);
   const feeds = new Map(engine.inputs.map((b, i) => [b.name, inputs[i]]));
   const execute = (onNode?: () => void): void => {
     const results = evalGraph(graph, ops, feeds, onNode ? { onValue: onNode } : {});
     engine.outputs.forEach((b, i) => {
-      (outputs[i] as Float32Array).set((results.get(b.name) as Tensor).data as Float32Array);
+      const result = results.get(b.name) as Tensor;
+      copyToCorner(result, outputs[i], b);
+      b.words?.forEach((word, d) => {
+        if (word !== null && sizes) sizes[word] = result.shape[d];
+      });
     });
   };
   return {
     inputs: inputs.map((t) => t.data as TypedArray),
     outputs,
+    ...(sizes && { sizes }),
     execute: () => execute(),
     profile: (ns) => {
       let start = now();
@@ -81,4 +88,16 @@ function createContext(engine: Engine, graph: Graph, ops: ReadonlyMap<string, Op
     },
     dispose: () => {},
   };
+}
+
+/** A tensor into the place of the largest one that there may be, both row-major. Throws Bug where it is larger than that. */
+function copyToCorner({ shape, data }: Tensor, to: TypedArray, { name, shape: most }: Binding): void {
+  if (shape.some((size, d) => size > most[d]))
+    throw new Bug('output-bound', `output "${name}" is ${printShape(shape)}, its bound ${printShape(most)}`);
+  const row = shape.at(-1) ?? 1;
+  const [from, into] = [rowMajorStrides(shape), rowMajorStrides(most)];
+  for (let at = 0; at < data.length; at += row) {
+    const start = into.reduce((sum, stride, d) => sum + (Math.floor(at / from[d]) % shape[d]) * stride, 0);
+    (to as Float32Array).set((data as Float32Array).subarray(at, at + row), start);
+  }
 }
