@@ -69,3 +69,37 @@ it('an engine with a profile runs, is compared, measured and inspected at the si
   expect(outside.status).toBe(2);
   expect(outside.stderr).toContain('[1,1] to [8,64]');
 });
+
+it('an engine whose output sizes the data decide runs, is compared, measured and inspected', () => {
+  const folder = temporaryFolder();
+  const b = graphBuilder('picked', OPS);
+  const x = b.input('x', 'f32', [4, 6]);
+  const [positions] = b.node('NonZero', [b.node('Relu', [x])[0]], { outputs: ['at'] });
+  b.output(positions);
+  const [rows] = b.node('Transpose', [positions], { attrs: { perm: [1, 0] } });
+  b.output(b.node('Exp', [b.node('GatherND', [x, rows])[0]], { outputs: ['y'] })[0]);
+  const model = join(folder, 'picked.onnx');
+  const engine = join(folder, 'picked.engine');
+  const input = join(folder, 'x.npy');
+  writeFileSync(model, writeOnnx(b.finish(), { ops: OPS }));
+  const values = Array.from({ length: 24 }, (_, i) => (i % 5 === 0 ? 1 : -1));
+  writeFileSync(input, writeNpy(fromNumbers('f32', [4, 6], values)));
+
+  for (const target of ['wasm', 'reference']) {
+    hotrodJson(['build', model, '-o', engine, '--target', target]);
+    const run = hotrodJson<Output>(['run', engine, '--input', `x=${input}`, '--output', folder]);
+    expect(run.outputs.map(({ shape }) => shape)).toEqual([[2, 5], [5]]);
+    const at = readNpy(readFileSync(join(folder, 'at.npy')), 'at.npy');
+    expect(Array.from(toNumbers(at))).toEqual([0, 0, 1, 2, 3, 0, 5, 4, 3, 2]);
+    const compared = hotrodJson<{ passed: boolean }>(['compare', engine, '--onnx', model, '--input', `x=${input}`]);
+    expect(compared.passed).toBe(true);
+    expect(hotrodJson<{ iterations: number }>(['bench', engine, '--iterations', '3', '--warmup', '1']).iterations).toBe(
+      3,
+    );
+  }
+  hotrodJson(['build', model, '-o', engine, '--target', 'wasm']);
+  expect(hotrodJson<object>(['inspect', engine])).toMatchObject({ dataSizes: [{ name: 'nonzero(at)', atMost: '24' }] });
+  expect(hotrod(['inspect', engine]).stdout).toMatch(/outputs +at i64\[2,nonzero\(at\)\], y f32\[nonzero\(at\)\]/);
+  expect(hotrodJson<{ passed: boolean }>(['compare', model, '--layers', '--target', 'wasm']).passed).toBe(true);
+  hotrodJson(['view', model, '--html', join(folder, 'picked.html')]);
+});

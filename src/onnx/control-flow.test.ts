@@ -71,11 +71,16 @@ describe('If on what only running tells', () => {
     };
     expect(run(graph, [1], [3])).toEqual([[-3]]);
   });
-  test('is refused where the branches give different shapes', () => {
-    const error = errorOf(choose(branch(node('Neg: x -> r')), branch(node('ReduceSum: x -> r'))));
+  test('of different shapes it gives the one that is taken', () => {
+    const graph = choose(branch(node('Neg: x -> r')), branch(node('ReduceSum: x -> r')));
+    expect(run(graph, [3], [1, 2, 3])).toEqual([[-1, -2, -3]]);
+    expect(run(graph, [3], [1, -2, -3])).toEqual([[-4]]);
+  });
+  test('is refused where the branches give different ranks', () => {
+    const error = errorOf(choose(branch(node('Neg: x -> r')), branch(node('ReduceSum: x -> r', [int('keepdims', 0)]))));
     expect(error.code).toBe('onnx-unsupported');
     expect(error.message).toMatch(
-      /If "\/if": its condition "c" is only known when the model runs, .* differs in shape: \[3\] and \[1\]/,
+      /If "\/if": its condition "c" is only known when the model runs, .* differs in shape: \[3\] and \[\]/,
     );
   });
 });

@@ -163,11 +163,12 @@ class NestEmitter {
     const asm = this.#asm;
     const first = this.#asRegister(from);
     const length = asm.op('sub', [this.#asRegister(to), first]);
+    const together = powerOfTwo(copies);
     const upTo = (multiple: number) => asm.op('add', [first, asm.op('and', [length, asm.const('i32', -multiple)])]);
-    const many = upTo(lanes * copies);
-    this.#laneRange(axis, first, many, copies, body);
-    const vectors = copies === 1 ? many : upTo(lanes);
-    if (copies > 1) this.#laneRange(axis, many, vectors, 1, body);
+    const many = upTo(lanes * together);
+    this.#laneRange(axis, first, many, together, body);
+    const vectors = together === 1 ? many : upTo(lanes);
+    if (together > 1) this.#laneRange(axis, many, vectors, 1, body);
     this.#scalarRange(axis, vectors, this.#asRegister(to), body);
   }
 
@@ -391,7 +392,8 @@ class NestEmitter {
     const asm = this.#asm;
     const start = constant(s.dtype, identityOf(s.op, s.dtype));
     const carrier: Stmt = { kind: 'let', local: s.local, dtype: s.dtype, value: s.value };
-    const copies = copiesFor([carrier], last.extent, asm.lanes);
+    const wanted = copiesFor([carrier], last.extent, asm.lanes);
+    const copies = last.limit ? powerOfTwo(wanted) : wanted;
     const accumulators = Array.from({ length: copies }, () => asm.reg(vectorType(s.dtype)));
     for (const acc of accumulators) asm.move(acc, this.#exprs.vector(start));
     const total = asm.reg(scalarType(s.dtype));
@@ -461,6 +463,9 @@ function copiesFor(body: readonly Stmt[], extent: number, lanes: number): number
   const wanted = size <= 16 ? 4 : size <= 40 ? 2 : 1;
   return Math.max(1, Math.min(wanted, Math.floor(extent / lanes)));
 }
+
+/** The largest one that is not more: where an end is known only at run time, multiples are cut off by a mask. */
+const powerOfTwo = (n: number): number => 2 ** Math.floor(Math.log2(n));
 
 /** The kernel's axes that have a limit, its statements' among them. */
 function limitedAxes(kernel: Kernel): Axis[] {
