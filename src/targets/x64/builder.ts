@@ -61,7 +61,7 @@ export class Builder {
   }
 
   emit(name: InstructionName, ...operands: readonly Operand[]): void {
-    this.code.emit(name, ...operands);
+    this.code.record(name, operands);
   }
 
   reg(type: RegType): Reg {

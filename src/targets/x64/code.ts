@@ -74,7 +74,8 @@ export class Code {
     return this.writes[virtual - FIRST_VIRTUAL];
   }
 
-  emit(name: InstructionName, ...operands: readonly Operand[]): void {
+  /** The next instruction; keeps the operands. */
+  record(name: InstructionName, operands: readonly Operand[]): void {
     const op: Op = { kind: 'op', name, row: INSTRUCTIONS[name], operands };
     this.items.push(op);
     this.count(op, 1);

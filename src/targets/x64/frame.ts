@@ -65,17 +65,18 @@ class FunctionEncoder {
   readonly #saved: readonly number[];
   readonly #lendOffset: number;
   readonly #frameBytes: number;
+  #slotOperands: SlotOperands | undefined;
 
   constructor(code: Code, assignment: Assignment, vectors: VectorFile) {
     this.#code = code;
     this.#encoder = code.encoder;
     this.#assignment = assignment;
     this.#vectors = vectors;
-    const used = new Set<number>();
-    assignment.places.forEach((place, v) => {
-      if (!isSlot(place) && code.classOf(v + FIRST_VIRTUAL) === 'general') used.add(place);
-    });
-    this.#saved = PRESERVED.filter((n) => used.has(n));
+    const { places } = assignment;
+    let used = 0;
+    for (let v = 0; v < places.length; v++)
+      if (!isSlot(places[v]) && code.classOf(v + FIRST_VIRTUAL) === 'general') used |= 1 << places[v];
+    this.#saved = PRESERVED.filter((n) => used & (1 << n));
     this.#lendOffset = Math.ceil(assignment.slotBytes / vectors.bytes) * vectors.bytes;
     this.#frameBytes = assignment.slotBytes === 0 ? 0 : this.#lendOffset + (LENT + 1) * vectors.bytes;
   }
@@ -141,8 +142,8 @@ class FunctionEncoder {
       return;
     }
     if (this.#storeToSlot(op)) return;
-    const isFree = (register: number): boolean => this.#assignment.isVectorFree(register, at);
-    new SlotOperands(op, (n) => this.#place(n), isFree, this.#encoder, this.#lendOffset, this.#vectors).run();
+    this.#slotOperands ??= new SlotOperands(op, this.#assignment, this.#encoder, this.#lendOffset, this.#vectors);
+    this.#slotOperands.encode(op, at);
   }
 
   #isInSlots({ operands }: Op): boolean {
@@ -176,98 +177,139 @@ class FunctionEncoder {
   }
 }
 
-/** One instruction of which some operands are in slots. */
+/** Instructions of which some operands are in slots; one object serves a function, as most of a large one may be such. */
 class SlotOperands {
-  readonly #op: Op;
-  readonly #place: (n: number) => number;
-  readonly #isFree: (register: number) => boolean;
+  readonly #assignment: Assignment;
   readonly #encoder: Encoder;
   readonly #lendOffset: number;
   readonly #vectors: VectorFile;
-  /** Machine registers that the instruction names. */
-  readonly #taken = new Set<string>();
-  /** Scratch registers by virtual register. */
-  readonly #scratch = new Map<number, Register>();
-  readonly #lent: number[] = [];
+  #op: Op;
+  #at = 0;
+  /** Machine registers that the instruction names, as bits. */
+  #takenGeneral = 0;
+  #takenVectors = 0;
+  /** Virtual registers, and the scratch registers that hold them. */
+  #held: number[] = [];
+  #scratch: Register[] = [];
+  #lent: number[] = [];
 
-  constructor(
-    op: Op,
-    place: (n: number) => number,
-    isFree: (register: number) => boolean,
-    encoder: Encoder,
-    lendOffset: number,
-    vectors: VectorFile,
-  ) {
-    this.#vectors = vectors;
-    this.#isFree = isFree;
+  constructor(op: Op, assignment: Assignment, encoder: Encoder, lendOffset: number, vectors: VectorFile) {
     this.#op = op;
-    this.#place = place;
+    this.#assignment = assignment;
     this.#encoder = encoder;
     this.#lendOffset = lendOffset;
+    this.#vectors = vectors;
   }
 
-  run(): void {
-    const { name, operands } = this.#op;
-    const rules = this.#op.row.operands;
-    for (const operand of operands) {
-      if (operand.kind === 'mem') for (const n of [operand.base, operand.index]) this.#take('general', n);
-      else if (isRegister(operand) && operand.kind !== 'k')
-        this.#take(isVector(operand) ? 'vector' : 'general', operand.n);
-    }
-    const memoryAt = operands.some((o) => o.kind === 'mem') ? -1 : this.#memoryOperand(rules);
+  /** The instruction at item `at`. */
+  encode(op: Op, at: number): void {
+    this.#op = op;
+    this.#at = at;
+    this.#takenGeneral = 0;
+    this.#takenVectors = 0;
+    this.#held = [];
+    this.#scratch = [];
+    this.#lent = [];
+    const { operands } = op;
+    const rules = op.row.operands;
+    const memoryAt = this.#takePlaced(operands) ? -1 : this.#memoryOperand(operands, rules);
     // Sources come first: a register that is only written may then share the scratch of one that is only read.
-    const inSlots = operands.filter(
-      (o, i): o is Register => isRegister(o) && isSlot(this.#place(o.n)) && i !== memoryAt,
-    );
     for (const operand of operands) {
-      if (operand.kind === 'mem') for (const n of [operand.base, operand.index]) if (n !== undefined) this.#address(n);
+      if (operand.kind !== 'mem') continue;
+      if (operand.base !== undefined) this.#address(operand.base);
+      if (operand.index !== undefined) this.#address(operand.index);
     }
-    for (const operand of inSlots) if (this.#isRead(operand.n)) this.#bring(operand, true);
-    const rewritten = operands.map((operand, i): Operand => {
-      if (operand.kind === 'mem') {
-        const [base, index] = [operand.base, operand.index].map((n) => (n === undefined ? n : this.#address(n)));
-        return { ...operand, base, index };
-      }
-      if (!isRegister(operand)) return operand;
-      const place = this.#place(operand.n);
-      if (!isSlot(place)) return { kind: operand.kind, n: place };
-      if (i === memoryAt) return { ...mem(RSP, slotOffset(place)), isWide: operand.kind === 'r64' };
-      return { kind: operand.kind, n: this.#bring(operand, false).n };
-    });
-    const after = inSlots.filter((o, i) => this.#isWritten(o.n) && inSlots.findIndex(({ n }) => n === o.n) === i);
-    this.#encoder.emit(name, ...rewritten);
-    for (const operand of after) this.#store(operand);
-    this.#lent.forEach((n, i) => {
-      this.#encoder.emit('vmovups', this.#whole(n), mem(RSP, this.#lendOffset + i * this.#vectors.bytes));
-    });
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (i !== memoryAt && this.#isInSlot(operand) && this.#isRead(operand.n)) this.#bring(operand, true);
+    }
+    const rewritten: Operand[] = [];
+    for (let i = 0; i < operands.length; i++) rewritten.push(this.#rewritten(operands[i], i === memoryAt));
+    this.#encoder.encode(op.row, rewritten, NO_PLACES);
+    this.#storeWritten(operands, rules);
+    for (let i = 0; i < this.#lent.length; i++) {
+      this.#encoder.emit('vmovups', this.#whole(this.#lent[i]), mem(RSP, this.#lendOffset + i * this.#vectors.bytes));
+    }
   }
 
+  #place(n: number): number {
+    return n < FIRST_VIRTUAL ? n : this.#assignment.places[n - FIRST_VIRTUAL];
+  }
+  #slot(n: number): Memory {
+    return mem(RSP, slotOffset(this.#place(n)));
+  }
   #whole(n: number): Register {
     return { kind: this.#vectors.kind, n };
   }
+  #isInSlot(operand: Operand): operand is Register {
+    return isRegister(operand) && isSlot(this.#place(operand.n));
+  }
 
-  #take(registerClass: string, n: number | undefined): void {
-    if (n !== undefined && !isSlot(this.#place(n))) this.#taken.add(`${registerClass} ${this.#place(n)}`);
+  /** Notes the machine registers that the operands lie in; whether one of them is memory. */
+  #takePlaced(operands: readonly Operand[]): boolean {
+    let hasMemory = false;
+    for (const operand of operands) {
+      if (operand.kind === 'mem') {
+        hasMemory = true;
+        if (operand.base !== undefined) this.#takeGeneral(this.#place(operand.base));
+        if (operand.index !== undefined) this.#takeGeneral(this.#place(operand.index));
+      } else if (isRegister(operand) && operand.kind !== 'k') {
+        const place = this.#place(operand.n);
+        if (!isVector(operand)) this.#takeGeneral(place);
+        else if (!isSlot(place)) this.#takenVectors |= 1 << place;
+      }
+    }
+    return hasMemory;
+  }
+  #takeGeneral(place: number): void {
+    if (!isSlot(place)) this.#takenGeneral |= 1 << place;
   }
 
   /** The operand that is read in place: only read, and mentioned once. -1: none. */
-  #memoryOperand(rules: readonly OperandRule[]): number {
-    const { operands } = this.#op;
-    return operands.findIndex((operand, i) => {
-      if (!isRegister(operand) || !isSlot(this.#place(operand.n)) || rules[i].writes) return false;
-      if (!/^(rm|vm|xm)/.test(rules[i].kind)) return false;
-      return operands.filter((o) => isRegister(o) && o.n === operand.n).length === 1;
-    });
+  #memoryOperand(operands: readonly Operand[], rules: readonly OperandRule[]): number {
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (rules[i].writes || !this.#isInSlot(operand) || !mayBeMemory(rules[i].kind)) continue;
+      if (operands.every((o, j) => j === i || !isRegister(o) || o.n !== operand.n)) return i;
+    }
+    return -1;
+  }
+
+  #rewritten(operand: Operand, isMemory: boolean): Operand {
+    if (operand.kind === 'mem') {
+      const { base, index } = operand;
+      return {
+        ...operand,
+        base: base === undefined ? base : this.#address(base),
+        index: index === undefined ? index : this.#address(index),
+      };
+    }
+    if (!isRegister(operand)) return operand;
+    const place = this.#place(operand.n);
+    if (!isSlot(place)) return { kind: operand.kind, n: place };
+    if (isMemory) return { ...this.#slot(operand.n), isWide: operand.kind === 'r64' };
+    return { kind: operand.kind, n: this.#bring(operand, false).n };
+  }
+
+  #storeWritten(operands: readonly Operand[], rules: readonly OperandRule[]): void {
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (!rules[i].writes || !this.#isInSlot(operand)) continue;
+      const scratch = this.#scratch[this.#held.indexOf(operand.n)];
+      this.#encoder.emit(isVector(operand) ? 'vmovups_mr' : 'mov_mr', this.#slot(operand.n), scratch);
+    }
   }
 
   #isRead(n: number): boolean {
-    const rules = this.#op.row.operands;
-    return !isZeroing(this.#op) && this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].reads);
+    return !isZeroing(this.#op) && this.#mentions(n, 'reads');
   }
-
-  #isWritten(n: number): boolean {
-    const rules = this.#op.row.operands;
-    return this.#op.operands.some((o, i) => isRegister(o) && o.n === n && rules[i].writes);
+  #mentions(n: number, how: 'reads' | 'writes'): boolean {
+    const { operands, row } = this.#op;
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
+      if (row.operands[i][how] && isRegister(operand) && operand.n === n) return true;
+    }
+    return false;
   }
 
   #address(n: number): number {
@@ -275,45 +317,63 @@ class SlotOperands {
   }
 
   #bring(register: Register, isRead: boolean): Register {
-    const known = this.#scratch.get(register.n);
-    if (known) return known;
-    const slot = mem(RSP, slotOffset(this.#place(register.n)));
+    const known = this.#held.indexOf(register.n);
+    if (known >= 0) return this.#scratch[known];
     const shared = isRead ? undefined : this.#sharedScratch(register);
     const scratch = shared ?? (isVector(register) ? this.#whole(this.#vectorScratch()) : r64(this.#generalScratch()));
-    this.#scratch.set(register.n, scratch);
-    if (isRead) this.#encoder.emit(isVector(register) ? 'vmovups' : 'mov', scratch, slot);
+    this.#held.push(register.n);
+    this.#scratch.push(scratch);
+    if (isRead) this.#encoder.emit(isVector(register) ? 'vmovups' : 'mov', scratch, this.#slot(register.n));
     return scratch;
   }
 
   #sharedScratch(register: Register): Register | undefined {
-    for (const [n, scratch] of this.#scratch) {
-      if (isVector(scratch) === isVector(register) && !this.#isWritten(n)) return scratch;
+    for (let i = 0; i < this.#held.length; i++) {
+      const scratch = this.#scratch[i];
+      if (isVector(scratch) === isVector(register) && !this.#mentions(this.#held[i], 'writes')) return scratch;
     }
     return undefined;
   }
 
   #generalScratch(): number {
-    const n = GENERAL_SCRATCH.find((s) => !this.#taken.has(`general ${s}`)) ?? RAX;
-    this.#taken.add(`general ${n}`);
+    const n = GENERAL_SCRATCH.find((s) => !(this.#takenGeneral & (1 << s))) ?? RAX;
+    this.#takenGeneral |= 1 << n;
     return n;
   }
 
+  /** One that is free here, or one lent: saved around the instruction. */
   #vectorScratch(): number {
-    const untaken = Array.from({ length: LENDABLE }, (_, n) => n).filter((n) => !this.#taken.has(`vector ${n}`));
-    const free = untaken.find((n) => this.#isFree(n));
-    const n = free ?? untaken[0];
-    this.#taken.add(`vector ${n}`);
-    if (free === undefined) {
+    const untaken = (n: number): boolean => !(this.#takenVectors & (1 << n));
+    let n = 0;
+    while (n < LENDABLE && !(untaken(n) && this.#assignment.isVectorFree(n, this.#at))) n++;
+    if (n === LENDABLE) {
+      n = 0;
+      while (!untaken(n)) n++;
       const at = this.#lendOffset + this.#lent.length * this.#vectors.bytes;
       this.#encoder.emit('vmovups_mr', mem(RSP, at), this.#whole(n));
       this.#lent.push(n);
     }
+    this.#takenVectors |= 1 << n;
     return n;
   }
+}
 
-  #store(register: Register): void {
-    const scratch = this.#scratch.get(register.n) as Register;
-    const slot = mem(RSP, slotOffset(this.#place(register.n)));
-    this.#encoder.emit(isVector(register) ? 'vmovups_mr' : 'mov_mr', slot, scratch);
+const NO_PLACES = new Int32Array(0);
+
+/** Operands that may be memory as well as a register. */
+function mayBeMemory(kind: OperandRule['kind']): boolean {
+  switch (kind) {
+    case 'rm':
+    case 'rm8':
+    case 'rm16':
+    case 'rm32':
+    case 'rm64':
+    case 'vm':
+    case 'xm32':
+    case 'xm64':
+    case 'xm128':
+      return true;
+    default:
+      return false;
   }
 }
