@@ -71,11 +71,12 @@ export class Addresses {
     );
   }
 
-  /** Axes at known values go into the constant. */
+  /** Axes at known values go into the constant, and so do offsets of axes in registers. */
   #bindConstants(linear: Linear): Linear {
     let { constant } = linear;
     const terms = linear.terms.filter(({ atom, coef }) => {
       const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
+      if (binding?.kind === 'register') constant += coef * (binding.offset ?? 0);
       if (binding?.kind !== 'constant') return true;
       constant += coef * binding.value;
       return false;
@@ -94,10 +95,11 @@ export class Addresses {
 
   #atomRegister(atom: Expr): Reg {
     const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
+    if (binding?.kind === 'register') return binding.reg;
     return binding?.kind === 'lanes' ? binding.base : this.#value(atom);
   }
 
-  /** As versionsOf, without lane offsets: they go into the immediate. */
+  /** As versionsOf, without an axis's offset: it goes into the immediate or the constant. */
   #atomVersions(atom: Expr): string {
     return atom.kind === 'axis' ? `,${this.#scopes.version(atom.name)}` : this.#scopes.versionsOf(atom);
   }

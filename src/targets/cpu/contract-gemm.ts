@@ -26,7 +26,7 @@ import { type ContractPlan, conjuncts, extentOf, hasLimit, type Operand, unpadde
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import type { Scopes } from './scopes.ts';
-import { type ExprMap, eachExpr, exprMapper, localKey, mapStmts } from './walk.ts';
+import { eachExpr, exprMapper, localKey } from './walk.ts';
 
 /**
  * Where b comes from: packed panels; its own buffer, contiguous along n; or its own buffer in any arrangement, of which each panel is
@@ -77,14 +77,8 @@ interface View {
   readonly run: Axis | undefined;
 }
 
-/** For each row of a tile, what turns an expression of m axes into that row's. */
-type Rows = readonly ExprMap[];
-
-/** a's index and guard of each row. */
-interface RowReads {
-  readonly index: readonly Expr[];
-  readonly guard: readonly (Expr | undefined)[];
-}
+/** For each row of a tile, what gives the m axes its coordinates. */
+type Rows = readonly (() => void)[];
 
 class GemmEmitter {
   readonly #asm: Asm;
@@ -374,7 +368,6 @@ class GemmEmitter {
       return;
     }
     const next = this.#split(axes, from).map((x) => this.#copy(x));
-    const one = asm.const('i32', 1);
     asm.loop(from, to, shape.rows, (m) =>
       this.#scopes.scope(() => {
         if (overlaps) {
@@ -384,13 +377,7 @@ class GemmEmitter {
             });
           });
         }
-        for (let row = 0; row < shape.rows; row++) {
-          axes.forEach((axis, i) => {
-            this.#scopes.bind(rowAxis(axis, row), { kind: 'register', reg: this.#copy(next[i]) });
-          });
-          this.#advance(axes, next, one, next);
-        }
-        this.#tile(shape, packed, this.#rowsApart(shape.rows), repeated(m));
+        this.#tile(shape, packed, this.#rowsApart(shape.rows, next), repeated(m));
       }),
     );
   }
@@ -420,20 +407,22 @@ class GemmEmitter {
   /** Rows one behind the other along the innermost m axis: row r is that axis plus r. */
   #rowsAlong(rows: number): Rows {
     const inner = this.#plan.m.at(-1);
-    return Array.from({ length: rows }, (_, row) =>
-      exprMapper((x) => (x.kind === 'axis' && x.name === inner?.name && row > 0 ? e.add(x, e.index(row)) : x)),
-    );
+    return Array.from({ length: rows }, (_, row) => () => inner && this.#scopes.shift(inner.name, row));
   }
 
-  /** Rows anywhere: each has m axes of its own. */
-  #rowsApart(rows: number): Rows {
-    const axes = new Map(this.#plan.m.map((axis) => [axis.name, axis]));
-    return Array.from({ length: rows }, (_, row) =>
-      exprMapper((x) => {
-        const axis = x.kind === 'axis' ? axes.get(x.name) : undefined;
-        return axis ? e.axis(rowAxis(axis, row)) : x;
-      }),
-    );
+  /** Rows anywhere: each has coordinates of its own, the next ones in `next`, which goes on. */
+  #rowsApart(rows: number, next: readonly Reg[]): Rows {
+    const axes = this.#plan.m;
+    const one = this.#asm.const('i32', 1);
+    const names = axes.map(({ name }) => name);
+    return Array.from({ length: rows }, () => {
+      axes.forEach((axis, i) => {
+        this.#scopes.bind(axis.name, { kind: 'register', reg: this.#copy(next[i]) });
+      });
+      this.#advance(axes, next, one, next);
+      const own = this.#scopes.save(names);
+      return () => this.#scopes.restore(own);
+    });
   }
 
   #tile(shape: TileShape, packed: Reg, rows: Rows, repeated: Repeated | undefined): void {
@@ -454,11 +443,7 @@ class GemmEmitter {
     const b = asm.reg('ptr');
     asm.move(b, packed);
     if (starts) this.#bump(b, width * 4);
-    const sum = (view: View) => {
-      const { a } = view;
-      const reads = { index: rows.map((map) => map(a.index)), guard: rows.map((map) => a.guard && map(a.guard)) };
-      this.#outerLoops(view, view.outerK, reads, shape, b, acc);
-    };
+    const sum = (view: View): void => this.#outerLoops(view, view.outerK, rows, shape, b, acc);
     const { guard } = this.#plan.a;
     if (this.#interior && guard) {
       const interior = this.#interior;
@@ -482,40 +467,48 @@ class GemmEmitter {
       const values = new Map(this.#plan.k.map((axis) => [axis.name, e.index(at(axis))]));
       return exprMapper((x) => (x.kind === 'axis' && values.get(x.name)) || x);
     });
-    const conditions = corners.flatMap((corner) => rows.map((map) => this.#exprs.value(map(corner(guard)))));
+    const conditions = corners.flatMap((corner) => this.#ofRows(rows, corner(guard)));
     return conditions.reduce((x, y) => this.#asm.op('and', [x, y]));
   }
 
+  /** The value of an expression in each row. */
+  #ofRows(rows: Rows, x: Expr): Reg[] {
+    return rows.map((select) => {
+      select();
+      return this.#exprs.value(x);
+    });
+  }
+
   /** Loops over taps and whatever else of k is not the hot loop; what they do not change is computed before them. */
-  #outerLoops(view: View, axes: readonly Axis[], reads: RowReads, shape: TileShape, b: Reg, acc: Accumulators): void {
+  #outerLoops(view: View, axes: readonly Axis[], rows: Rows, shape: TileShape, b: Reg, acc: Accumulators): void {
     const asm = this.#asm;
     const names = [...axes, ...(view.run ? [view.run] : [])].map((a) => a.name);
-    this.#exprs.prepare(this.#reads(reads), names);
+    this.#prepare(view, rows, names);
     if (axes.length === 0) {
-      this.#run(view, reads, shape, b, acc);
+      this.#run(view, rows, shape, b, acc);
       return;
     }
     asm.loop(asm.const('i32', 0), this.#endOf(axes[0]), 1, (i) =>
       this.#scopes.scope(() => {
         this.#scopes.bind(axes[0].name, { kind: 'register', reg: i });
-        this.#outerLoops(view, axes.slice(1), reads, shape, b, acc);
+        this.#outerLoops(view, axes.slice(1), rows, shape, b, acc);
       }),
     );
   }
 
   /** A run of k, unless it is long and all rows are outside: near the border, and everywhere in a window wider than its input. */
-  #run(view: View, reads: RowReads, shape: TileShape, b: Reg, acc: Accumulators): void {
+  #run(view: View, rows: Rows, shape: TileShape, b: Reg, acc: Accumulators): void {
     const asm = this.#asm;
     const length = view.run?.extent ?? 1;
-    const guards = reads.guard.flatMap((guard) => guard ?? []);
-    const hot = (): void => this.#hotLoop(view, reads, shape, b, acc);
+    const { guard } = view.a;
+    const hot = (): void => this.#hotLoop(view, rows, shape, b, acc);
     // What starts make up for is summed over all of k, zeros too.
     const hasStarts = this.#source.kind === 'bytes' && this.#source.dot.packing.starts;
-    if (guards.length === 0 || length < LONG_RUN || this.#source.kind === 'direct' || hasStarts) {
+    if (!guard || length < LONG_RUN || this.#source.kind === 'direct' || hasStarts) {
       hot();
       return;
     }
-    const someInside = guards.map((guard) => this.#exprs.value(guard)).reduce((x, y) => asm.op('or', [x, y]));
+    const someInside = this.#ofRows(rows, guard).reduce((x, y) => asm.op('or', [x, y]));
     asm.if(
       someInside,
       () => this.#scopes.scope(hot),
@@ -529,27 +522,28 @@ class GemmEmitter {
     return Math.ceil(length / step) * step * width;
   }
 
-  /** Statements that read what a step of k reads: for prepare. */
-  #reads(rows: RowReads): Stmt[] {
+  /** Computes what a step of k reads by, as far as `changing` axes do not change it. */
+  #prepare({ a: { buffer, dtype, index, guard } }: View, rows: Rows, changing: readonly string[]): void {
     const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
-    const reads = rows.index.flatMap((index, row) => {
-      const { buffer, dtype } = this.#plan.a;
-      const element = e.load(buffer, dtype, index);
-      const guard = rows.guard[row];
-      return guard ? [read(guard), read(e.select(guard, element, e.constant(dtype, 0)))] : [read(element)];
-    });
-    if (this.#source.kind === 'direct') reads.push(read(e.load(this.#plan.b.buffer, 'f32', this.#plan.b.index)));
-    return reads;
+    const element = e.load(buffer, dtype, index);
+    const ofA = guard ? [read(guard), read(e.select(guard, element, e.constant(dtype, 0)))] : [read(element)];
+    for (const select of rows) {
+      select();
+      this.#exprs.prepare(ofA, changing);
+    }
+    const { b } = this.#plan;
+    if (this.#source.kind === 'direct') this.#exprs.prepare([read(e.load(b.buffer, 'f32', b.index))], changing);
   }
 
   /** The innermost k axis: one splat a row, one load a vector of b, rows × vectors multiply-adds. */
-  #hotLoop(view: View, rows: RowReads, shape: TileShape, packed: Reg, acc: Accumulators): void {
+  #hotLoop(view: View, rows: Rows, shape: TileShape, packed: Reg, acc: Accumulators): void {
     const asm = this.#asm;
     const { run } = view;
     if (run) this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
     const moving = new Map<number, Reg>();
-    const pointers = rows.index.map((index, row) => {
-      const { base, byteOffset } = this.#rowAddress(index, rows.guard[row]);
+    const pointers = rows.map((select) => {
+      select();
+      const { base, byteOffset } = this.#rowAddress(view.a);
       const pointer = moving.get(base.id) ?? this.#pointer(base);
       moving.set(base.id, pointer);
       return { pointer, byteOffset };
@@ -592,9 +586,9 @@ class GemmEmitter {
     return out;
   }
 
-  #rowAddress(index: Expr, guard: Expr | undefined): { base: Reg; byteOffset: number } {
+  #rowAddress({ buffer, index, guard }: Operand): { base: Reg; byteOffset: number } {
     const { asm } = this.#exprs;
-    const address = this.#exprs.address(this.#plan.a.buffer, index);
+    const address = this.#exprs.address(buffer, index);
     if (!guard || !this.#zeros) return address;
     const base =
       address.byteOffset === 0 ? address.base : asm.address(address.base, asm.const('i32', address.byteOffset), 1);
@@ -622,9 +616,9 @@ class GemmEmitter {
   /** The epilogue of rows [from, to), on vectors where it allows, element by element where it does not and behind the last full vector. */
   #finish(shape: TileShape, rows: Rows, acc: Accumulators, from: number, to: number): void {
     const { lanes } = this.#asm;
+    const { epilogue } = this.#plan;
     acc.slice(from, to).forEach((vectors, i) => {
-      const row = from + i;
-      const epilogue = mapStmts(this.#plan.epilogue, rows[row]);
+      rows[from + i]();
       vectors.forEach((sum, v) => {
         const count = Math.min(lanes, shape.columns - v * lanes);
         this.#scopes.shift(this.#n.name, v * lanes);
@@ -677,5 +671,3 @@ function coordinatesOf(axes: readonly Axis[], position: number): number[] {
   }
   return out;
 }
-
-const rowAxis = (axis: Axis, row: number): string => `${axis.name} of row ${row}`;

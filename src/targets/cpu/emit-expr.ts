@@ -102,8 +102,12 @@ export class ExprEmitter {
     const binding = this.scopes.binding(name);
     if (!binding) throw new Bug('cpu-unbound', `axis ${name} is read outside its loop`);
     switch (binding.kind) {
-      case 'register':
-        return binding.reg;
+      case 'register': {
+        const { reg, offset = 0 } = binding;
+        if (offset === 0) return reg;
+        const key = `offset ${this.scopes.version(name)}+${offset}`;
+        return this.scopes.cached(key, () => this.asm.op('add', [reg, this.asm.const('i32', offset)]));
+      }
       case 'constant':
         return this.asm.const('i32', binding.value);
       case 'lanes':

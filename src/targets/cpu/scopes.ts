@@ -12,8 +12,8 @@ import type { ExprTable } from './linear.ts';
 import { isVector } from './vector-ops.ts';
 
 export type Binding =
-  /** An i32 axis or a local of any type, vectors included. */
-  | { readonly kind: 'register'; readonly reg: Reg }
+  /** An i32 axis, whose value is reg + offset (0 if not given), or a local of any type, vectors included. */
+  | { readonly kind: 'register'; readonly reg: Reg; readonly offset?: number }
   /** An axis at a known value. */
   | { readonly kind: 'constant'; readonly value: number }
   /** An axis in the lanes: its value is base + offset + lane. */
@@ -51,11 +51,11 @@ export class Scopes {
     return this.#bound.get(name)?.binding;
   }
 
-  /** The same axis register, `offset` lanes further: what is cached for it stays valid where it does not depend on the offset. */
+  /** The same axis register, `offset` further: what is cached for it stays valid where it does not depend on the offset. */
   shift(name: string, offset: number): void {
     const bound = this.#bound.get(name);
-    if (bound?.binding.kind !== 'lanes') throw new Bug('cpu-lanes', `axis ${name} is not in lanes`);
-    this.#set(name, { binding: { kind: 'lanes', base: bound.binding.base, offset }, version: bound.version });
+    if (!bound || bound.binding.kind === 'constant') throw new Bug('cpu-shift', `axis ${name} is in no register`);
+    this.#set(name, { binding: { ...bound.binding, offset }, version: bound.version });
   }
 
   /** Forgets what is known of these names: they were assigned on a path that may not be taken, or by an iteration before. */
@@ -118,7 +118,8 @@ export class Scopes {
         throw new Bug('cpu-unbound', `${name} is read where it has no value`);
       }
       out += `,${bound.version}`;
-      if (bound.binding.kind === 'lanes') out += `+${bound.binding.offset}`;
+      const { binding } = bound;
+      if (binding.kind !== 'constant' && binding.offset !== undefined) out += `+${binding.offset}`;
     }
     return out;
   }

@@ -16,7 +16,7 @@ import { rowsFor } from './contract-blocking.ts';
 import { hasLimit } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import type { Scopes } from './scopes.ts';
-import { exprMapper, localKey, mapStmts } from './walk.ts';
+import { localKey } from './walk.ts';
 import { type WinogradMatrices, winogradMatrices } from './winograd-matrices.ts';
 import {
   blockWinograd,
@@ -490,35 +490,32 @@ export class WinogradEmitter {
         const outputs = (): void => {
           const values = this.#lines.map((i) => asm.load('vf32', column, i * tile * this.#vectorBytes));
           transformOutput(asm, this.#matrices, values).forEach((value, r) => {
-            const row = asm.op('add', [this.#exprs.value(e.axis(y.axis.name)), this.#index(r)]);
-            this.#where(y, r, row, () => this.#finish(value, r));
+            this.#scopes.shift(y.axis.name, r);
+            this.#where(y, r, () => this.#finish(value));
           });
         };
-        this.#where(x, tile - 1, at, outputs);
+        this.#where(x, tile - 1, outputs);
         this.#bump(column, this.#vectorBytes);
       }),
     );
   }
 
-  /** `body`, where line `at` is inside the output; it is the tile's line `offset` at most. */
-  #where(side: WinogradSide, offset: number, at: Reg, body: () => void): void {
+  /** `body`, where the line that the side's axis is at is inside the output; it is the tile's line `offset` at most. */
+  #where(side: WinogradSide, offset: number, body: () => void): void {
     const rest = side.axis.extent % this.#params.tile;
     if (!side.axis.limit && (rest === 0 || offset < rest)) {
       body();
       return;
     }
+    const at = this.#exprs.value(e.axis(side.axis.name));
     const isThere = this.#asm.op('lt', [at, this.#exprs.value(e.boundOf(side.axis))]);
     this.#asm.if(isThere, () => this.#scopes.scope(body));
   }
 
-  /** The epilogue of row `row` of a tile. */
-  #finish(sum: Reg, row: number): void {
-    const { y, epilogue } = this.#plan;
-    const shifted = exprMapper((node) =>
-      node.kind === 'axis' && node.name === y.axis.name && row > 0 ? e.add(node, e.index(row)) : node,
-    );
+  /** The epilogue of one sum. */
+  #finish(sum: Reg): void {
     this.#scopes.bind(localKey('acc'), { kind: 'register', reg: sum });
-    for (const s of mapStmts(epilogue, shifted)) {
+    for (const s of this.#plan.epilogue) {
       if (s.kind === 'store') this.#exprs.store(s.buffer, s.index, s.value);
       else if (s.kind === 'let') {
         this.#scopes.bind(localKey(s.local), { kind: 'register', reg: this.#exprs.value(s.value) });
