@@ -3,11 +3,12 @@
  * computes what the steps one by one do, and that the scores have no place in memory any more.
  */
 import { describe, expect, it } from 'vitest';
+import { chooseAttention } from '../src/build-attention.ts';
 import { fromNumbers, type Tensor, toNumbers } from '../src/core/tensor.ts';
 import { graphBuilder } from '../src/graph/build.ts';
 import { evalGraph } from '../src/graph/eval.ts';
 import type { Graph } from '../src/graph/ir.ts';
-import type { Attend } from '../src/loop/ir.ts';
+import type { Attend, Kernel } from '../src/loop/ir.ts';
 import { verifyKernel } from '../src/loop/verify.ts';
 import { findAttention, placeAttention } from '../src/lower/find-attention.ts';
 import { type LoweredGraph, lower } from '../src/lower/lower.ts';
@@ -16,6 +17,8 @@ import { OPS } from '../src/ops/all.ts';
 import { type NodeWriter, nodeWriter } from '../src/ops/node-writer.ts';
 import { attend, causalMask, mergeHeads, splitHeads } from '../src/ops/scaled-dot-product.ts';
 import { runPipeline } from '../src/passes/pipeline.ts';
+import type { Params, Target, Template } from '../src/targets/target.ts';
+import { TimingCache, timingKey } from '../src/tune/timing-cache.ts';
 import { randomTensor } from './random.ts';
 import { runLowered } from './run-lowered.ts';
 
@@ -27,6 +30,7 @@ interface Net {
   build(w: NodeWriter, input: (name: string, ...shape: number[]) => string): string | readonly string[];
 }
 
+const notAttends = (kernel: Kernel): readonly Params[] => (kernel.form.kind === 'attend' ? [] : [{}]);
 const hidden = Number.NEGATIVE_INFINITY;
 /** How exporters make rows without weights zeros. */
 const zerosForNaN = (w: NodeWriter, x: string): string =>
@@ -209,6 +213,57 @@ describe('attention among steps', () => {
   it.each(OTHERS)('is not: $name', (net) => {
     const made = make(net);
     expect(findAttention(lower(made.graph, OPS))).toEqual([]);
+  });
+
+  describe('chosen', () => {
+    const lowered = lower(make(NETS[0]).graph, OPS);
+    const template = (name: string, form: Template['form'], ns: number): Template => ({
+      name,
+      form,
+      candidates: () => [{}],
+      predictNs: () => ns,
+      tiles: () => 1,
+    });
+    const targetOf = (...templates: Template[]): Target => ({
+      name: 'wasm',
+      device: {} as Target['device'],
+      computes: new Set(['f32']),
+      precisions: new Set(['fp32']),
+      templates,
+      features: () => [],
+    });
+    const forms = async (target: Target): Promise<boolean> => {
+      const tuning = { effort: 0, machine: 'm', cache: new TimingCache(), checkpoint: async () => {} };
+      const { steps } = await chooseAttention(lowered, target, tuning);
+      return steps.some(({ kernel }) => kernel.form.kind === 'attend');
+    };
+
+    it('where its prediction is less than those of its parts together', async () => {
+      // Four parts stand against one.
+      const parts = { ...template('generated', 'any', 1e6), candidates: notAttends };
+      expect(await forms(targetOf(parts, template('attend', 'attend', 3.9e6)))).toBe(true);
+      expect(await forms(targetOf(parts, template('attend', 'attend', 4.1e6)))).toBe(false);
+    });
+
+    it('never where no template of the target takes it', async () => {
+      expect(await forms(targetOf(template('generated', 'any', 1e6)))).toBe(false);
+      const takesNone = { ...template('attend', 'attend', 1), candidates: () => [] };
+      expect(await forms(targetOf(template('generated', 'any', 1e6), takesNone))).toBe(false);
+    });
+
+    it('by measured times where there are some', async () => {
+      const target = targetOf(
+        { ...template('generated', 'any', 1e6), candidates: notAttends },
+        { ...template('attend', 'attend', 1), candidates: () => [{ n: 1 }, { n: 2 }] },
+      );
+      const cache = new TimingCache();
+      const [{ step }] = findAttention(lowered);
+      for (const n of [1, 2])
+        cache.set(timingKey('m', step, { template: 'attend', params: { n }, predictedNs: 1 }), n === 1 ? 5e6 : 4.5e6);
+      const tuning = { effort: 2, machine: 'm', cache, checkpoint: async () => {} };
+      const { steps } = await chooseAttention(lowered, target, tuning);
+      expect(steps).toEqual(lowered.steps);
+    });
   });
 
   it('equal attends are one kernel, and what is found is the same every time', () => {

@@ -17,6 +17,8 @@ import { checkLanes, vectorMachine } from './vector-machine.ts';
 /** Keys in a block, where there are more: what of keys, values and scores is looked at again stays in the second-level cache. */
 const KEYS = [512, 2048];
 
+/** For threads to share out evenly. */
+const ENOUGH_CALLS = 8;
 /** For fewer queries keys are not worth packing. */
 const LEAST_ROWS = 12;
 
@@ -40,11 +42,12 @@ export const attend: CpuTemplate = {
   },
   predictNs,
   tiles: (kernel, params) => blockAttend(planOf(kernel), params).tiles,
-  // Tiles of a head pack its keys once a call.
+  // Tiles of a head pack its keys once a call, but there must be calls for several threads.
   grain: (kernel, params) => {
     const plan = planOf(kernel);
-    const { keyBlocks, rowBlocks } = blockAttend(plan, params);
-    return keyBlocks === 1 ? rowBlocks * extentOf(plan.sharing) : 1;
+    const { keyBlocks, rowBlocks, tiles } = blockAttend(plan, params);
+    const ofHead = keyBlocks === 1 ? rowBlocks * extentOf(plan.sharing) : 1;
+    return Math.min(ofHead, Math.max(1, Math.floor(tiles / ENOUGH_CALLS)));
   },
   scratchBytes: (kernel, params) => blockAttend(planOf(kernel), params).scratchBytes,
   emit: (asm, kernel, params) => {
