@@ -31,6 +31,15 @@ describe('convolutions', () => {
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', epilogue: 'bias-relu' },
     { size: [15, 15], ic: 3, oc: 24, kernel: [7, 7], stride: 2, pad: 3, layout: 'nchw', outLayout: 'nhwc' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, epilogue: 'bias-clip' },
+    // Groups of four and of eight channels.
+    { size: [9, 23], ic: 32, oc: 32, kernel: [3, 3], pad: 1, group: 8, epilogue: 'bias-residual-relu' },
+    { size: [5, 14], ic: 48, oc: 48, kernel: [3, 3], pad: 1, group: 6, epilogue: 'bias-relu', batch: 2 },
+    { size: [11, 9], ic: 24, oc: 24, kernel: [3, 3], pad: 1, stride: 2, group: 3, epilogue: 'bias-relu' },
+    { size: [11, 9], ic: 16, oc: 16, kernel: [3, 5], pad: 2, stride: 2, group: 4, epilogue: 'bias-residual-relu' },
+    { size: [7, 7], ic: 40, oc: 40, kernel: [3, 3], pad: 2, dilation: 2, group: 10 },
+    { size: [6, 5], ic: 16, oc: 16, kernel: [1, 1], group: 2, epilogue: 'bias' },
+    { size: [1, 1], ic: 32, oc: 32, kernel: [3, 3], pad: 1, group: 8, epilogue: 'bias' },
+    { size: [7, 3], ic: 8, oc: 8, kernel: [5, 5], pad: 2, group: 2, epilogue: 'bias' },
     { size: [9, 9], ic: 12, oc: 12, kernel: [3, 3], pad: 1, group: 12, layout: 'nchw', epilogue: 'bias-clip' },
     ...(
       [

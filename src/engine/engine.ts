@@ -107,6 +107,19 @@ export interface WinogradPacking {
 }
 
 /**
+ * Of convolutions in groups of `per` channels, 4 or 8: `[n / width][tap][lane of 4][turn of per / 4][width]`. Of channel c of a vector there is
+ * what the lane's input of c's four adds to the output that has c's place in the four `turn` further (xor) in the group.
+ */
+export interface GroupsPacking {
+  readonly kind: 'groups';
+  readonly width: number;
+  readonly per: number;
+  readonly taps: number;
+  /** Channels of all groups, a multiple of width. */
+  readonly n: number;
+}
+
+/**
  * i8 elements for dot products of `step` of them: `[batch][ceil(n / width)] ([width] i32 starts, [outer][ceil(run / step)][step / part][width][part])`,
  * the tail of n filled with zeros. The last group of a run ends where the run does: what groups before it have is 0 in it. part is 4 of
  * step 4 and 2 of step 8. Starts are there where the other operand is signed and the machine takes it unsigned, 128 more: they make
@@ -138,7 +151,7 @@ export const packedPanelBytes = ({ width, outer, run, step, starts }: BytesPacki
   (starts ? 4 * width : 0) + outer * Math.ceil(run / step) * step * width;
 
 /** How a weight's elements are arranged; absent: row-major. */
-export type Packing = PanelsPacking | WinogradPacking | RowsPacking | BytesPacking | WordsPacking;
+export type Packing = PanelsPacking | WinogradPacking | RowsPacking | BytesPacking | WordsPacking | GroupsPacking;
 
 /** Elements that a packed weight takes. */
 export function packedElements(p: Packing): number {
@@ -148,6 +161,8 @@ export function packedElements(p: Packing): number {
       return p.batch * panels(p.width, p.k, p.n) + p.zeros;
     case 'winograd':
       return (p.tile + 2) ** 2 * panels(p.width, p.k, p.n);
+    case 'groups':
+      return p.n * p.taps * p.per;
     case 'rows':
       return points(p.rows) * p.pitch;
     case 'bytes':

@@ -79,8 +79,16 @@ const sample: Engine = {
       bytes: 64,
       packing: { kind: 'winograd', tile: 2, width: 4, k: 1, n: 1 },
     },
+    {
+      name: 'g',
+      dtype: 'i8',
+      shape: [4, 4, 1, 1],
+      byteOffset: 192,
+      bytes: 16,
+      packing: { kind: 'groups', width: 4, per: 4, taps: 1, n: 4 },
+    },
   ],
-  weightBytes: Uint8Array.from({ length: 192 }, (_, i) => i),
+  weightBytes: Uint8Array.from({ length: 208 }, (_, i) => i),
   arenaBytes: 192,
   code: [
     { name: 'wasm-simd128', bytes: Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0) },

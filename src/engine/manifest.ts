@@ -125,6 +125,13 @@ const packing: Check<Packing> = byKind({
     k: size,
     n: size,
   }),
+  groups: record({
+    kind: oneOf('groups'),
+    width: integer(1, LARGEST_DIM),
+    per: integer(1, LARGEST_DIM),
+    taps: size,
+    n: size,
+  }),
   rows: record({
     kind: oneOf('rows'),
     rows: packedAxes,
@@ -245,6 +252,8 @@ function packingToJson(p: Packing): Packing {
       return { kind: p.kind, width: p.width, batch: p.batch, k: p.k, n: p.n, zeros: p.zeros };
     case 'winograd':
       return { kind: p.kind, tile: p.tile, width: p.width, k: p.k, n: p.n };
+    case 'groups':
+      return { kind: p.kind, width: p.width, per: p.per, taps: p.taps, n: p.n };
     case 'rows': {
       const { kind, offset, pitch, tf32 } = p;
       return { kind, rows: p.rows.map(axisToJson), k: p.k.map(axisToJson), offset, pitch, tf32 };

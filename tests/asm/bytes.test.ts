@@ -117,6 +117,10 @@ describe.each(RUNNERS)('$name', ({ run, lanes, hasDot, absent }) => {
     }
   });
 
+  (lanes > 4 ? test : realTest.skip)('neighbouring fours exchanged', () => {
+    check(64, (asm, a, _, out) => asm.store('vi32', out, 0, asm.swapFours(asm.load('vi32', a, 0))));
+  });
+
   test('to the nearest integer, ties to even, and the lowest byte of NaN', () => {
     const values = [0, -0, 0.5, 1.5, 2.5, -0.5, -1.5, 254.5, 255.5, -128.5, 1e6, -1e6, 0.49999997, 126.50001, NaN, NaN];
     const memory = new ArrayBuffer(BYTES);

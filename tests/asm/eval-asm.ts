@@ -267,6 +267,9 @@ export class EvalAsm implements Asm {
   repeatLane(x: Reg, lane: number): Reg {
     return this.#map(x.type, (i) => this.#lane(x, i - (i % 4) + lane));
   }
+  swapFours(x: Reg): Reg {
+    return this.#map(x.type, (i) => this.#lane(x, i ^ 4));
+  }
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     return this.#map(a.type, (lane) => (this.#lane(cond, lane) ? this.#lane(a, lane) : this.#lane(b, lane)), into);
   }

@@ -94,6 +94,8 @@ export interface Asm {
   dotPairs(acc: Reg, a: Reg, b: Reg): void;
   /** Lane i (0 to 3) of each group of four, in all four. */
   repeatLane(x: Reg, lane: number): Reg;
+  /** Groups of four lanes, each pair with its places exchanged. Vectors of four lanes have no pair. */
+  swapFours(x: Reg): Reg;
   /** cond (i32, or a vi32 mask with vector a and b) ? a : b; both are evaluated. */
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg;
   /** max: x < limit ? limit : x, min: x > limit ? limit : x, on vf32; NaN and zeros of either sign stay as x has them. */

@@ -129,7 +129,7 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
 }
 
 /** The taps inside, for each column; undefined where a condition is no comparison of linear forms. */
-function insideTaps(
+export function insideTaps(
   table: ExprTable,
   guards: readonly Expr[],
   column: Axis | undefined,

@@ -3,6 +3,7 @@ import type { TypedArray } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import type { Packing } from '../../engine/engine.ts';
 import type { Kernel } from '../../loop/ir.ts';
+import { packGroups } from './grouped-weights.ts';
 import { packBytes, packWords } from './pack-bytes.ts';
 import { packPanels } from './packing.ts';
 import { packWinograd } from './winograd-weights.ts';
@@ -18,6 +19,8 @@ export function packWeight(data: TypedArray, kernel: Kernel, packing: Packing): 
       return packBytes(data as Int8Array, kernel, packing);
     case 'words':
       return packWords(data as Int8Array, kernel, packing);
+    case 'groups':
+      return packGroups(data as Float32Array, kernel, packing);
     case 'rows':
       throw new Bug('cpu-packing', `kernel ${kernel.name}: no CPU template reads rows`);
     default:

@@ -5,6 +5,7 @@ import { dot } from './contract-dot.ts';
 import { direct, gathered, panels } from './contract-templates.ts';
 import { depthwise } from './depthwise.ts';
 import { generated } from './generated.ts';
+import { grouped } from './grouped.ts';
 import type { CpuTemplate } from './template.ts';
 import { winograd } from './winograd.ts';
 
@@ -17,5 +18,6 @@ export const CPU_TEMPLATES: readonly CpuTemplate[] = [
   dot,
   depthwise,
   attend,
+  grouped,
   generated,
 ];

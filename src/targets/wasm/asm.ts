@@ -226,6 +226,10 @@ export class WasmAsm implements Asm {
     return this.#emit('i8x16.shuffle', [x, x], [bytes], this.reg(x.type));
   }
 
+  swapFours(): Reg {
+    throw new Bug('asm-op', 'vectors of WebAssembly have four lanes');
+  }
+
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     const result = into ?? this.reg(a.type);
     if (cond.type === 'vi32') {

@@ -144,6 +144,13 @@ export class X64Asm implements Asm {
     this.#b.emit('vpermilps', this.#b.into(result), this.#b.source(x), imm(lane * 0b01010101));
     return result;
   }
+  swapFours(x: Reg): Reg {
+    const result = this.reg(x.type);
+    const source = this.#b.use(x);
+    if (this.lanes === 16) this.#b.emit('vshuff32x4', this.#b.into(result), source, source, imm(0b10110001));
+    else this.#b.emit('vperm2f128', this.#b.into(result), source, source, imm(1));
+    return result;
+  }
 
   select(cond: Reg, a: Reg, b: Reg, into?: Reg): Reg {
     return this.#selections.select(cond, a, b, into);

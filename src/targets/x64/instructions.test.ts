@@ -189,6 +189,7 @@ function formsOf(name: InstructionName, row: Instruction): Form[] {
 
 /** Lengths of vectors that have no form of these. */
 const MISSING_LENGTHS: Partial<Record<InstructionName, readonly Form['vector'][]>> = {
+  vshuff32x4: ['xmm'],
   vextractf32x4: ['xmm'],
   vextractf64x4: ['xmm', 'ymm'],
   vpmovzxbd_z: ['xmm', 'ymm'],

@@ -382,6 +382,7 @@ const MASKED = {
   vmovups_z: ['EVEX.L.0F.W0:vector:z 10 /r', 'RMK', '=v vm k'],
   vmovups_mrk: ['EVEX.L.0F.W0:vector 11 /r', 'MRK', '+vm v k'],
   vrndscaleps: ['EVEX.L.66.0F3A.W0:vector 08 /r ib', 'RMI', '=v vm i8'],
+  vshuff32x4: ['EVEX.L.66.0F3A.W0:vector 23 /r ib', 'RVMI', '=v v vm i8'],
   vextractf32x4: ['EVEX.L.66.0F3A.W0:16 19 /r ib', 'MRI', '=xm128 v i8'],
   vextractf64x4: ['EVEX.L.66.0F3A.W1:32 1B /r ib', 'MRI', '=ym256 v i8'],
   vpandd: ['EVEX.L.66.0F.W0:vector DB /r', 'RVM', '=v v vm', 'commutes'],
