@@ -135,11 +135,25 @@ test('constants above the threshold go beside the model, page by page', () => {
   expect(whole(back)).toBe(whole(graph));
 });
 
-test('writing is deterministic, and states the opset asked for', () => {
+test('writing is deterministic, and states the opset asked for, or the oldest that has what the graph needs', () => {
   const graph = weightedGraph();
   const write = (opset?: number) => writeOnnx(graph, { ops: OPS, ...(opset !== undefined && { opset }) });
-  expect(write()).toEqual(write(NEWEST_OPSET));
-  expect(write(OLDEST_WRITABLE_OPSET)).not.toEqual(write());
+  expect(write()).toEqual(write(OLDEST_WRITABLE_OPSET));
+  expect(write(NEWEST_OPSET)).not.toEqual(write());
   expect(() => write(OLDEST_EXPRESSIBLE_OPSET - 1)).toThrow(/can be written/);
   expect(() => write(NEWEST_OPSET + 1)).toThrow(/can be written/);
+});
+
+test.each([
+  ['Swish', {}, 24],
+  ['SpaceToDepth', { blocksize: 2, mode: 'CRD' }, 28],
+  ['SpaceToDepth', { blocksize: 2 }, OLDEST_WRITABLE_OPSET],
+] as const)('%s %j is written as opset %i', (op, attrs, opset) => {
+  const b = graphBuilder('g', OPS);
+  b.node(op, [b.input('x', 'f32', [1, 2, 4, 4])], { attrs, outputs: ['y'] });
+  b.output('y');
+  const graph = b.finish();
+  expect(writeOnnx(graph, { ops: OPS })).toEqual(writeOnnx(graph, { ops: OPS, opset }));
+  if (opset > OLDEST_WRITABLE_OPSET)
+    expect(() => writeOnnx(graph, { ops: OPS, opset: opset - 1 })).toThrow(`since opset ${opset}`);
 });

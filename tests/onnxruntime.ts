@@ -6,7 +6,6 @@ import { ortTensor } from '../src/cli/ort-tensor.ts';
 import { DTYPES, type DType } from '../src/core/dtype.ts';
 import type { Tensor } from '../src/core/tensor.ts';
 import type { Graph } from '../src/graph/ir.ts';
-import { OLDEST_WRITABLE_OPSET } from '../src/onnx/opsets.ts';
 import { writeOnnx } from '../src/onnx/write.ts';
 import type { Op } from '../src/ops/op.ts';
 
@@ -45,6 +44,9 @@ export async function runModel(
   }
 }
 
+/** The newest opset that the onnxruntime at hand takes. */
+const NEWEST_HERE = 26;
+
 /** Runs a graph, written as a model: of the newest opset, or of the oldest that it may be of where there is no kernel for that. */
 export async function runGraph(
   graph: Graph,
@@ -52,9 +54,9 @@ export async function runGraph(
   ops: ReadonlyMap<string, Op>,
 ): Promise<Map<string, Tensor>> {
   try {
-    return await runModel(writeOnnx(graph, { ops }), inputs);
+    return await runModel(writeOnnx(graph, { ops, opset: NEWEST_HERE }), inputs);
   } catch {
-    return runModel(writeOnnx(graph, { ops, opset: OLDEST_WRITABLE_OPSET }), inputs);
+    return runModel(writeOnnx(graph, { ops }), inputs);
   }
 }
 

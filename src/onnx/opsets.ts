@@ -11,7 +11,7 @@
  */
 export const OLDEST_OPSET = 1;
 /** The set whose operator forms graphs hold, and that the writer declares. */
-export const NEWEST_OPSET = 24;
+export const NEWEST_OPSET = 28;
 /** From here to NEWEST_OPSET operators only gained types and attributes with defaults, so a graph may be declared as any of them. */
 export const OLDEST_WRITABLE_OPSET = 21;
 /** The file format's version that belongs to OLDEST_WRITABLE_OPSET, the first with metadata_props on nodes. */

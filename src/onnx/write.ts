@@ -24,7 +24,10 @@ import { type PlaceExternal, writeTensor } from './tensors.ts';
 
 export interface WriteOptions {
   readonly ops: ReadonlyMap<string, Op>;
-  /** Version of the default operator set to declare, NEWEST_OPSET where not given; not below OLDEST_EXPRESSIBLE_OPSET. */
+  /**
+   * Version of the default operator set to declare, not below OLDEST_EXPRESSIBLE_OPSET. Where not given the oldest, from
+   * OLDEST_WRITABLE_OPSET on, that has what the graph needs: more tools read it.
+   */
   readonly opset?: number;
   readonly externalData?: ExternalDataOptions;
 }
@@ -45,7 +48,7 @@ const MOST_BYTES = 2 ** 31 - 1;
 
 /** Throws ModelError `onnx-unsupported`, or `option-invalid` for an opset out of range, or too old for an operator. */
 export function writeOnnx(graph: Graph, options: WriteOptions): Uint8Array {
-  const opset = options.opset ?? NEWEST_OPSET;
+  const opset = options.opset ?? neededOpset(graph, options.ops);
   if (!(opset >= OLDEST_EXPRESSIBLE_OPSET && opset <= NEWEST_OPSET)) {
     throw new ModelError(
       'option-invalid',
@@ -68,7 +71,7 @@ function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto
     const joined = each.loc.join('+');
     // Names of nodes are optional, but onnxruntime wants those that are there to differ.
     const name = joined === '' ? '' : unused(joined);
-    return writeNode(each, name, operatorOf(each, options.ops, opset), opset, graph.constants);
+    return writeNode(each, name, operatorOf(graph, each, options.ops, opset), opset, graph.constants);
   });
   // What an older form has as an attribute is no input there.
   const read = new Set([...node.flatMap(({ input }) => input), ...graph.outputs]);
@@ -88,11 +91,23 @@ function modelOf(graph: Graph, opset: number, options: WriteOptions): ModelProto
   });
 }
 
-function operatorOf(node: Node, ops: ReadonlyMap<string, Op>, opset: number): Op {
+const neededOpset = (graph: Graph, ops: ReadonlyMap<string, Op>): number =>
+  graph.nodes.reduce((opset, node) => Math.max(opset, sinceOf(graph, node, ops.get(node.op))), OLDEST_WRITABLE_OPSET);
+
+/** The oldest version of the default operator set that has the node as it stands; 0 for another domain's. */
+function sinceOf(graph: Graph, node: Node, op: Op | undefined): number {
+  if (op === undefined || op.onnx.domain) return 0;
+  const dtypes = node.inputs.map((name) => graph.values.get(name)?.dtype);
+  return op.onnx.formSince?.(node.attrs, dtypes) ?? op.onnx.since;
+}
+
+function operatorOf(graph: Graph, node: Node, ops: ReadonlyMap<string, Op>, opset: number): Op {
   const op = ops.get(node.op);
   if (op === undefined) throw new ModelError('onnx-unsupported', `${nodeLabel(node)}: there is no such operator`);
-  if (!op.onnx.domain && op.onnx.since > opset) {
-    throw new ModelError('option-invalid', `${nodeLabel(node)} exists since opset ${op.onnx.since}, not in ${opset}`);
+  const since = sinceOf(graph, node, op);
+  if (since > opset) {
+    const what = since > op.onnx.since ? 'has the form that it has here' : 'exists';
+    throw new ModelError('option-invalid', `${nodeLabel(node)} ${what} since opset ${since}, not in ${opset}`);
   }
   return op;
 }

@@ -101,7 +101,6 @@ export const ACTIVATION_OPS: readonly Op[] = [
     { alpha: float(1) },
     (x, { alpha }) => add(max(x, like(x, 0)), expMinus1(div(x, like(x, alpha)), alpha)),
     [{ alpha: 0.5 }, { alpha: 3 }],
-    ['f32'],
   ),
   activation(
     'ThresholdedRelu',

@@ -9,24 +9,27 @@ import { ATTENTION_OPS } from './attention.ts';
 import { BATCH_NORMALIZATION_OPS } from './batch-normalization.ts';
 import { BLOCK_OPS } from './blocks.ts';
 import { CAST_OPS } from './cast.ts';
+import { CAST_LIKE } from './cast-like.ts';
 import { CENTER_CROP_PAD_OPS } from './center-crop-pad.ts';
 import { CHOOSE_OPS } from './choose.ts';
 import { COL2IM_OPS } from './col2im.ts';
 import { CONCAT_OPS } from './concat.ts';
 import { CONV_OPS } from './conv.ts';
 import { CONV_TRANSPOSE_OPS } from './conv-transpose.ts';
-import { CUMSUM_OPS } from './cumsum.ts';
+import { CUMULATIVE_OPS } from './cumulative.ts';
 import { DEFORM_CONV_OPS } from './deform-conv.ts';
 import { DETERMINANT_OPS } from './determinant.ts';
 import { DIAGONAL_OPS } from './diagonal.ts';
 import { DROPOUT_OPS } from './dropout.ts';
 import { EINSUM_OPS } from './einsum.ts';
 import { FOURIER_OPS } from './fourier.ts';
+import { GATED_OPS } from './gated.ts';
 import { GATHER_OPS } from './gather.ts';
 import { GEMM_OPS } from './gemm.ts';
 import { GENERATE_OPS } from './generate.ts';
 import { GRID_SAMPLE_OPS } from './grid-sample.ts';
 import { INTEGER_PRODUCT_OPS } from './integer-products.ts';
+import { LINEAR_ATTENTION_OPS } from './linear-attention.ts';
 import { LOGIC_OPS } from './logic.ts';
 import { LOSS_OPS } from './losses.ts';
 import { LRN_OPS } from './lrn.ts';
@@ -70,7 +73,7 @@ import { UNIT_NORMALIZATION_OPS } from './unit-normalization.ts';
 const FILES: readonly (readonly Op[])[] = [
   UNIT_NORMALIZATION_OPS,
   LRN_OPS,
-  CUMSUM_OPS,
+  CUMULATIVE_OPS,
   EINSUM_OPS,
   CONV_TRANSPOSE_OPS,
   DETERMINANT_OPS,
@@ -87,11 +90,14 @@ const FILES: readonly (readonly Op[])[] = [
   BATCH_NORMALIZATION_OPS,
   BLOCK_OPS,
   CAST_OPS,
+  [CAST_LIKE],
   CONCAT_OPS,
   CONV_OPS,
   DIAGONAL_OPS,
   DROPOUT_OPS,
   GATHER_OPS,
+  GATED_OPS,
+  LINEAR_ATTENTION_OPS,
   GEMM_OPS,
   GENERATE_OPS,
   INTEGER_PRODUCT_OPS,

@@ -8,7 +8,17 @@ import type { InferContext } from '../graph/semantics.ts';
 import { defineComposite, type Expansion } from './composite.ts';
 import { checkFloatInputs } from './dims.ts';
 import { type AttrsOf, bool, dtypeAttr, float, int, type Op, type OpCase } from './op.ts';
-import { addendOfBool, attend, beforeLength, causalMask, mergeHeads, splitHeads } from './scaled-dot-product.ts';
+import {
+  addendOfBool,
+  attend,
+  beforeLength,
+  hasBlindQuery,
+  mergeHeads,
+  positionMask,
+  seenFromEnd,
+  splitHeads,
+  type Window,
+} from './scaled-dot-product.ts';
 
 const ATTRS = {
   is_causal: bool(false),
@@ -19,6 +29,9 @@ const ATTRS = {
   scale: float.optional,
   softcap: float(0),
   softmax_precision: dtypeAttr.optional,
+  /** How many keys before and behind its own position a query sees; -1: all. */
+  left_window_size: int(-1),
+  right_window_size: int(-1),
 } as const;
 type AttentionAttrs = AttrsOf<typeof ATTRS>;
 
@@ -35,7 +48,11 @@ function headShape(ctx: InferContext<AttentionAttrs>, i: number, heads: number |
 
 const attention = defineComposite({
   name: 'Attention',
-  onnx: { since: 23 },
+  onnx: {
+    since: 23,
+    formSince: ({ left_window_size: left, right_window_size: right }) =>
+      (left !== undefined && left !== -1) || (right !== undefined && right !== -1) ? 25 : 23,
+  },
   attrs: ATTRS,
   inputs: [3, 7],
   outputs: 4,
@@ -72,7 +89,7 @@ const attention = defineComposite({
     const k = joined(1, 4);
     const v = joined(2, 5);
     const scale = attrs.scale ?? 1 / Math.sqrt(w.type(q).shape[3]);
-    const result = attend(w, { q, k, v, scale, addends: addends(x, q, k), softcap: attrs.softcap });
+    const result = attend(w, { q, k, v, scale, ...addends(x, q, k), softcap: attrs.softcap });
     const y = type(0).shape.length === 4 ? result.y : mergeHeads(w, result.y);
     const scores = [result.scaled, result.capped, result.masked, result.weights][attrs.qk_matmul_output_mode];
     return [y, k, v, scores].slice(0, node.outputs.length);
@@ -80,18 +97,35 @@ const attention = defineComposite({
   cases: cases(),
 });
 
-/** What is added to the scores: the mask, what is_causal hides, keys beyond the length of their batch. */
-function addends(x: Expansion<AttentionAttrs>, q: string, k: string): string[] {
+/** What is added to the scores: the mask, what positions hide, keys beyond the length of their batch. */
+function addends(x: Expansion<AttentionAttrs>, q: string, k: string): Addends {
   const { w, input, types, attrs } = x;
   const { dtype, shape } = w.type(q);
-  const total = w.type(k).shape[2];
-  const out: string[] = [];
-  if (types[3]) out.push(paddedMask(x, total, types[3].dtype === 'bool' ? addendOfBool(w, input(3), dtype) : input(3)));
-  if (attrs.is_causal) {
-    out.push(causalMask(w, dtype, { length: shape[2], total, start: types[4]?.shape[2] ?? 0 }));
+  const [length, total] = [shape[2], w.type(k).shape[2]];
+  const addends: string[] = [];
+  if (types[3]) {
+    addends.push(paddedMask(x, total, types[3].dtype === 'bool' ? addendOfBool(w, input(3), dtype) : input(3)));
   }
-  if (types[6]) out.push(addendOfBool(w, beforeLength(w, input(6), total), dtype));
-  return out;
+  const window = windowOf(attrs);
+  const start = types[4]?.shape[2] ?? 0;
+  const bounded = Math.min(window.before, window.after) < Infinity;
+  const atEnds = types[6] !== undefined && !types[4];
+  if (bounded && atEnds) addends.push(addendOfBool(w, seenFromEnd(w, input(6), length, total, window), dtype));
+  if (bounded && !atEnds) addends.push(positionMask(w, dtype, { length, total, start, ...window }));
+  if (types[6]) addends.push(addendOfBool(w, beforeLength(w, input(6), total), dtype));
+  const blind = hasBlindQuery({ length, total, start, ...window });
+  return { addends, zeroBlind: types[3] !== undefined || types[6] !== undefined || blind };
+}
+
+interface Addends {
+  readonly addends: readonly string[];
+  /** Whether a query may see no key. */
+  readonly zeroBlind: boolean;
+}
+
+function windowOf({ is_causal, left_window_size, right_window_size }: AttentionAttrs): Window {
+  const size = (keys: number): number => (keys < 0 ? Number.POSITIVE_INFINITY : keys);
+  return { before: size(left_window_size), after: is_causal ? 0 : size(right_window_size) };
 }
 
 /** Keys that a mask is too short for are masked. */
@@ -110,6 +144,7 @@ function cases(): readonly OpCase[] {
   const kv = f32([2, 4, 5, 8]);
   const tokens = [f32([2, 3, 24]), f32([2, 5, 12]), f32([2, 5, 8])];
   const bools = fromNumbers('bool', [3, 5], [1, 0, 1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1]);
+  const blind = fromNumbers('bool', [3, 5], [1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]);
   return [
     { name: 'heads', inputs: [q, kv, kv] },
     { name: 'causal', inputs: [f32([1, 2, 5, 4]), f32([1, 2, 5, 4]), f32([1, 2, 5, 3])], attrs: { is_causal: true } },
@@ -126,6 +161,19 @@ function cases(): readonly OpCase[] {
     {
       name: 'lengths of keys',
       inputs: [q, kv, kv, undefined, undefined, undefined, fromNumbers('i64', [2], [3, 5])],
+    },
+    {
+      name: 'lengths of keys, causal: the first queries see none',
+      inputs: [q, kv, kv, undefined, undefined, undefined, fromNumbers('i64', [2], [2, 5])],
+      attrs: { is_causal: true },
+    },
+    { name: 'a query that sees no key', inputs: [q, kv, kv, blind], outputs: 4, attrs: { qk_matmul_output_mode: 3 } },
+    { name: 'window', inputs: [q, kv, kv], attrs: { left_window_size: 1, right_window_size: 1 } },
+    { name: 'window to the left, causal', inputs: [q, kv, kv], attrs: { left_window_size: 0, is_causal: true } },
+    {
+      name: 'window, lengths of keys',
+      inputs: [q, kv, kv, undefined, undefined, undefined, fromNumbers('i64', [2], [4, 5])],
+      attrs: { left_window_size: 1, right_window_size: 0 },
     },
     ...[0, 1, 2, 3].map(
       (mode): OpCase => ({

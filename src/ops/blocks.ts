@@ -2,7 +2,7 @@
  * DepthToSpace and SpaceToDepth: square blocks of pixels for channels, and back. With block size b and C channels in the deeper one's
  * quotient (C = depth / b²), pixel (i, j) of a block and channel c belong to deep channel
  *
- *     DCR, SpaceToDepth   (i·b + j)·C + c           CRD   c·b² + i·b + j
+ *     DCR   (i·b + j)·C + c           CRD   c·b² + i·b + j
  */
 import { type Dim, floorDivDims, mulDims, rowMajorStrides } from '../core/shape.ts';
 import type { InferContext } from '../graph/semantics.ts';
@@ -80,8 +80,8 @@ const depthToSpace = defineOp({
 
 const spaceToDepth = defineOp({
   name: 'SpaceToDepth',
-  onnx: { since: 1 },
-  attrs: { blocksize: int.required },
+  onnx: { since: 1, formSince: ({ mode }) => (mode === 'CRD' ? 28 : 1) },
+  attrs: { blocksize: int.required, mode: oneOf('DCR', 'CRD') },
   inputs: [1, 1],
   infer(ctx) {
     const [n, c, h, w] = image(ctx);
@@ -91,29 +91,26 @@ const spaceToDepth = defineOp({
     checkDivides(ctx, 'the width', w, b);
     return [{ dtype: ctx.input(0).dtype, shape: [n, mulDims(c, b * b), floorDivDims(h, b), floorDivDims(w, b)] }];
   },
-  eval([x], { blocksize: b }, [out]) {
+  eval([x], { blocksize: b, mode }, [out]) {
     const [sn, sc, sh, sw] = rowMajorStrides(x!.shape);
     const [n, , h, w] = out.shape;
-    // Dims of the result, split: n, (i, j, c), h, w.
-    const tables = [
-      offsets(n, sn),
-      offsets(b, sh),
-      offsets(b, sw),
-      offsets(x!.shape[1], sc),
-      offsets(h, sh * b),
-      offsets(w, sw * b),
-    ];
+    const block = [offsets(b, sh), offsets(b, sw)];
+    const channels = offsets(x!.shape[1], sc);
+    // Dims of the result, split: n, (i, j, c) or (c, i, j), h, w.
+    const deep = mode === 'DCR' ? [...block, channels] : [channels, ...block];
+    const tables = [offsets(n, sn), ...deep, offsets(h, sh * b), offsets(w, sw * b)];
     return [readSeparable(x!, tables, out)];
   },
   lower: {
     kind: 'index',
     read(ctx, _, [n, deep, y, x]) {
-      const b = ctx.attrs.blocksize;
+      const { blocksize: b, mode } = ctx.attrs;
       const channels = ctx.input(0).shape[1];
-      const inBlock = floordiv(deep, channels);
+      const [channel, inBlock] =
+        mode === 'DCR' ? [mod(deep, channels), floordiv(deep, channels)] : [floordiv(deep, b * b), mod(deep, b * b)];
       return ctx.load(0, [
         n,
-        mod(deep, channels),
+        channel,
         add(mul(y, index(b)), floordiv(inBlock, b)),
         add(mul(x, index(b)), mod(inBlock, b)),
       ]);
@@ -125,7 +122,7 @@ const spaceToDepth = defineOp({
       [1, 1, 6, 6],
       [0, 2, 6, 6],
     ],
-    [{ blocksize: 2 }, { blocksize: 3 }, { blocksize: 1 }],
+    [{ blocksize: 2 }, { blocksize: 2, mode: 'CRD' }, { blocksize: 3 }, { blocksize: 1 }],
   ),
 });
 

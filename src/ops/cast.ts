@@ -1,10 +1,10 @@
 /**
- * Cast and CastLike: elements as another dtype. Float to integer truncates; what does not fit saturates (ONNX leaves it open);
+ * Cast: elements as another dtype. BitCast: their bits as another. Float to integer truncates; what does not fit saturates (ONNX leaves it open);
  * integer to integer wraps; anything to bool is `!= 0`. `saturate` and `round_mode` concern 8-bit floats, which have no dtype here.
  */
-import type { DType } from '../core/dtype.ts';
+import { DTYPES, type DType } from '../core/dtype.ts';
 import { fromNumbers } from '../core/tensor.ts';
-import { cast } from '../loop/expr.ts';
+import { bitcast, cast } from '../loop/expr.ts';
 import { dimsInput } from './dims.ts';
 import { ANY, defineElementwise } from './elementwise.ts';
 import { bool, dtypeAttr, type OpCase, oneOf } from './op.ts';
@@ -55,41 +55,51 @@ const castOp = defineElementwise({
   cases: castCases,
 });
 
-const castLike = defineElementwise({
-  name: 'CastLike',
-  onnx: { since: 15 },
-  attrs: { saturate: bool(true), round_mode: oneOf('up', 'down', 'nearest') },
-  inputs: [2, 2],
-  accepts: () => ANY,
-  shares: () => false,
-  result: ([, like]) => like,
-  shape: (ctx) => ctx.input(0).shape,
-  // The second operand's elements are never read: only its dtype counts.
-  expr: ([x], _, out) => cast(out, x),
+const bitCastCase = (from: DType, to: DType, values: readonly number[]): OpCase => ({
+  name: `${from} to ${to}`,
+  attrs: { to },
+  inputs: [fromNumbers(from, [values.length], values)],
+});
+
+/** Targets that compute in f32 hold values of these dtypes in it: between nodes they have no bits of their own. */
+const WITHOUT_BITS: readonly DType[] = ['f16', 'bf16'];
+const isReal = (dtype: DType): boolean => dtype === 'f32' || dtype === 'f64';
+
+/** The bits of each element as they stand, read as another dtype of the same width. */
+const bitCast = defineElementwise({
+  name: 'BitCast',
+  onnx: { since: 26 },
+  attrs: { to: dtypeAttr.required },
+  inputs: [1, 1],
+  accepts: () => ANY.filter((dtype) => !WITHOUT_BITS.includes(dtype)),
+  shape(ctx) {
+    const { dtype, shape } = ctx.input(0);
+    const { to } = ctx.attrs;
+    const [from, wanted] = [dtype, to].map((d) => 8 * DTYPES[d].bytes);
+    if (from !== wanted) ctx.fail(`${dtype} has ${from} bits and ${to} has ${wanted}`);
+    if (WITHOUT_BITS.includes(to)) ctx.fail(`the bits of ${to} are not supported`);
+    return shape;
+  },
+  result: (_, { to }) => to,
+  expr([x], { to }) {
+    // Integers of one width wrap into each other, and a float has the bits of the signed one.
+    const signed: DType = DTYPES[to].bytes === 4 ? 'i32' : 'i64';
+    if (isReal(x.dtype)) return cast(to, bitcast(signed, x));
+    return isReal(to) ? bitcast(to, cast(signed, x)) : cast(to, x);
+  },
   identity: () => 0,
   cases: [
-    {
-      name: 'f32 like i64',
-      inputs: [
-        { dtype: 'f32', shape: [3, 7] },
-        { dtype: 'i64', shape: [2] },
-      ],
-    },
-    {
-      name: 'i32 like f16',
-      inputs: [
-        { dtype: 'i32', shape: [5] },
-        { dtype: 'f16', shape: [] },
-      ],
-    },
-    {
-      name: 'empty',
-      inputs: [
-        { dtype: 'u8', shape: [0] },
-        { dtype: 'f32', shape: [1] },
-      ],
-    },
+    bitCastCase('f32', 'i32', [1.5, -0, 3e38, 1e-40]),
+    bitCastCase('i32', 'f32', [0x3fc00000, -(2 ** 31), 0x7f7fffff]),
+    bitCastCase('u8', 'i8', [0, 127, 128, 255]),
+    bitCastCase('i16', 'u16', [-1, 5, -(2 ** 15)]),
+    bitCastCase('f64', 'i64', [Math.PI, -2]),
+    bitCastCase('u64', 'i64', [2 ** 40]),
+    bitCastCase('u32', 'f32', [0x40490fdb, 0x80000000]),
+    bitCastCase('f64', 'u64', [-1.25]),
+    bitCastCase('i64', 'f64', [2 ** 62]),
+    bitCastCase('bool', 'u8', [0, 1]),
   ],
 });
 
-export const CAST_OPS = [castOp, castLike];
+export const CAST_OPS = [castOp, bitCast];

@@ -108,6 +108,16 @@ export function evalElementwise<A>(
   return { dtype: out.dtype, shape: out.shape, data };
 }
 
+/** A function of one number, from the expression that it is. */
+export function scalarFunction(dtype: DType, build: (x: Expr) => Expr): (x: Scalar) => Scalar {
+  const values: Scalar[] = [0];
+  const evaluate = compileExpr(build(local('x', dtype)), scalarEnv(['x'], values));
+  return (x) => {
+    values[0] = x;
+    return evaluate();
+  };
+}
+
 /** An environment without axes and buffers, whose locals are `values`. */
 const scalarEnv = (names: readonly string[], values: Scalar[]): EvalEnv => ({
   buffers: new Map(),

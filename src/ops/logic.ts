@@ -1,14 +1,14 @@
 /**
  * Operators of two inputs, with broadcasting, on truth and on bits: comparisons, And, Or, Xor, the bitwise ones, BitShift.
  */
-import type { DType } from '../core/dtype.ts';
+import { DTYPES, type DType } from '../core/dtype.ts';
 import { type Dim, dimsEqual } from '../core/shape.ts';
 import { fromNumbers, tensor } from '../core/tensor.ts';
-import { binary } from '../loop/expr.ts';
-import type { BinaryOp } from '../loop/ir.ts';
+import { binary, like, select } from '../loop/expr.ts';
+import type { BinaryOp, Expr } from '../loop/ir.ts';
 import { binaryCases } from './arithmetic.ts';
 import { dimwise } from './dims.ts';
-import { ANY, defineElementwise, INTEGERS, NUMERIC, UNSIGNED } from './elementwise.ts';
+import { ANY, defineElementwise, INTEGERS, NUMERIC } from './elementwise.ts';
 import { broadcastSince1 } from './legacy-broadcast.ts';
 import { type Op, type OpCase, requiredOneOf } from './op.ts';
 
@@ -70,18 +70,38 @@ const fromRow = ([name, since, op, dtypes, commutative, toBool]: (typeof ROWS)[n
 const shiftCase = (direction: string, dtype: DType): OpCase => ({
   name: `${direction} ${dtype}`,
   attrs: { direction },
-  inputs: [fromNumbers(dtype, [2, 3], [1, 2, 4, 100, 200, 255]), fromNumbers(dtype, [3], [0, 1, 5])],
+  inputs: [fromNumbers(dtype, [2, 3], [1, 2, 4, 100, -56, -1]), fromNumbers(dtype, [3], [0, 1, 5])],
 });
+const tooFarCase = (direction: string, dtype: DType): OpCase => ({
+  name: `${direction} ${dtype}, by its width and more, and by less than 0`,
+  attrs: { direction },
+  inputs: [
+    fromNumbers(dtype, [2, 1], [100, -56]),
+    fromNumbers(dtype, [4], [8 * DTYPES[dtype].bytes - 1, 8 * DTYPES[dtype].bytes, 120, -1]),
+  ],
+});
+
+/** The shift, where the amount is one; else what the sign alone leaves: -1 of a negative number to the right, or 0. */
+function shift(a: Expr, b: Expr, direction: 'shl' | 'shr'): Expr {
+  const bits = 8 * DTYPES[a.dtype].bytes;
+  const signed = DTYPES[a.dtype].kind === 'int';
+  const below = binary('lt', b, like(b, bits));
+  const inside = signed ? binary('and', binary('ge', b, like(b, 0)), below) : below;
+  const rest = signed && direction === 'shr' ? binary('shr', a, like(a, bits - 1)) : like(a, 0);
+  return select(inside, binary(direction, a, select(inside, b, like(b, 0))), rest);
+}
 
 const bitShift = defineElementwise({
   name: 'BitShift',
-  onnx: { since: 11 },
+  onnx: { since: 11, formSince: (_, [dtype]) => (dtype && DTYPES[dtype].kind === 'int' ? 28 : 11) },
   attrs: { direction: requiredOneOf('LEFT', 'RIGHT') },
   inputs: [2, 2],
-  accepts: () => UNSIGNED,
-  expr: ([a, b], { direction }) => binary(direction === 'LEFT' ? 'shl' : 'shr', a, b),
+  accepts: () => INTEGERS,
+  expr: ([a, b], { direction }) => shift(a, b, direction === 'LEFT' ? 'shl' : 'shr'),
   cases: [
-    ...UNSIGNED.flatMap((dtype) => ['LEFT', 'RIGHT'].map((direction) => shiftCase(direction, dtype))),
+    ...INTEGERS.flatMap((dtype) =>
+      ['LEFT', 'RIGHT'].flatMap((direction) => [shiftCase(direction, dtype), tooFarCase(direction, dtype)]),
+    ),
     { name: 'empty', attrs: { direction: 'LEFT' }, inputs: [fromNumbers('u8', [0], []), fromNumbers('u8', [1], [1])] },
   ],
 });

@@ -15,7 +15,15 @@ import { MICROSOFT } from './microsoft-activation.ts';
 import type { NodeWriter } from './node-writer.ts';
 import { bool, float, int, ints, type Op, type OpCase } from './op.ts';
 import { anglesAt, rotate } from './rotary-embedding.ts';
-import { addendOfBool, attend, beforeLength, causalMask, mergeHeads, splitHeads } from './scaled-dot-product.ts';
+import {
+  addendOfBool,
+  attend,
+  beforeLength,
+  CAUSAL,
+  mergeHeads,
+  positionMask,
+  splitHeads,
+} from './scaled-dot-product.ts';
 
 /** How much a masked score is lowered where the operator does not say. */
 const MASKED = -10000;
@@ -109,7 +117,7 @@ const attention = defineComposite({
     const total = past + length;
     const addends = [
       ...(types[3] ? [keyMask(w, input(3), batch, total, dtype, attrs.mask_filter_value)] : []),
-      ...(attrs.unidirectional ? [causalMask(w, dtype, { length, total, start: past })] : []),
+      ...(attrs.unidirectional ? [positionMask(w, dtype, { length, total, start: past, ...CAUSAL })] : []),
       ...(types[5] ? [input(5)] : []),
     ];
     const { y } = attend(w, { q, k, v, scale: attrs.scale || 1 / Math.sqrt(sizes[0] / heads), addends });
@@ -177,7 +185,7 @@ const multiHeadAttention = defineComposite({
     const total = w.type(k).shape[2];
     const addends = [
       ...(types[4] ? [keyMask(w, input(4), batch, total, dtype, attrs.mask_filter_value)] : []),
-      ...(attrs.unidirectional ? [causalMask(w, dtype, { length, total, start: total - length })] : []),
+      ...(attrs.unidirectional ? [positionMask(w, dtype, { length, total, start: total - length, ...CAUSAL })] : []),
       ...(types[5] ? [input(5)] : []),
     ];
     const { y } = attend(w, { q, k, v, scale: attrs.scale || 1 / Math.sqrt(w.type(q).shape[3]), addends });
@@ -243,11 +251,11 @@ const groupQueryAttention = defineComposite({
     const q = turned(splitHeads(w, tokens(0), heads));
     const k = joined(3, turned(splitHeads(w, tokens(1), kvHeads)));
     const v = joined(4, splitHeads(w, tokens(2), kvHeads));
-    const window = attrs.local_window_size > 0 ? { window: attrs.local_window_size } : {};
+    const before = attrs.local_window_size > 0 ? attrs.local_window_size - 1 : Number.POSITIVE_INFINITY;
     // Input 5 is the position of each batch's last key.
     const lengths = w.add(w.reshape(input(5), [batch]), w.scalar(type(5).dtype, 1));
     const addends = [
-      causalMask(w, dtype, { length, total, start: past, ...window }),
+      positionMask(w, dtype, { length, total, start: past, after: 0, before }),
       ...(batch > 1 ? [addendOfBool(w, beforeLength(w, lengths, total), dtype, MASKED)] : []),
       ...(types[10] ? [input(10)] : []),
     ];

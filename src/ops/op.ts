@@ -89,6 +89,8 @@ export interface OnnxBinding {
   readonly domain?: string;
   /** The oldest opset that has the operator. */
   readonly since: number;
+  /** The oldest opset whose form of the operator takes these attributes and element types; `since` where not given. */
+  formSince?(attrs: Attrs, dtypes: readonly (DType | undefined)[]): number;
   /** Rewrites the form of an older opset into the newest; absent where the newest form reads them all. */
   upgrade?(node: RawNode, ctx: UpgradeContext): RawNode;
 }

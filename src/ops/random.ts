@@ -14,7 +14,7 @@ import type { InferContext } from '../graph/semantics.ts';
 import { add, binary, cast, constant, index, mul, select, unary } from '../loop/expr.ts';
 import type { Expr } from '../loop/ir.ts';
 import { defineComposite } from './composite.ts';
-import { CUMSUM_OPS } from './cumsum.ts';
+import { CUMULATIVE_OPS } from './cumulative.ts';
 import { checkFloats } from './dims.ts';
 import { evalElementwise, FLOATS } from './elementwise.ts';
 import {
@@ -220,7 +220,7 @@ const multinomial = defineComposite({
   attrs: { ...SEED_ATTRS, sample_size: int(1) },
   inputs: [1, 1],
   rounding: 'each',
-  uses: [randomUniform, ...CUMSUM_OPS],
+  uses: [randomUniform, ...CUMULATIVE_OPS],
   traits: { impure: true },
   infer(ctx) {
     checkFloats(ctx);

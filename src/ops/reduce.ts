@@ -6,16 +6,17 @@
  * A row of REDUCTIONS is one operator: what is folded of an element and what becomes of the fold. Axes are an input of the newest
  * forms and must be known when the engine is built; older forms had them as an attribute.
  */
-import { type DType, isFloat } from '../core/dtype.ts';
+import { DTYPES, type DType, isBigInt, isFloat } from '../core/dtype.ts';
 import { Bug } from '../core/errors.ts';
-import { addDims, type Dim, maxDims, minDims, mulDims, type Shape, type StaticShape } from '../core/shape.ts';
-import { fromNumbers, type Tensor } from '../core/tensor.ts';
+import { addDims, type Dim, elements, maxDims, minDims, mulDims, type Shape, type StaticShape } from '../core/shape.ts';
+import { encodeScalar, type Tensor, type TensorType, toNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
+import { binaryFn, identity, type ScalarFn2 } from '../loop/arithmetic.ts';
 import { add, binary, cast, constant, div, like, local, mul, select, sub, unary } from '../loop/expr.ts';
 import type { Expr, ReduceOp } from '../loop/ir.ts';
 import { attrToInput, checkAxes, dimsInput, i64Vector, intsInput, intsOf } from './dims.ts';
+import { scalarFunction } from './elementwise.ts';
 import { type AttrsOf, bool, defineOp, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
-import { toFloat64 } from './product.ts';
 import { assign, dimOffsets, inputRow, otherDims, reduceRow } from './rows.ts';
 
 const ATTRS = { keepdims: bool(true), noop_with_empty_axes: bool(false) } as const;
@@ -24,10 +25,8 @@ type ReduceAttrs = AttrsOf<typeof ATTRS>;
 interface Reduction {
   readonly name: string;
   readonly op: ReduceOp;
-  value?(x: number): number;
-  finish?(fold: number, count: number): number;
-  valueExpr?(x: Expr): Expr;
-  finishExpr?(fold: Expr, count: number): Expr;
+  value?(x: Expr): Expr;
+  finish?(fold: Expr, count: number): Expr;
   /** The fold is of floats whatever the input is. */
   readonly inFloat?: boolean;
   /** The row's maximum is subtracted from each element first and added to the result, which keeps exp in range. */
@@ -39,47 +38,29 @@ interface Reduction {
 
 const REDUCTIONS: readonly Reduction[] = [
   { name: 'ReduceSum', op: 'add', dims: addDims },
-  {
-    name: 'ReduceMean',
-    op: 'add',
-    finish: (fold, count) => fold / count,
-    finishExpr: (fold, count) => div(fold, like(fold, count)),
-  },
+  { name: 'ReduceMean', op: 'add', finish: (fold, count) => div(fold, like(fold, count)) },
   { name: 'ReduceMax', op: 'max', dims: maxDims },
   { name: 'ReduceMin', op: 'min', dims: minDims },
   { name: 'ReduceProd', op: 'mul', dims: mulDims },
-  { name: 'ReduceL1', op: 'add', value: Math.abs, valueExpr: (x) => unary('abs', x) },
+  { name: 'ReduceL1', op: 'add', value: (x) => unary('abs', x) },
   {
     name: 'ReduceL2',
     op: 'add',
-    value: (x) => x * x,
-    finish: Math.sqrt,
-    valueExpr: (x) => mul(x, x),
-    finishExpr: (fold) => unary('sqrt', fold),
+    value: (x) => mul(x, x),
+    finish: (fold) => unary('sqrt', fold),
     inFloat: true,
   },
-  { name: 'ReduceSumSquare', op: 'add', value: (x) => x * x, valueExpr: (x) => mul(x, x) },
-  { name: 'ReduceLogSum', op: 'add', finish: Math.log, finishExpr: (fold) => unary('log', fold), inFloat: true },
+  { name: 'ReduceSumSquare', op: 'add', value: (x) => mul(x, x) },
+  { name: 'ReduceLogSum', op: 'add', finish: (fold) => unary('log', fold), inFloat: true },
   {
     name: 'ReduceLogSumExp',
     op: 'add',
-    value: Math.exp,
-    finish: Math.log,
-    valueExpr: (x) => unary('exp', x),
-    finishExpr: (fold) => unary('log', fold),
+    value: (x) => unary('exp', x),
+    finish: (fold) => unary('log', fold),
     inFloat: true,
     shifted: true,
   },
 ];
-
-const COMBINE: {
-  readonly [O in ReduceOp]: { readonly start: number; readonly fold: (a: number, b: number) => number };
-} = {
-  add: { start: 0, fold: (a, b) => a + b },
-  mul: { start: 1, fold: (a, b) => a * b },
-  min: { start: Number.POSITIVE_INFINITY, fold: Math.min },
-  max: { start: Number.NEGATIVE_INFINITY, fold: Math.max },
-};
 
 /** The dims to reduce, given the axes input's value where there is one: no axes means all dims, or none with noop_with_empty_axes. */
 export function reducedDims(
@@ -110,27 +91,38 @@ function reduceDims({ dims: fold }: Reduction, ctx: InferContext<ReduceAttrs>): 
   return fold && dims && all && dims.length > 0 ? [dims.reduce(fold)] : undefined;
 }
 
-function evalReduce(r: Reduction, x: Tensor, dims: readonly number[]): Float64Array {
-  const values = toFloat64(x);
+/** The fold of each row, floats in f64 and integers exactly in their width. */
+function evalReduce(r: Reduction, x: Tensor, dims: readonly number[], out: TensorType): Tensor {
+  const work = isFloat(x.dtype) ? 'f64' : foldType(r, x.dtype);
+  const values = isBigInt(work) ? (x.data as BigInt64Array) : toNumbers(x);
   const steps = dimOffsets(x.shape, dims);
-  const { start, fold } = COMBINE[r.op];
-  const { value = (v: number) => v, finish = (v: number) => v } = r;
-  return Float64Array.from(dimOffsets(x.shape, otherDims(x.shape.length, dims)), (row) => {
-    let shift = 0;
-    if (r.shifted) {
-      let max = Number.NEGATIVE_INFINITY;
-      for (const step of steps) max = Math.max(max, values[row + step]);
-      if (Number.isFinite(max)) shift = max;
+  const combine = binaryFn(r.op, work) as ScalarFn2;
+  const value = scalarFunction(work, (element) => r.value?.(element) ?? element);
+  const finish = scalarFunction(work, (fold) => r.finish?.(fold, steps.length) ?? fold);
+  const data = new DTYPES[out.dtype].array(elements(out.shape)) as Float64Array;
+  for (const [i, row] of dimOffsets(x.shape, otherDims(x.shape.length, dims)).entries()) {
+    const shift = r.shifted ? largestFinite(values as ArrayLike<number>, row, steps) : 0;
+    let fold = identity(r.op, work);
+    for (const step of steps) {
+      const element = values[row + step];
+      fold = combine(fold, value(r.shifted ? (element as number) - shift : element));
     }
-    let sum = start;
-    for (const step of steps) sum = fold(sum, value(values[row + step] - shift));
-    return finish(sum, steps.length) + shift;
-  });
+    const result = finish(fold);
+    data[i] = encodeScalar(out.dtype, r.shifted ? (result as number) + shift : result) as number;
+  }
+  return { ...out, data };
 }
 
-/** The dtype that a reduction folds in: bool as i32, and floats for those that need them. */
+/** The maximum of a row, 0 where it is infinite or there is none. */
+function largestFinite(values: ArrayLike<number>, row: number, steps: readonly number[] | Int32Array): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (const step of steps) max = Math.max(max, values[row + step]);
+  return Number.isFinite(max) ? max : 0;
+}
+
+/** The dtype that a reduction folds in: bool as u8, whose bounds are false and true, and floats for those that need them. */
 function foldType(r: Reduction, dtype: DType): DType {
-  if (dtype === 'bool') return 'i32';
+  if (dtype === 'bool') return 'u8';
   return r.inFloat && !isFloat(dtype) ? 'f64' : dtype;
 }
 
@@ -143,16 +135,16 @@ function lowerReduce(r: Reduction, ctx: KernelContext<ReduceAttrs>): KernelSpec 
   const outer = inputCoords(shape, dims, coords, ctx.attrs.keepdims);
   const work = foldType(r, dtype);
   const at = (row: { readonly coords: readonly Expr[] }) => cast(work, ctx.load(0, row.coords));
-  const { valueExpr = (x) => x, finishExpr = (x) => x } = r;
+  const { value = (x) => x, finish = (x) => x } = r;
   const [max, shift, fold] = ['max', 'shift', 'fold'].map((hint) => ctx.fresh(hint));
   const row = inputRow(ctx, shape, dims, outer);
   const count = dims.reduce((n, d) => n * shape[d], 1);
   if (!r.shifted) {
-    const result = finishExpr(local(fold, work), count);
+    const result = finish(local(fold, work), count);
     return {
       form: { kind: 'reduce' },
       axes,
-      body: [reduceRow(fold, r.op, row, valueExpr(at(row))), ctx.store(0, coords, cast(dtype, result))],
+      body: [reduceRow(fold, r.op, row, value(at(row))), ctx.store(0, coords, cast(dtype, result))],
     };
   }
   const maxRow = inputRow(ctx, shape, dims, outer);
@@ -165,8 +157,8 @@ function lowerReduce(r: Reduction, ctx: KernelContext<ReduceAttrs>): KernelSpec 
     body: [
       reduceRow(max, 'max', maxRow, at(maxRow)),
       assign(shift, select(bounded, largest, constant(work, 0))),
-      reduceRow(fold, r.op, row, valueExpr(sub(at(row), offset))),
-      ctx.store(0, coords, cast(dtype, add(finishExpr(local(fold, work), count), offset))),
+      reduceRow(fold, r.op, row, value(sub(at(row), offset))),
+      ctx.store(0, coords, cast(dtype, add(finish(local(fold, work), count), offset))),
     ],
   };
 }
@@ -209,6 +201,13 @@ const CASES: readonly OpCase[] = [
   reduceCase('scalar', [], undefined),
   { name: 'i32', inputs: [{ dtype: 'i32', shape: [3, 4], range: [1, 5] }, { constant: i64Vector([1]) }] },
   { name: 'i64', inputs: [{ dtype: 'i64', shape: [3, 4], range: [1, 5] }, { constant: i64Vector([0]) }] },
+  {
+    name: 'i64 beyond 53 bits',
+    inputs: [
+      { dtype: 'i64', shape: [2, 2], data: BigInt64Array.of(2n ** 60n + 1n, 3n, 5n, 7n) },
+      { constant: i64Vector([1]) },
+    ],
+  },
   { name: 'f64', inputs: [{ dtype: 'f64', shape: [5, 3], range: [0.5, 2] }, { constant: i64Vector([1]) }] },
 ];
 
@@ -221,7 +220,7 @@ const defineReduction = (r: Reduction): Op =>
     infer: inferReduce,
     ...(r.dims && { inferDims: (ctx: InferContext<ReduceAttrs>) => reduceDims(r, ctx) }),
     eval: ([x, axes], attrs, [out]) => [
-      fromNumbers(out.dtype, out.shape, evalReduce(r, x!, reducedDims(axes && intsOf(axes), attrs, x!.shape.length))),
+      evalReduce(r, x!, reducedDims(axes && intsOf(axes), attrs, x!.shape.length), out),
     ],
     lower: { kind: 'kernel', layout: 'any', streams: r.shifted ? [] : [0], build: (ctx) => lowerReduce(r, ctx) },
     cases: [...CASES, ...(r.cases ?? [])],

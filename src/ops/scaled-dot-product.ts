@@ -21,27 +21,60 @@ export function mergeHeads(w: NodeWriter, x: string): string {
   return w.reshape(w.transpose(x, [0, 2, 1, 3]), [batch, length, heads * size]);
 }
 
-/** What of the scores is masked, told from positions alone; -Infinity there, 0 elsewhere: [length, total]. */
-export interface PositionMask {
+/** What a query sees of the keys: those at most `before` positions before its own and at most `after` behind it. */
+export interface Window {
+  readonly before: number;
+  readonly after: number;
+}
+export const CAUSAL: Window = { before: Number.POSITIVE_INFINITY, after: 0 };
+
+export interface PositionMask extends Window {
   readonly length: number;
   readonly total: number;
   /** Position of the first query among the keys. */
   readonly start: number;
-  /** How many keys up to its own position a query sees; all where not given. */
-  readonly window?: number;
 }
 
-/** A query sees the keys up to its own position. */
-export function causalMask(
-  w: NodeWriter,
-  dtype: DType,
-  { length, total, start, window = Infinity }: PositionMask,
-): string {
-  const sees = (s: number, t: number): boolean => t <= start + s && t > start + s - window;
+/** What of the scores is masked, told from positions alone; -Infinity there, 0 elsewhere: [length, total]. */
+export function positionMask(w: NodeWriter, dtype: DType, mask: PositionMask): string {
+  const { length, total } = mask;
   const values = Array.from({ length: length * total }, (_, i) =>
-    sees(Math.floor(i / total), i % total) ? 0 : Number.NEGATIVE_INFINITY,
+    sees(mask, mask.start + Math.floor(i / total), i % total) ? 0 : Number.NEGATIVE_INFINITY,
   );
   return w.constant(fromNumbers(dtype, [length, total], values));
+}
+
+const sees = ({ before, after }: Window, query: number, key: number): boolean =>
+  key >= query - before && key <= query + after;
+
+/** Whether some query of a position mask sees no key. */
+export const hasBlindQuery = ({ length, total, start, before, after }: PositionMask): boolean =>
+  length > 0 && (start + after < 0 || start + length - 1 - before > total - 1 || total === 0);
+
+/**
+ * As `positionMask`, where the last query of each batch stands at the last of its `lengths` keys: bool [batch, 1, length, total], true
+ * where a key is seen.
+ */
+export function seenFromEnd(w: NodeWriter, lengths: string, length: number, total: number, window: Window): string {
+  const { dtype, shape } = w.type(lengths);
+  const [batch = 1] = shape;
+  const range = (count: number, from: number, dims: readonly number[]): string =>
+    w.constant(
+      fromNumbers(
+        dtype,
+        dims,
+        Array.from({ length: count }, (_, i) => i + from),
+      ),
+    );
+  const query = w.add(w.reshape(lengths, [batch, 1, 1, 1]), range(length, -length, [length, 1]));
+  const key = range(total, 0, [total]);
+  const bounds = [
+    ...(window.after < Infinity ? [w.node('LessOrEqual', [key, w.add(query, w.scalar(dtype, window.after))])] : []),
+    ...(window.before < Infinity
+      ? [w.node('GreaterOrEqual', [key, w.sub(query, w.scalar(dtype, window.before))])]
+      : []),
+  ];
+  return bounds.reduce((a, b) => w.node('And', [a, b]));
 }
 
 /** `masked` where a bool is false, 0 where it is true: an addend of scores. */
@@ -71,6 +104,8 @@ export interface AttentionInputs {
   readonly softcap?: number;
   /** Addends of the scores, capped already; each broadcasts to [batch, heads, length, total]. */
   readonly addends: readonly string[];
+  /** A query that sees no key gets zeros; where not given, NaN, as softmax of nothing but -Infinity is. */
+  readonly zeroBlind?: boolean;
 }
 
 /** The result as [batch, heads, length, size], and the scores after each step. */
@@ -109,7 +144,10 @@ export function attend(w: NodeWriter, inputs: AttentionInputs): AttentionResult 
 }
 
 /** Over tensors whose dims before the last two broadcast. */
-function attendAlike(w: NodeWriter, { q, k, v, scale, addends, softcap = 0 }: AttentionInputs): AttentionResult {
+function attendAlike(
+  w: NodeWriter,
+  { q, k, v, scale, addends, softcap = 0, zeroBlind = false }: AttentionInputs,
+): AttentionResult {
   const { dtype, shape } = w.type(q);
   const rank = shape.length;
   const order = shape.map((_, d) => (d < rank - 2 ? d : 2 * rank - 3 - d));
@@ -117,6 +155,14 @@ function attendAlike(w: NodeWriter, { q, k, v, scale, addends, softcap = 0 }: At
   const cap = w.scalar(dtype, softcap);
   const capped = softcap === 0 ? scaled : w.mul(w.node('Tanh', [w.div(scaled, cap)]), cap);
   const masked = addends.reduce((sum, addend) => w.add(sum, addend), capped);
-  const weights = w.node('Softmax', [masked], { axis: -1 });
+  const softmax = w.node('Softmax', [masked], { axis: -1 });
+  const weights = zeroBlind ? w.node('Where', [isBlind(w, masked), w.scalar(dtype, 0), softmax]) : softmax;
   return { y: w.matmul(weights, v), scaled, capped, masked, weights };
 }
+
+/** Whether nothing of a row of scores is above -Infinity: bool, the last dim 1. */
+const isBlind = (w: NodeWriter, scores: string): string =>
+  w.node('Equal', [
+    w.node('ReduceMax', [scores, w.ints([-1])]),
+    w.scalar(w.type(scores).dtype, Number.NEGATIVE_INFINITY),
+  ]);
