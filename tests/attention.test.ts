@@ -15,7 +15,7 @@ import { type LoweredGraph, lower } from '../src/lower/lower.ts';
 import { planMemory } from '../src/lower/plan.ts';
 import { OPS } from '../src/ops/all.ts';
 import { type NodeWriter, nodeWriter } from '../src/ops/node-writer.ts';
-import { attend, causalMask, mergeHeads, splitHeads } from '../src/ops/scaled-dot-product.ts';
+import { attend, CAUSAL, mergeHeads, positionMask, splitHeads } from '../src/ops/scaled-dot-product.ts';
 import { runPipeline } from '../src/passes/pipeline.ts';
 import type { Params, Target, Template } from '../src/targets/target.ts';
 import { TimingCache, timingKey } from '../src/tune/timing-cache.ts';
@@ -86,7 +86,7 @@ const NETS: readonly Net[] = [
     roles: 'batch 2, inner 4, key 5, query 3, query 5, value 6',
     build(w, input) {
       const [q, k, v] = [input('q', 1, 6, 5, 4), input('k', 1, 2, 5, 4), input('v', 1, 2, 5, 6)];
-      const addends = [causalMask(w, 'f32', { length: 5, total: 5, start: 0 }), input('m', 1, 6, 5, 5)];
+      const addends = [positionMask(w, 'f32', { length: 5, total: 5, start: 0, ...CAUSAL }), input('m', 1, 6, 5, 5)];
       return attend(w, { q, k, v, scale: 0.5, addends }).y;
     },
   },
