@@ -151,7 +151,7 @@ describe.skipIf(MISSING_TORCHVISION)(`hotrod export ${MISSING_TORCHVISION || 'of
     const before = readdirSync(folder);
     for (const [args, message] of [
       [['--arch', 'resnet34'], 'do not fit resnet34'],
-      [['--opset', '16'], '17 to 24 can be written'],
+      [['--opset', '16'], '17 to 28 can be written'],
       [['--shapes', 'input:1x4x65x65'], 'input has 4 channels'],
       [['--external-data', '--opset', '99'], 'can be written'],
     ] as const) {
