@@ -161,8 +161,6 @@ class NestEmitter {
       return;
     }
     const asm = this.#asm;
-    // A mask finds the multiples of powers of two.
-    const together = 2 ** Math.floor(Math.log2(copies));
     const first = this.#asRegister(from);
     const length = asm.op('sub', [this.#asRegister(to), first]);
     const together = powerOfTwo(copies);
