@@ -132,7 +132,9 @@ class Clamper {
     }
     if (e.kind !== 'select') return mapChildren(e, (child) => this.#expr(child, scope));
     const [yes, no] = this.#branches(e.cond, scope);
-    const [cond, a, b] = [this.#expr(e.cond, scope), this.#expr(e.a, yes), this.#expr(e.b, no)];
+    const cond = this.#expr(e.cond, scope);
+    const a = this.#expr(e.a, yes);
+    const b = this.#expr(e.b, no);
     return cond === e.cond && a === e.a && b === e.b ? e : { ...e, cond, a, b };
   }
 
@@ -174,7 +176,8 @@ class Clamper {
     if (op === (holds ? 'and' : 'or')) return [...this.#learn(a, holds, scope), ...this.#learn(b, holds, scope)];
     const relation = holds ? op : NEGATED[op];
     if (a.dtype !== 'i32' || relation === undefined) return [];
-    const [x, y] = [this.#linear(a), this.#linear(b)];
+    const x = this.#linear(a);
+    const y = this.#linear(b);
     if (!this.#staysInI32(x, scope) || !this.#staysInI32(y, scope)) return [];
     const atMost = (p: Linear, q: Linear, by: number): Linear =>
       sum(sum(p, q, -1), { terms: new Map(), constant: by }, 1);
@@ -230,7 +233,8 @@ class Clamper {
   }
 
   #range({ terms, constant: c }: Linear, scope: Scope): { lo: number; hi: number } {
-    let [lo, hi] = [c, c];
+    let lo = c;
+    let hi = c;
     for (const { atom, coef } of terms.values()) {
       const x = intervalOf(atom, scope.facts);
       lo += coef * (coef > 0 ? x.lo : x.hi);

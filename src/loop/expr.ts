@@ -104,11 +104,14 @@ export function mapChildren(e: Expr, map: (child: Expr) => Expr): Expr {
       return x === e.x ? e : { ...e, x };
     }
     case 'binary': {
-      const [a, b] = [map(e.a), map(e.b)];
+      const a = map(e.a);
+      const b = map(e.b);
       return a === e.a && b === e.b ? e : binary(e.op, a, b);
     }
     case 'select': {
-      const [cond, a, b] = [map(e.cond), map(e.a), map(e.b)];
+      const cond = map(e.cond);
+      const a = map(e.a);
+      const b = map(e.b);
       return cond === e.cond && a === e.a && b === e.b ? e : select(cond, a, b);
     }
     default:

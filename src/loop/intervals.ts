@@ -34,7 +34,8 @@ export const within = (axes: readonly Axis[], facts: Facts): Facts => ({
 
 /** An interval of exact results; results beyond i32 wrap, so they could be anything. */
 const exact = (...ends: readonly number[]): Interval => {
-  const [lo, hi] = [Math.min(...ends), Math.max(...ends)];
+  const lo = Math.min(...ends);
+  const hi = Math.max(...ends);
   return lo < I32.lo || hi > I32.hi || Number.isNaN(lo) ? I32 : { lo: lo + 0, hi: hi + 0 };
 };
 
@@ -60,7 +61,8 @@ function compute(e: Expr, facts: Facts): Interval {
       const cond = of(e.cond);
       if (cond.lo === 1) return of(e.a);
       if (cond.hi === 0) return of(e.b);
-      const [a, b] = [of(e.a), of(e.b)];
+      const a = of(e.a);
+      const b = of(e.b);
       return { lo: Math.min(a.lo, b.lo), hi: Math.max(a.hi, b.hi) };
     }
     case 'unary': {
@@ -87,7 +89,8 @@ function limitsOf(e: Expr, facts: Facts): Interval {
   if (e.kind !== 'binary' || e.dtype !== 'i64' || (e.op !== 'min' && e.op !== 'max')) {
     return { lo: Number.NEGATIVE_INFINITY, hi: Number.POSITIVE_INFINITY };
   }
-  const [a, b] = [limitsOf(e.a, facts), limitsOf(e.b, facts)];
+  const a = limitsOf(e.a, facts);
+  const b = limitsOf(e.b, facts);
   return { lo: Math[e.op](a.lo, b.lo), hi: Math[e.op](a.hi, b.hi) };
 }
 

@@ -14,6 +14,9 @@ const MAX_INT = 2 ** 31 - 1;
 const TOKEN =
   /\s+|([A-Za-z_][A-Za-z0-9_]*)|("[^"\\\n]*(?:\\.[^"\\\n]*)*")|(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)|(\/\/|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%<>=!~&|^(){}[\],:#])/y;
 
+/** Of the groups of TOKEN. */
+const KINDS = ['word', 'string', 'number', 'sign'] as const;
+
 export interface Token {
   readonly kind: 'word' | 'string' | 'number' | 'sign' | 'end';
   readonly text: string;
@@ -37,11 +40,10 @@ export class TokenReader {
     for (let at = 0; at < this.#text.length; at = TOKEN.lastIndex) {
       const match = TOKEN.exec(this.#text);
       if (!match) throw this.error(at, `unexpected ${JSON.stringify(this.#text[at])}`);
-      const [, word, string, number, sign] = match;
-      if (word !== undefined) tokens.push({ kind: 'word', text: word, at });
-      else if (string !== undefined) tokens.push({ kind: 'string', text: string, at });
-      else if (number !== undefined) tokens.push({ kind: 'number', text: number, at });
-      else if (sign !== undefined) tokens.push({ kind: 'sign', text: sign, at });
+      for (let group = 1; group < match.length; group++) {
+        const text = match[group];
+        if (text !== undefined) tokens.push({ kind: KINDS[group - 1], text, at });
+      }
     }
     tokens.push({ kind: 'end', text: 'the end', at: this.#text.length });
     return tokens;

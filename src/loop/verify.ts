@@ -172,7 +172,8 @@ class Verifier {
     const axes: readonly (Axis & { readonly role: string })[] = form.axes;
     const extents = new Map(axes.filter((a) => roles.includes(a.role)).map((a) => [a.name, a.extent]));
     const nonEmpty = axes.every((a) => a.extent > 0);
-    let [least, most] = [0, 0];
+    let least = 0;
+    let most = 0;
     for (const { at, extent, limit, stride, padded } of access.dims) {
       if (limit) this.#limit(limit, `a dim of operand ${which}`);
       for (const { axis, coef } of at.terms) {

@@ -52,7 +52,9 @@ export class Addresses {
     const bytes = this.#bytes(name);
     let base = constant === 0 ? this.buffer(name).ptr : this.#moved(name, constant * bytes);
     let key = `address ${name}+${constant}`;
-    for (const { atom, coef } of this.#inBindingOrder(terms)) {
+    const ordered = this.#inBindingOrder(terms);
+    for (let i = 0; i < ordered.length; i++) {
+      const { atom, coef } = ordered[i];
       key += ` ${coef}*${this.#table.info(atom).id}${this.#atomVersions(atom)}`;
       const from = base;
       base = this.#scopes.cached(key, () => this.#asm.address(from, this.#atomRegister(atom), coef * bytes));
@@ -86,7 +88,8 @@ export class Addresses {
 
   #laneOffset(terms: Linear['terms']): number {
     let offset = 0;
-    for (const { atom, coef } of terms) {
+    for (let i = 0; i < terms.length; i++) {
+      const { atom, coef } = terms[i];
       const binding = atom.kind === 'axis' ? this.#scopes.binding(atom.name) : undefined;
       if (binding?.kind === 'lanes') offset += coef * binding.offset;
     }
@@ -106,12 +109,28 @@ export class Addresses {
 
   /** Terms bound earliest first, so that sums of outer terms are shared by all that follows. */
   #inBindingOrder(terms: Linear['terms']): Linear['terms'] {
-    const age = (x: Expr): number => {
-      let newest = 0;
-      for (const name of this.#table.info(x).free) newest = Math.max(newest, this.#scopes.version(name));
-      return newest;
-    };
-    return terms.toSorted((a, b) => age(a.atom) - age(b.atom));
+    if (terms.length < 2) return terms;
+    const ordered = terms.slice();
+    const ages = terms.map(({ atom }) => this.#age(atom));
+    for (let i = 1; i < ordered.length; i++) {
+      const term = ordered[i];
+      const age = ages[i];
+      let at = i;
+      for (; at > 0 && ages[at - 1] > age; at--) {
+        ordered[at] = ordered[at - 1];
+        ages[at] = ages[at - 1];
+      }
+      ordered[at] = term;
+      ages[at] = age;
+    }
+    return ordered;
+  }
+
+  #age(x: Expr): number {
+    const { free } = this.#table.info(x);
+    let newest = 0;
+    for (let i = 0; i < free.length; i++) newest = Math.max(newest, this.#scopes.version(free[i]));
+    return newest;
   }
 
   /** The part of an address that is known already. */
@@ -124,7 +143,9 @@ export class Addresses {
 
   /** The step of a linear index from lane to lane; undefined where it is not the same between all lanes. */
   laneStride(index: Expr, axis: string): number | undefined {
-    for (const { atom } of this.#table.linear(index).terms) {
+    const { terms } = this.#table.linear(index);
+    for (let i = 0; i < terms.length; i++) {
+      const { atom } = terms[i];
       if (!(atom.kind === 'axis' && atom.name === axis) && this.#scopes.varies(atom)) return undefined;
     }
     return this.#table.strideAlong(index, axis);

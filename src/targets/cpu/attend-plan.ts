@@ -82,7 +82,7 @@ function makePlan(kernel: Kernel): AttendPlan | undefined {
   if (laneScore(facts, [varying('acc', value), ...form.epilogue], value.name) === undefined) return undefined;
   let loadsByKey = false;
   eachExpr(form.score, (x) => {
-    if (x.kind === 'load' && facts.table.info(x.index).free.has(key.name)) loadsByKey = true;
+    if (x.kind === 'load' && facts.table.info(x.index).free.includes(key.name)) loadsByKey = true;
   });
   const batch = of('batch');
   return {

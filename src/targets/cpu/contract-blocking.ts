@@ -62,7 +62,7 @@ export function runAxis(plan: ContractPlan): Axis | undefined {
   if (!last || !plan.a.guard) return last;
   const table = new ExprTable();
   const stride = table.strideAlong(plan.a.index, last.name) ?? 0;
-  const isCut = table.info(plan.a.guard).free.has(last.name);
+  const isCut = table.info(plan.a.guard).free.includes(last.name);
   return isCut || stride < 0 || stride * last.extent > MAX_ZEROS ? undefined : last;
 }
 

@@ -136,7 +136,7 @@ class GemmEmitter {
   }
 
   #dependsOn(x: Expr, axis: Axis): boolean {
-    return this.#exprs.table.info(x).free.has(axis.name);
+    return this.#exprs.table.info(x).free.includes(axis.name);
   }
 
   /**

@@ -101,7 +101,7 @@ function makePlan(kernel: Kernel): ContractPlan | undefined {
   if (!operands[0] || !operands[1] || operands[1].guard) return undefined;
   const table = new ExprTable();
   const moves = (operand: Operand, axis: Axis) =>
-    [operand.index, ...(operand.guard ? [operand.guard] : [])].some((x) => table.info(x).free.has(axis.name));
+    [operand.index, ...(operand.guard ? [operand.guard] : [])].some((x) => table.info(x).free.includes(axis.name));
   const [left, right] = operands;
   const inA = (axis: Axis) => moves(left, axis);
   const inB = (axis: Axis) => moves(right, axis);

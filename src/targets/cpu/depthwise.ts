@@ -110,7 +110,7 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
   const guards = conjuncts(plan.a.guard);
   const across = new Set([column?.name ?? '', tap?.name ?? '']);
   const columnGuards = guards.filter((g) => table.dependsOn(g, across));
-  if (columnGuards.some((g) => [...table.info(g).free].some((name) => !across.has(name)))) return undefined;
+  if (columnGuards.some((g) => table.info(g).free.some((name) => !across.has(name)))) return undefined;
   const taps = insideTaps(table, columnGuards, column, tap);
   if (!taps) return undefined;
   const rowGuards = guards.filter((g) => !table.dependsOn(g, across));

@@ -173,7 +173,9 @@ export class ExprEmitter {
     const factor = x.op === 'add' ? product.b : negated(product.b);
     if (!factor) return undefined;
     const acc = this.asm.reg('vf32');
-    const [a, b, c] = [this.vector(product.a), this.vector(factor), this.vector(addend)];
+    const a = this.vector(product.a);
+    const b = this.vector(factor);
+    const c = this.vector(addend);
     this.asm.move(acc, c);
     this.asm.fma(acc, a, b);
     return acc;
@@ -181,7 +183,8 @@ export class ExprEmitter {
 
   /** x >= 0 and x < limit, as one comparison: seen as unsigned, what is below 0 is above every limit. */
   #inRange(x: Extract<Expr, { kind: 'binary' }>): Reg | undefined {
-    const [least, most] = [x.a, x.b];
+    const least = x.a;
+    const most = x.b;
     if (x.op !== 'and' || least.kind !== 'binary' || most.kind !== 'binary') return undefined;
     if (least.op !== 'ge' || most.op !== 'lt' || least.a.dtype !== 'i32' || this.scopes.varies(x)) return undefined;
     if (least.b.kind !== 'const' || least.b.value !== 0) return undefined;
@@ -249,7 +252,8 @@ export class ExprEmitter {
     if (x.dtype !== 'f32' || (x.op !== 'min' && x.op !== 'max')) return undefined;
     const [value, limit] = x.b.kind === 'const' ? [x.a, x.b] : [x.b, x.a];
     if (limit.kind !== 'const' || Number.isNaN(limit.value)) return undefined;
-    const [v, c] = [this.vector(value), this.vector(limit)];
+    const v = this.vector(value);
+    const c = this.vector(limit);
     return this.asm.bounded(x.op, v, c);
   }
 
@@ -293,7 +297,8 @@ export class ExprEmitter {
     }
     const get = (branch: Expr) => (varies ? this.vector(branch) : this.value(branch));
     if (!this.table.info(x.a).guarded && !this.table.info(x.b).guarded) {
-      const [a, b] = [get(x.a), get(x.b)];
+      const a = get(x.a);
+      const b = get(x.b);
       return asm.select(cond, a, b);
     }
     for (const shared of this.#neededByBoth(x.a, x.b)) this.value(shared);
@@ -501,7 +506,8 @@ function fitsInt32(x: Expr): boolean {
 function clipped(x: Expr): readonly [low: number, high: number] {
   if (x.kind === 'const') return [Number(x.value), Number(x.value)];
   if (x.kind !== 'binary' || (x.op !== 'min' && x.op !== 'max')) return [Number.NEGATIVE_INFINITY, Infinity];
-  const [a, b] = [clipped(x.a), clipped(x.b)];
+  const a = clipped(x.a);
+  const b = clipped(x.b);
   const pick = x.op === 'min' ? Math.min : Math.max;
   return [pick(a[0], b[0]), pick(a[1], b[1])];
 }

@@ -57,7 +57,8 @@ function keep(
   if (row.extent !== axis.extent || buffer?.dtype !== sum.value.dtype || !isOnlyStored(kernel, store)) return undefined;
   const table = new ExprTable();
   if (table.info(e.boundOf(row)).id !== table.info(e.boundOf(axis)).id) return undefined;
-  if (table.dependsOn(sum.value, boundNames(between)) || !table.info(store.index).free.has(axis.name)) return undefined;
+  if (table.dependsOn(sum.value, boundNames(between)) || !table.info(store.index).free.includes(axis.name))
+    return undefined;
   const renamed = (from: Axis, to: Axis) =>
     exprMapper((x) => (x.kind === 'axis' && x.name === from.name ? e.axis(to.name) : x));
   const wanted = table.info(renamed(row, axis)(sum.value)).id;
@@ -67,7 +68,7 @@ function keep(
   const index = renamed(axis, row)(store.index);
   // What the index reads besides the axis must be known before the sum.
   const names = table.info(index).free;
-  if ([...boundNames([sum, ...between])].some((name) => name !== row.name && names.has(name))) return undefined;
+  if ([...boundNames([sum, ...between])].some((name) => name !== row.name && names.includes(name))) return undefined;
   return {
     sum: [
       { kind: 'for', axis: row, body: [{ ...store, index, value: sum.value }] },

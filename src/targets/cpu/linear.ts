@@ -8,11 +8,13 @@
 import type { Expr } from '../../loop/ir.ts';
 import { bufferKey, localKey } from './walk.ts';
 
+type Names = readonly string[];
+
 export interface ExprInfo {
   /** Equal for structurally equal expressions. */
   readonly id: number;
-  /** Axes, locals (localKey) and buffers read (bufferKey). */
-  readonly free: ReadonlySet<string>;
+  /** Axes, locals (localKey) and buffers read (bufferKey), each once. Few: a list is gone through sooner than a set. */
+  readonly free: Names;
   /** Reads memory at a place that varies: must not run where the program would not run it. */
   readonly guarded: boolean;
 }
@@ -27,8 +29,8 @@ export class ExprTable {
   readonly #infos = new Map<Expr, ExprInfo>();
   readonly #linears = new Map<Expr, Linear>();
   readonly #ids = new Map<string, number>();
-  readonly #unions = new Map<ReadonlySet<string>, Map<ReadonlySet<string>, ReadonlySet<string>>>();
-  readonly #own = new Map<string, ReadonlySet<string>>();
+  readonly #unions = new Map<Names, Map<Names, Names>>();
+  readonly #own = new Map<string, Names>();
 
   info(x: Expr): ExprInfo {
     const known = this.#infos.get(x);
@@ -43,14 +45,14 @@ export class ExprTable {
       case 'const':
         return { id: this.#id(headOf(x)), free: NOTHING, guarded: false };
       case 'axis':
-        return { id: this.#id(headOf(x)), free: this.#nameSet(x.name), guarded: false };
+        return { id: this.#id(headOf(x)), free: this.#alone(x.name), guarded: false };
       case 'local':
-        return { id: this.#id(headOf(x)), free: this.#nameSet(localKey(x.name)), guarded: false };
+        return { id: this.#id(headOf(x)), free: this.#alone(localKey(x.name)), guarded: false };
       case 'load': {
         const { id, free } = this.info(x.index);
         return {
           id: this.#id(`${headOf(x)},${id}`),
-          free: this.#union(free, this.#nameSet(bufferKey(x.buffer))),
+          free: this.#union(free, this.#alone(bufferKey(x.buffer))),
           guarded: x.index.kind !== 'const',
         };
       }
@@ -61,7 +63,8 @@ export class ExprTable {
         return { id: this.#id(`${headOf(x)},${id}`), free, guarded };
       }
       case 'binary': {
-        const [a, b] = [this.info(x.a), this.info(x.b)];
+        const a = this.info(x.a);
+        const b = this.info(x.b);
         return {
           id: this.#id(`${headOf(x)},${a.id},${b.id}`),
           free: this.#union(a.free, b.free),
@@ -69,7 +72,9 @@ export class ExprTable {
         };
       }
       case 'select': {
-        const [cond, a, b] = [this.info(x.cond), this.info(x.a), this.info(x.b)];
+        const cond = this.info(x.cond);
+        const a = this.info(x.a);
+        const b = this.info(x.b);
         return {
           id: this.#id(`${headOf(x)},${cond.id},${a.id},${b.id}`),
           free: this.#union(cond.free, this.#union(a.free, b.free)),
@@ -90,19 +95,19 @@ export class ExprTable {
     return id;
   }
 
-  #nameSet(name: string): ReadonlySet<string> {
-    let set = this.#own.get(name);
-    if (!set) {
-      set = new Set([name]);
-      this.#own.set(name, set);
+  #alone(name: string): Names {
+    let names = this.#own.get(name);
+    if (!names) {
+      names = [name];
+      this.#own.set(name, names);
     }
-    return set;
+    return names;
   }
 
   /** Each union is made once: rows of a tile ask for the same ones again and again. */
-  #union(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
-    if (a === b || b.size === 0) return a;
-    if (a.size === 0) return b;
+  #union(a: Names, b: Names): Names {
+    if (a === b || b.length === 0) return a;
+    if (a.length === 0) return b;
     let ofA = this.#unions.get(a);
     if (!ofA) {
       ofA = new Map();
@@ -117,7 +122,8 @@ export class ExprTable {
   }
 
   dependsOn(x: Expr, names: ReadonlySet<string>): boolean {
-    for (const name of this.info(x).free) if (names.has(name)) return true;
+    const { free } = this.info(x);
+    for (let i = 0; i < free.length; i++) if (names.has(free[i])) return true;
     return false;
   }
 
@@ -144,14 +150,18 @@ export class ExprTable {
   }
 
   #sum(a: Linear, b: Linear, scale: number): Linear {
-    const terms = [...a.terms];
-    for (const { atom, coef } of b.terms) {
+    const terms = a.terms.slice();
+    let isPlain = true;
+    for (let i = 0; i < b.terms.length; i++) {
+      const { atom } = b.terms[i];
+      const scaled = b.terms[i].coef * scale;
       const id = this.info(atom).id;
-      const at = terms.findIndex((t) => t.atom === atom || this.info(t.atom).id === id);
-      if (at < 0) terms.push({ atom, coef: coef * scale });
-      else terms[at] = { atom: terms[at].atom, coef: terms[at].coef + coef * scale };
+      let at = 0;
+      while (at < terms.length && terms[at].atom !== atom && this.info(terms[at].atom).id !== id) at++;
+      const coef = at < terms.length ? terms[at].coef + scaled : scaled;
+      terms[at] = { atom: at < terms.length ? terms[at].atom : atom, coef };
+      if (coef === 0) isPlain = false;
     }
-    const isPlain = terms.every((t) => t.coef !== 0);
     return { terms: isPlain ? terms : terms.filter((t) => t.coef !== 0), constant: a.constant + b.constant * scale };
   }
 
@@ -161,26 +171,24 @@ export class ExprTable {
    */
   strideAlong(index: Expr, axis: string): number | undefined {
     let stride = 0;
-    for (const { atom, coef } of this.linear(index).terms) {
+    const { terms } = this.linear(index);
+    for (let i = 0; i < terms.length; i++) {
+      const { atom, coef } = terms[i];
       if (atom.kind === 'axis' && atom.name === axis) stride = coef;
-      else if (this.info(atom).free.has(axis)) return undefined;
+      else if (this.info(atom).free.includes(axis)) return undefined;
     }
     return stride;
   }
 }
 
-const NOTHING: ReadonlySet<string> = new Set();
+const NOTHING: Names = [];
 
 /** One of the two where it holds the other. */
-function union(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
-  const [more, less] = a.size >= b.size ? [a, b] : [b, a];
-  let out: Set<string> | undefined;
-  for (const name of less) {
-    if (more.has(name)) continue;
-    out ??= new Set(more);
-    out.add(name);
-  }
-  return out ?? more;
+function union(a: Names, b: Names): Names {
+  const more = a.length >= b.length ? a : b;
+  const less = more === a ? b : a;
+  const added = less.filter((name) => !more.includes(name));
+  return added.length === 0 ? more : [...more, ...added];
 }
 
 function headOf(x: Expr): string {

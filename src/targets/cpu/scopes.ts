@@ -74,15 +74,16 @@ export class Scopes {
     try {
       return body();
     } finally {
-      for (const key of this.#keys) this.#registers.delete(key);
+      for (let i = 0; i < this.#keys.length; i++) this.#registers.delete(this.#keys[i]);
       this.#keys = outer;
     }
   }
 
   /** True where the expression's value may differ between lanes. */
   varies(x: Expr): boolean {
-    for (const name of this.#table.info(x).free) {
-      const binding = this.#bound.get(name)?.binding;
+    const { free } = this.#table.info(x);
+    for (let i = 0; i < free.length; i++) {
+      const binding = this.#bound.get(free[i])?.binding;
       if (binding?.kind === 'lanes' || (binding?.kind === 'register' && isVector(binding.reg))) return true;
     }
     return false;
@@ -111,7 +112,9 @@ export class Scopes {
   /** Distinguishes values of one expression under different bindings. */
   versionsOf(x: Expr): string {
     let out = '';
-    for (const name of this.#table.info(x).free) {
+    const { free } = this.#table.info(x);
+    for (let i = 0; i < free.length; i++) {
+      const name = free[i];
       const bound = this.#bound.get(name);
       if (!bound) {
         if (name.startsWith('@')) continue;

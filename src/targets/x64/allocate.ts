@@ -71,7 +71,8 @@ function findLives(code: Code): Lives {
   const mention = (n: number, from: number, to: number): void => {
     const virtual = n - FIRST_VIRTUAL;
     weights[virtual] += weight;
-    let [start, end] = [from, to];
+    let start = from;
+    let end = to;
     if (loop >= 0) {
       const birth = code.birthOf(n);
       for (let l = loop; l >= 0 && !(l <= birth && birth <= loops[l].last); l = loops[l].parent) {
@@ -119,7 +120,9 @@ function findLives(code: Code): Lives {
   return { starts, ends, weights, isLow, partners, arguments: incoming };
 }
 
-function addPartners(partners: Map<number, number[]>, { operands: [into, from] }: Op): void {
+function addPartners(partners: Map<number, number[]>, { operands }: Op): void {
+  const into = operands[0];
+  const from = operands[1];
   if (!isRegister(into) || !isRegister(from) || into.n < FIRST_VIRTUAL || from.n < FIRST_VIRTUAL) return;
   addPartner(partners, into.n - FIRST_VIRTUAL, from.n - FIRST_VIRTUAL);
   addPartner(partners, from.n - FIRST_VIRTUAL, into.n - FIRST_VIRTUAL);
@@ -186,7 +189,8 @@ class Occupancy {
 /** Virtual registers by falling priority, then in the order of their birth. */
 function byPriority(starts: Int32Array, ends: Int32Array, weights: Float64Array): Float64Array {
   // One number holds both, so that they sort without a comparison function: the bits of a positive float order as it does.
-  const priorities = Float32Array.from(weights, (weight, v) => weight / (ends[v] - starts[v] + 4));
+  const priorities = new Float32Array(weights.length);
+  for (let v = 0; v < weights.length; v++) priorities[v] = weights[v] / (ends[v] - starts[v] + 4);
   const bits = new Uint32Array(priorities.buffer);
   const keys = new Float64Array(weights.length);
   let count = 0;
@@ -212,14 +216,19 @@ export function allocate(code: Code, vectors: number, vectorBytes: number): Assi
   };
   for (const [n, end] of incoming) occupied.general.take(n, 0, end);
   let slotBytes = 0;
-  for (const virtual of byPriority(starts, ends, weights)) {
+  const order = byPriority(starts, ends, weights);
+  for (let o = 0; o < order.length; o++) {
+    const virtual = order[o];
     const registerClass = code.classOf(virtual + FIRST_VIRTUAL);
-    const [start, end] = [starts[virtual], ends[virtual]];
+    const start = starts[virtual];
+    const end = ends[virtual];
     const file = FILES[registerClass];
     const limit = registerClass !== 'vector' ? file.length : isLow[virtual] ? LOW_VECTORS : vectors;
     const taken = occupied[registerClass].taken(start, end);
     let register = -1;
-    for (const partner of partners.get(virtual) ?? []) {
+    const copies = partners.get(virtual);
+    for (let i = 0; copies !== undefined && i < copies.length; i++) {
+      const partner = copies[i];
       const place = places[partner];
       if (!isPlaced[partner] || isSlot(place) || (registerClass === 'vector' && place >= limit)) continue;
       if (taken & (1 << place)) continue;

@@ -178,7 +178,8 @@ export class X64Asm implements Asm {
     const b = this.#b;
     const result = b.reg(to);
     const source = b.use(x);
-    const [from, into] = [source.kind, b.into(result).kind];
+    const from = source.kind;
+    const into = b.into(result).kind;
     if (from === into) b.copy(result.id, source.n, to);
     else if (into === 'xmm') b.emit(from === 'r64' ? 'vmovq' : 'vmovd', b.into(result), source);
     else if (from === 'xmm') b.emit(into === 'r64' ? 'vmovq_mr' : 'vmovd_mr', b.into(result), source);
@@ -228,7 +229,8 @@ export class X64Asm implements Asm {
   loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void {
     const b = this.#b;
     const { code } = b;
-    const [first, last] = [b.known(from), b.known(to)];
+    const first = b.known(from);
+    const last = b.known(to);
     if (first !== undefined && last !== undefined && first >= last) return;
     const i = this.reg('i32');
     b.move(i, from);
@@ -265,7 +267,8 @@ export class X64Asm implements Asm {
     const b = this.#b;
     const { code } = b;
     const condition = b.testTruth(cond);
-    const [orElse, end] = [code.encoder.newLabel(), code.encoder.newLabel()];
+    const orElse = code.encoder.newLabel();
+    const end = code.encoder.newLabel();
     b.emit(`j${inverse(condition)}`, orElse);
     this.#addresses.inBranch(then);
     if (otherwise) b.emit('jmp', end);

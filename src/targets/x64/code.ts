@@ -85,7 +85,8 @@ export class Code {
   count(op: Op, by: 1 | -1): void {
     const { operands } = op;
     const rules = op.row.operands;
-    let [first, second] = [0, 0];
+    let first = 0;
+    let second = 0;
     for (let i = 0; i < operands.length; i++) {
       const operand = operands[i];
       if (!rules[i].writes || !isRegister(operand)) continue;
@@ -135,6 +136,8 @@ export const isRegister = (operand: Operand): operand is Register =>
 /** Exclusive or of a register with itself is 0 and reads nothing. */
 export function isZeroing({ name, operands }: Op): boolean {
   if (name !== 'vxorps') return false;
-  const [into, a, b] = operands as readonly Register[];
+  const into = operands[0] as Register;
+  const a = operands[1] as Register;
+  const b = operands[2] as Register;
   return b.kind === into.kind && into.n === a.n && a.n === b.n;
 }

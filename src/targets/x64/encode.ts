@@ -81,8 +81,10 @@ const SHORT_FORMS: ReadonlyMap<Instruction, Instruction> = new Map(
 );
 const isByte = (value: number | bigint): boolean => value >= -128 && value <= 127;
 /** VEX.pp by prefix byte; 0 where there is none. */
-const pp = ({ prefixes: [prefix] }: Instruction): number =>
-  prefix === 0x66 ? 1 : prefix === 0xf3 ? 2 : prefix === 0xf2 ? 3 : 0;
+function pp({ prefixes }: Instruction): number {
+  const prefix = prefixes[0];
+  return prefix === 0x66 ? 1 : prefix === 0xf3 ? 2 : prefix === 0xf2 ? 3 : 0;
+}
 
 /** Numbers from here on are virtual registers'. */
 export const FIRST_VIRTUAL = 32;
@@ -164,7 +166,12 @@ export class Encoder {
     if (count !== row.operands.length) throw new Bug('x64-operands', `${row.mnemonic} takes ${row.operands.length}`);
     let reg = row.digit ?? 0;
     let memory: Memory | undefined;
-    let [rm, vvvv, low, is4, mask, vector] = [NONE, 0, NONE, NONE, 0, 0];
+    let rm = NONE;
+    let vvvv = 0;
+    let low = NONE;
+    let is4 = NONE;
+    let mask = 0;
+    let vector = 0;
     let immediate: number | bigint | undefined;
     let target: Label | undefined;
     let isWide = row.rexW;
@@ -253,7 +260,8 @@ export class Encoder {
     isWide: boolean,
     vector: number,
   ): void {
-    const [x, b] = [high(index), high(rm) | high(base)];
+    const x = high(index);
+    const b = high(rm) | high(base);
     const w = row.vex?.w ?? (isWide ? 1 : 0);
     const l = row.vex?.l ?? vector;
     const tail = ((~vvvv & 15) << 3) | (l << 2) | pp(row);

@@ -112,7 +112,8 @@ function maximum(b: Builder, [x, y]: readonly Reg[], suffix: Suffix, result: Reg
     return;
   }
   const { one, other } = bothOrders(b, `vmax${suffix}`, x, y);
-  const [difference, joined] = [b.into(b.reg(result.type)), b.into(b.reg(result.type))];
+  const difference = b.into(b.reg(result.type));
+  const joined = b.into(b.reg(result.type));
   b.emit('vxorps', difference, one, other);
   b.emit('vorps', joined, one, difference);
   b.emit(`vsub${suffix}`, b.into(result), joined, difference);
@@ -124,8 +125,10 @@ function plainExtremum(b: Builder, name: InstructionName, x: Reg, y: Reg, result
 }
 
 function bothOrders(b: Builder, name: InstructionName, x: Reg, y: Reg): { one: Register; other: Register } {
-  const [first, second] = [b.use(x), b.use(y)];
-  const [one, other] = [b.into(b.reg(x.type)), b.into(b.reg(x.type))];
+  const first = b.use(x);
+  const second = b.use(y);
+  const one = b.into(b.reg(x.type));
+  const other = b.into(b.reg(x.type));
   b.emit(name, one, first, second);
   b.emit(name, other, second, first);
   return { one, other };

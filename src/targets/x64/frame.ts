@@ -161,14 +161,17 @@ class FunctionEncoder {
   /** A 32-bit move to the same register is none: it clears the upper half. */
   #isIdentity({ name, operands }: Op): boolean {
     if (name !== 'vmovaps' && name !== 'mov') return false;
-    const [into, from] = operands;
+    const into = operands[0];
+    const from = operands[1];
     if (!isRegister(into) || !isRegister(from) || into.kind === 'r32') return false;
     return this.#place(into.n) === this.#place(from.n);
   }
 
   /** Whole registers are copied to a slot in one instruction. */
-  #storeToSlot({ name, operands: [into, from] }: Op): boolean {
+  #storeToSlot({ name, operands }: Op): boolean {
     if (name !== 'mov' && name !== 'vmovaps') return false;
+    const into = operands[0];
+    const from = operands[1];
     if (!isRegister(into) || !isRegister(from) || isSlot(this.#place(from.n)) || into.kind === 'r32') return false;
     const source = this.#place(from.n);
     if (name === 'mov') this.#encoder.emit('mov_mr', this.#slot(into.n), r64(source));
@@ -189,9 +192,9 @@ class SlotOperands {
   #takenGeneral = 0;
   #takenVectors = 0;
   /** Virtual registers, and the scratch registers that hold them. */
-  #held: number[] = [];
-  #scratch: Register[] = [];
-  #lent: number[] = [];
+  readonly #held: number[] = [];
+  readonly #scratch: Register[] = [];
+  readonly #lent: number[] = [];
 
   constructor(op: Op, assignment: Assignment, encoder: Encoder, lendOffset: number, vectors: VectorFile) {
     this.#op = op;
@@ -207,14 +210,15 @@ class SlotOperands {
     this.#at = at;
     this.#takenGeneral = 0;
     this.#takenVectors = 0;
-    this.#held = [];
-    this.#scratch = [];
-    this.#lent = [];
+    this.#held.length = 0;
+    this.#scratch.length = 0;
+    this.#lent.length = 0;
     const { operands } = op;
     const rules = op.row.operands;
     const memoryAt = this.#takePlaced(operands) ? -1 : this.#memoryOperand(operands, rules);
     // Sources come first: a register that is only written may then share the scratch of one that is only read.
-    for (const operand of operands) {
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
       if (operand.kind !== 'mem') continue;
       if (operand.base !== undefined) this.#address(operand.base);
       if (operand.index !== undefined) this.#address(operand.index);
@@ -248,7 +252,8 @@ class SlotOperands {
   /** Notes the machine registers that the operands lie in; whether one of them is memory. */
   #takePlaced(operands: readonly Operand[]): boolean {
     let hasMemory = false;
-    for (const operand of operands) {
+    for (let i = 0; i < operands.length; i++) {
+      const operand = operands[i];
       if (operand.kind === 'mem') {
         hasMemory = true;
         if (operand.base !== undefined) this.#takeGeneral(this.#place(operand.base));

@@ -50,7 +50,8 @@ const SHIFTS: Partial<Record<AsmOp, readonly [byImmediate: InstructionName, byRe
 };
 
 export function integerOp(b: Builder, op: AsmOp, args: readonly Reg[], into: Reg | undefined): Reg {
-  const [x, y] = args;
+  const x = args[0];
+  const y = args[1];
   const condition = (x.type === 'ptr' ? UNSIGNED : SIGNED)[op];
   if (condition) return compare(b, condition, x, y, into);
   if (y && COMMUTES.has(op) && b.known(x) !== undefined && b.known(y) === undefined) {
@@ -189,7 +190,8 @@ function divide(b: Builder, op: 'div' | 'rem' | 'div_u' | 'rem_u', x: Reg, y: Re
   const special = b.code.encoder.newLabel();
   const done = b.code.encoder.newLabel();
   const isSafe = divisor !== undefined && BigInt(divisor) !== 0n && BigInt(divisor) !== -1n;
-  const [dividend, by] = [b.use(x), b.use(y)];
+  const dividend = b.use(x);
+  const by = b.use(y);
   b.emit('mov', cx, by);
   b.emit('mov', ax, dividend);
   if (!isSafe && isUnsigned) {

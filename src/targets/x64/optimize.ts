@@ -115,7 +115,8 @@ function stillValid(pending: Pending[], { row, operands }: Op): Pending[] {
 function loadOf(code: Code, { name, operands }: Op, at: number): Pending | undefined {
   const bits = LOADS.get(name);
   if (bits === undefined) return undefined;
-  const [into, memory] = operands;
+  const into = operands[0];
+  const memory = operands[1];
   if (memory.kind !== 'mem' || !isRegister(into) || into.n < FIRST_VIRTUAL) return undefined;
   // Machine registers may be scratch to what stands between.
   if (memory.base !== undefined && memory.base < FIRST_VIRTUAL) return undefined;

@@ -43,7 +43,8 @@ export class Selections {
     else if (isVectorType(a.type) || a.type === 'f32' || a.type === 'f64') this.#byFlag(cond, a, b, result);
     else {
       const condition = builder.testTruth(cond);
-      const [whenTrue, target] = [builder.use(a), builder.reg(a.type)];
+      const whenTrue = builder.use(a);
+      const target = builder.reg(a.type);
       builder.move(target, b);
       builder.emit(`cmov${condition}`, builder.into(target), whenTrue);
       builder.move(result, target);
