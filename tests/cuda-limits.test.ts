@@ -6,10 +6,11 @@
  */
 import { describe, expect, it } from 'vitest';
 import { DTYPES, isFloat, type TypedArray } from '../src/core/dtype.ts';
-import { decodeScalar } from '../src/core/tensor.ts';
+import { decodeScalar, fromNumbers } from '../src/core/tensor.ts';
 import type { Buffer } from '../src/loop/ir.ts';
 import { printKernel } from '../src/loop/print.ts';
 import { verifyKernel } from '../src/loop/verify.ts';
+import { chipFeatures } from '../src/targets/cuda/machine.ts';
 import type { Chip } from '../src/targets/cuda/program.ts';
 import { cudaTarget } from '../src/targets/cuda/target.ts';
 import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
@@ -17,6 +18,7 @@ import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
 import { CHIPS, emitTactic, runTactic } from './ptx/run-kernel.ts';
 import { random, randomArray } from './random-kernel.ts';
 import { convKernel, gemmKernel } from './support/contract-kernels.ts';
+import { withDType } from './support/cuda-gemm.ts';
 import { evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
 import { longestSum } from './support/longest-sum.ts';
 import { loopKernels } from './support/loop-kernels.ts';
@@ -26,13 +28,18 @@ const PTXAS = ptxasIsPresent();
 /** Rows of parameters of a template that one kernel runs; kernels take them by turns. */
 const ROWS = 3;
 let turn = 0;
+const RUNS = Number(process.env.LIMIT_RUNS ?? 72);
 /** Kernels with limits that each template ran. */
 const ran = new Map<string, number>();
 
 function inputOf(b: Buffer, seed: number): TypedArray {
   const rnd = random(seed);
-  if (b.dtype !== 'f32') return randomArray(rnd, b.dtype, b.elements);
-  return Float32Array.from({ length: b.elements }, () => rnd.next() * 2 - 1);
+  if (b.dtype !== 'f32' && b.dtype !== 'f16' && b.dtype !== 'bf16') return randomArray(rnd, b.dtype, b.elements);
+  return fromNumbers(
+    b.dtype,
+    [b.elements],
+    Array.from({ length: b.elements }, () => rnd.next() * 2 - 1),
+  ).data;
 }
 
 function check({ kernel, sizes }: Limited, chip: Chip, seed: number): void {
@@ -47,7 +54,7 @@ function check({ kernel, sizes }: Limited, chip: Chip, seed: number): void {
   for (const template of CUDA_TEMPLATES) {
     if (template.form !== 'any' && template.form !== kernel.form.kind) continue;
     const all = [new Set(['w']), new Set<string>()].flatMap((constant) =>
-      template.candidates(kernel, { constant }, [`sm_${chip.computeCapability}`]),
+      template.candidates(kernel, { constant }, chipFeatures(chip)),
     );
     const rows = [...new Map(all.map((row) => [JSON.stringify(row), row])).values()];
     if (rows.length > 0) ran.set(template.name, (ran.get(template.name) ?? 0) + 1);
@@ -89,14 +96,15 @@ function compare(
     const [a, b] = [decodeScalar(dtype, x[i]), decodeScalar(dtype, got[i])];
     const close =
       isFloat(dtype) &&
-      Math.abs(Number(a) - Number(b)) <= 1e-6 * (k + 1) + (dtype === 'f32' ? 1e-6 : 2e-3) * Math.abs(Number(a));
+      Math.abs(Number(a) - Number(b)) <=
+        1e-6 * (k + 1) + (dtype === 'f32' ? 1e-6 : dtype === 'bf16' ? 1e-2 : 2e-3) * Math.abs(Number(a));
     if (!Object.is(a, b) && a !== b && !close) expect.fail(`${label}: ${name}[${i}] is ${b}, expected ${a}`);
   }
 }
 
 describe('limits', () => {
   const rnd = random(SEED);
-  const cases = Array.from({ length: Number(process.env.LIMIT_RUNS ?? 120) }, (_, i) => {
+  const cases = Array.from({ length: RUNS }, (_, i) => {
     const group = rnd.pick([1, 1, 2, 12]);
     const window = rnd.pick([1, 3, 3]);
     const made =
@@ -136,14 +144,51 @@ describe('limits', () => {
                 ] as const),
               ),
             );
-    return [`${i} ${made.name}`, withLimits(made, random(SEED + i)), SEED + i, CHIPS[i % 4 === 0 ? 2 : i % 3]] as const;
+    const kernel = made.form.kind === 'contract' && i % 2 === 0 ? withDType(made, 'f16') : made;
+    const chip = CHIPS[i % 4 === 0 ? 2 : i % 3];
+    return [`${i} ${kernel.name}`, withLimits(kernel, random(SEED + i)), SEED + i, chip] as const;
   });
   it.each(cases)('%s', (_, limited, seed, chip) => {
     check(limited, chip, seed);
   });
 
+  // Limits on rows, batch and windows alone, so that tensor cores take them; tails of all kinds.
+  const rows = random(SEED + 1);
+  const onTensorCores = Array.from({ length: RUNS / 8 }, (_, i) => {
+    const conv = convKernel({
+      batch: rows.pick([1, 3]),
+      size: [3 + rows.below(7), 3 + rows.below(7)],
+      ic: rows.pick([8, 16, 40]),
+      oc: rows.pick([8, 13, 24, 64]),
+      kernel: rows.pick([[1, 1] as const, [3, 3] as const]),
+      stride: rows.pick([1, 2]),
+      pad: rows.pick([0, 1]),
+      epilogue: rows.pick(['none', 'bias-relu', 'bias-residual-relu'] as const),
+    });
+    const product = gemmKernel({
+      batch: rows.pick([1, 3]),
+      m: rows.pick([1, 5, 37, 70]),
+      n: rows.pick([8, 33, 64]),
+      k: rows.pick([8, 40, 136]),
+      transB: rows.below(2) === 0,
+      epilogue: rows.pick(['none', 'bias-residual-relu'] as const),
+    });
+    const kernel = withDType(rows.pick([conv, product]), rows.pick(['f16', 'f16', 'bf16'] as const));
+    return [
+      `${i} ${kernel.name}`,
+      withLimits(kernel, rows, new Set(['m', 'batch'])),
+      CHIPS[1 + (i % 2)],
+      SEED + i,
+    ] as const;
+  });
+  it.each(onTensorCores)('%s on tensor cores', (_, limited, chip, seed) => {
+    const before = ran.get('tensor-cores') ?? 0;
+    check(limited, chip, seed);
+    expect(ran.get('tensor-cores')).toBe(before + 1);
+  });
+
   it('all ran by generated code, products by tiles too', () => {
-    expect(ran.get('generated')).toBe(cases.length);
+    expect(ran.get('generated')).toBe(cases.length + onTensorCores.length);
     expect(ran.get('tiled')).toBeGreaterThan(cases.length / 4);
   });
 });

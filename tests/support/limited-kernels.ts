@@ -11,8 +11,11 @@ export interface Limited {
   readonly sizes: Int32Array;
 }
 
-/** Limits on about half of the axes, from a table of sizes; 0 and more than the extent among them. */
-export function withLimits(kernel: Kernel, rnd: Random): Limited {
+/**
+ * Limits on about half of the axes, of a contract only those of these roles, from a table of sizes; 0 and more than the extent among
+ * them.
+ */
+export function withLimits(kernel: Kernel, rnd: Random, roles?: ReadonlySet<string>): Limited {
   const sizes: number[] = [];
   const at = (value: number) => e.load('sizes', 'i32', e.index(sizes.push(value) - 1));
   const draw = (extent: number) => rnd.pick([0, 1, extent, extent + 3, rnd.below(extent + 1), rnd.below(extent + 1)]);
@@ -33,7 +36,12 @@ export function withLimits(kernel: Kernel, rnd: Random): Limited {
   const { form } = kernel;
   const limits =
     form.kind === 'contract'
-      ? { ...form, axes: form.axes.map(limited), a: access(form.a), b: access(form.b) }
+      ? {
+          ...form,
+          axes: form.axes.map((axis) => (roles && !roles.has(axis.role) ? axis : limited(axis))),
+          a: access(form.a),
+          b: access(form.b),
+        }
       : { axes: kernel.axes.map(limited), body: body(kernel.body) };
   const table: Buffer = { name: 'sizes', dtype: 'i32', elements: Math.max(1, sizes.length), role: 'in' };
   const buffers = [...kernel.buffers, table];

@@ -3,7 +3,8 @@
  * thread, its block and the block's part of k.
  */
 import type { Kernel } from '../../loop/ir.ts';
-import { coefOf, type Linear } from './gemm-plan.ts';
+import { type Ends, leaveEmpty, readEnds } from './gemm-limits.ts';
+import { coefOf, isLimited, type Linear } from './gemm-plan.ts';
 import type { GemmShape, TileParams } from './gemm-tiles.ts';
 import { digitsOf, PtxText } from './ptx-text.ts';
 
@@ -21,6 +22,7 @@ export interface GemmContext {
   readonly kernel: Kernel;
   readonly shape: GemmShape;
   readonly tile: TileParams;
+  /** Whether the kernel before is still to be waited for. */
   readonly programmatic: boolean;
   readonly threads: number;
   /** Names of the buffers that begin at a multiple of 16 bytes. */
@@ -37,6 +39,8 @@ export interface GemmContext {
   /** Number of the block's tile along rows and along columns; '' where there is one column of tiles. */
   readonly rowTile: string;
   readonly columnTile: string;
+  /** Where limited axes and guards end. */
+  readonly ends: Ends;
   /** Batch axes to the registers of their positions. */
   readonly batch: ReadonlyMap<string, string>;
   /** Steps of k: the block's first and end; registers where blocks share k. */
@@ -57,6 +61,9 @@ export function beginGemm(site: GemmSite, shape: GemmShape, tile: TileParams): G
   const { n, steps, plan } = shape;
   const { bn, split } = tile;
   const pointers = new Map(kernel.buffers.map((b, i) => [b.name, w.op('b64', 'ld.param.u64', `[${w.param(i)}]`)]));
+  const limited = isLimited(plan);
+  if (limited && site.programmatic) w.line('griddepcontrol.wait');
+  const ends = readEnds(w, pointers, plan);
   const tid = w.op('b32', 'mov.u32', '%tid.x');
   const block = w.op('b32', 'mov.u32', '%ctaid.x');
   const rank = split === 1 ? '0' : w.op('b32', 'and.b32', block, split - 1);
@@ -65,13 +72,14 @@ export function beginGemm(site: GemmSite, shape: GemmShape, tile: TileParams): G
   const [rowTile, columnTile] = columns === 1 ? [tileAt, ''] : digitsOf(w, tileAt, [0, columns]);
   const batchExtents = plan.batch.map((a) => a.extent);
   const batch = batchExtents.length === 0 ? [] : digitsOf(w, w.op('b32', 'mov.u32', '%ctaid.y'), batchExtents);
+  if (limited) leaveEmpty(w, ends, plan, { batch, firstRow: w.op('b32', 'mul.lo.u32', rowTile, tile.bm) });
   const share = (r: string): string => w.op('b32', 'div.u32', w.op('b32', 'mul.lo.u32', r, steps), split);
   return {
     w,
     kernel,
     shape,
     tile,
-    programmatic: site.programmatic,
+    programmatic: site.programmatic && !limited,
     threads,
     aligned: new Set(kernel.buffers.filter((_, i) => site.alignments[i] >= 16).map((b) => b.name)),
     pointers,
@@ -82,6 +90,7 @@ export function beginGemm(site: GemmSite, shape: GemmShape, tile: TileParams): G
     rank,
     rowTile,
     columnTile,
+    ends,
     batch: new Map(plan.batch.map((a, i) => [a.name, batch[i]])),
     first: split === 1 ? 0 : share(rank),
     end: split === 1 ? steps : share(w.op('b32', 'add.s32', rank, 1)),

@@ -69,7 +69,14 @@ export function copiesOfA(g: GemmContext): CopyStep {
       };
       if (kInside) and(kInside);
       a.guards.forEach((guard, j) => {
-        and(w.op('pred', 'setp.lt.u32', w.op('b32', 'add.s32', r.guards[j], kParts[j]), guard.extent));
+        and(
+          w.op(
+            'pred',
+            'setp.lt.u32',
+            w.op('b32', 'add.s32', r.guards[j], kParts[j]),
+            g.ends.get(guard) ?? guard.extent,
+          ),
+        );
       });
       const bytes = inside === undefined ? undefined : w.op('b32', 'selp.b32', CHUNK_BYTES, 0, inside);
       const offset = w.op('b32', 'add.s32', r.offset, kOffset);

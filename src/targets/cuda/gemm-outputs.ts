@@ -10,9 +10,11 @@
 import type { Axis } from '../../loop/ir.ts';
 import type { GemmContext } from './gemm-context.ts';
 import { Epilogue, epilogueIndices, type SharedLoads } from './gemm-epilogue.ts';
+import { rowIsInside } from './gemm-limits.ts';
 import { mergeAxes } from './gemm-plan.ts';
 import { type Sums, warpPlace } from './gemm-products.ts';
 import { sumPitch, sumsAt } from './gemm-tiles.ts';
+import { hasLimit } from './limits.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
 /** Turns of a thread whose rows are loaded ahead: each takes some registers through the whole of k. */
@@ -22,6 +24,8 @@ const MOST_ROWS_AHEAD = 4;
 interface Turn {
   /** Row of the output. */
   readonly index: string;
+  /** A predicate: the row lies before all limits. Undefined where there are none. */
+  readonly inside: string | undefined;
   /** Bytes from the first turn's sums. */
   readonly offset: number;
   readonly epilogue: Epilogue | undefined;
@@ -68,7 +72,11 @@ function planOutputs(g: GemmContext): OutputPlan {
   const turns = Array.from({ length: count }, (_, i): Turn => {
     const index = linearSum(w, [[m0, 1]], i * rowStep);
     const epilogue = vectors ? epilogueAt(g, index, n0, 8, loaded) : undefined;
-    return { index, offset: i * rowStep * sumPitch(g.tile), epilogue };
+    const extents = g.shape.plan.m.map((x) => x.extent);
+    const inside = hasLimit(g.shape.plan.m)
+      ? rowIsInside(w, g.ends, g.shape.plan, digitsOf(w, index, extents))
+      : undefined;
+    return { index, inside, offset: i * rowStep * sumPitch(g.tile), epilogue };
   });
   const plan = { row, column, active, n0, turns };
   if (vectors) eachTurn(g, plan, ({ epilogue }) => epilogue?.preload((rows) => !rows || count <= MOST_ROWS_AHEAD));
@@ -165,12 +173,15 @@ function writeOutputs(g: GemmContext, plan: OutputPlan): void {
     sumsAt(g.tile),
   );
   const parts = Array.from({ length: split * wk }, (_, i) => (i * bm * pitch) / split);
-  eachTurn(g, plan, ({ index, offset, epilogue }) => {
+  eachTurn(g, plan, ({ index, inside, offset, epilogue }) => {
+    const next = w.newLabel();
+    if (inside) w.line(`@!${inside} bra ${next}`);
     const sums = parts
       .map((part) => load8(g, source, part + offset))
       .reduce((x, y) => x.map((v, i) => w.op('f32', 'add.f32', v, y[i])));
     if (epilogue) epilogue.run(sums);
     else singleColumns(g, index, plan.n0, sums);
+    if (inside) w.label(next);
   });
 }
 

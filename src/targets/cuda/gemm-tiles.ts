@@ -8,7 +8,8 @@ import { DTYPES, type DType } from '../../core/dtype.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { KernelFacts } from '../target.ts';
 import { canEmitEpilogue } from './gemm-epilogue.ts';
-import { coefOf, extentOf, type GemmPlan, isLimited, planGemm } from './gemm-plan.ts';
+import { takesLimits } from './gemm-limits.ts';
+import { coefOf, extentOf, type GemmPlan, planGemm } from './gemm-plan.ts';
 
 export interface Tile {
   readonly bm: number;
@@ -103,7 +104,7 @@ export interface GemmShape {
 /** Undefined where the tensor cores cannot run the contract as it lies in memory. */
 export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undefined {
   const plan = planGemm(kernel);
-  if (plan?.form.acc !== 'f32' || isLimited(plan)) return undefined;
+  if (plan?.form.acc !== 'f32' || !takesLimits(plan)) return undefined;
   const dtypeOf = (name: string): DType | undefined => kernel.buffers.find((x) => x.name === name)?.dtype;
   const dtype = dtypeOf(plan.a.buffer);
   if (dtype === undefined || dtypeOf(plan.b.buffer) !== dtype) return undefined;
@@ -128,6 +129,8 @@ export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undef
   if (shape.batch > 65535 || kernel.buffers.some((x) => x.elements >= 2 ** 31)) return undefined;
   const a = !facts.unaligned?.has(plan.a.buffer) && aIsChunked(plan, chunk) ? 'chunks' : 'gathered';
   if (a === 'gathered' && (k > MOST_GATHERED || plan.a.guards.length > MOST_GATHER_GUARDS)) return undefined;
+  // A gather decides by extents alone where no guard can fail.
+  if (a === 'gathered' && plan.a.guards.some((g) => g.limit)) return undefined;
   const b = bKind(plan, facts, chunk, dtype);
   return b && { ...shape, a, b };
 }
