@@ -15,8 +15,8 @@ export async function chooseAttention(graph: LoweredGraph, target: Target, tunin
   const templates = (target.templates ?? []).filter((t) => t.form === 'attend');
   if (templates.length === 0) return graph;
   const features = target.features();
-  const found = findAttention(graph).filter(({ step }) =>
-    templates.some((t) => t.candidates(step.kernel, step.facts, features).length > 0),
+  const found = findAttention(graph).filter(({ step: { kernel, usual = kernel, facts } }) =>
+    templates.some((t) => [kernel, usual].every((k) => t.candidates(k, facts, features).length > 0)),
   );
   if (found.length === 0) return graph;
   const tasks = found.flatMap(({ step, parts }) => [step, ...parts.map((i) => graph.steps[i])]);

@@ -53,6 +53,15 @@ describe.each(TARGETS)('%s', (target) => {
     loaded.dispose();
   });
 
+  it('attention is one kernel at all sizes', async () => {
+    const [{ profile }] = CASES.filter(({ graph }) => graph === attention);
+    const { engine } = await build(attention, { target, profiles: [profile] });
+    const forms = engine.steps.map(({ kernel }) => engine.kernels[kernel].form);
+    const [attend] = forms.flatMap((form) => (form.kind === 'attend' ? [form] : []));
+    const open = attend?.axes.filter(({ limit }) => limit).map(({ role }) => role);
+    expect(open?.sort()).toEqual(['batch', 'key', 'query']);
+  });
+
   it('several profiles: each shape that one of them has, and no mixture of them', async () => {
     const range = (s: number, t: number): ShapeProfile => ({
       x: { min: [s - 2, 6], opt: [s, 6], max: [s + 2, 6] },

@@ -11,14 +11,16 @@
 import { addAffine, affineConstant, scaleAffine, toAffine } from '../loop/affine.ts';
 import { attendKernel } from '../loop/attend.ts';
 import { affineExpr } from '../loop/contract.ts';
-import { equalStmts } from '../loop/equal.ts';
+import { equalAxes, equalStmts } from '../loop/equal.ts';
 import * as e from '../loop/expr.ts';
 import type { Access, Affine, Attend, Axis, Contract, Expr, Kernel, Stmt } from '../loop/ir.ts';
-import { kernelKey } from '../loop/print.ts';
+import { kernelKey, printExpr } from '../loop/print.ts';
 import { shareSubexpressions } from '../loop/share.ts';
 import { simplifyKernel } from '../loop/simplify.ts';
+import { kernelAt } from './at-sizes.ts';
 import { kernelName, type Operand } from './kernel-writer.ts';
 import { factsOf, type LoweredGraph, type LoweredStep } from './lower.ts';
+import { TABLE } from './size-table.ts';
 import { type Block, span } from './storage.ts';
 
 export interface Attention {
@@ -29,7 +31,7 @@ export interface Attention {
   readonly at: number;
 }
 
-/** Every attention whose parts are no other's. Steps whose axes end at open sizes are left as they are. */
+/** Every attention, the parts of each no other's. */
 export function findAttention(graph: LoweredGraph): Attention[] {
   const finder = new Finder(graph);
   return graph.steps.flatMap((_, i) => finder.find(i) ?? []);
@@ -72,6 +74,7 @@ class Finder {
   readonly #operands = new Map<string, Operand>();
   /** By text: equal attends are one kernel. */
   readonly #kernels = new Map<string, Kernel>();
+  readonly #usual = new Map<Kernel, Kernel>();
 
   constructor(graph: LoweredGraph) {
     this.#graph = graph;
@@ -80,7 +83,7 @@ class Finder {
       for (const [o, { storage, role }] of operands.entries()) {
         const users = role === 'out' ? this.#writers : this.#readers;
         users.set(storage.block, [...(users.get(storage.block) ?? []), i]);
-        this.#operands.set(`${i} ${graph.steps[i].kernel.buffers[o].name}`, operands[o]);
+        this.#operands.set(longName(i, graph.steps[i].kernel.buffers[o].name), operands[o]);
       }
     });
   }
@@ -88,7 +91,7 @@ class Finder {
   /** The attention whose softmax is step i. */
   find(i: number): Attention | undefined {
     const { kernel } = this.#graph.steps[i];
-    const softmax = hasLimits(kernel) ? undefined : readSoftmax(kernel);
+    const softmax = readSoftmax(kernel);
     if (!softmax) return undefined;
     const axes = [...kernel.axes, softmax.key];
     const scores = this.#scores(this.#rename(softmax.score, i), axes, i, MOST_MAPS);
@@ -99,7 +102,7 @@ class Finder {
 
   /** Buffers by their names in all steps. */
   #rename(x: Expr, step: number): Expr {
-    return mapNodes(x, (node) => (node.kind === 'load' ? { ...node, buffer: `${step} ${node.buffer}` } : node));
+    return mapNodes(x, (node) => (node.kind === 'load' ? { ...node, buffer: longName(step, node.buffer) } : node));
   }
 
   /** The block that a buffer of a step lies in, where no one but two steps has to do with it: it is written once and read once. */
@@ -124,7 +127,7 @@ class Finder {
       if (!between || between.reader !== step) continue;
       const { writer } = between;
       const { kernel } = this.#graph.steps[writer];
-      const value = hasLimits(kernel) ? undefined : this.#value(writer);
+      const value = this.#value(writer);
       const names = value && this.#namesAt(value, writer, element, name, axes);
       if (!value || !names) continue;
       const inner = renameAxes(value.element, names);
@@ -181,7 +184,7 @@ class Finder {
   ): Attention | undefined {
     const { kernel } = this.#graph.steps[at.product];
     const { form } = kernel;
-    if (form.kind !== 'contract' || hasLimits(kernel) || form.acc !== scores.product.form.acc) return undefined;
+    if (form.kind !== 'contract' || form.acc !== scores.product.form.acc) return undefined;
     if (form.acc !== 'f32' && form.acc !== 'f64') return undefined;
     if (scores.element.dtype !== form.acc || softmax.dtype !== form.acc) return undefined;
     const isWeights = ({ buffer }: Access): boolean =>
@@ -233,9 +236,9 @@ class Finder {
     const places = epilogue.flatMap((s) => (s.kind === 'store' ? (toAffine(s.index) ?? []) : []));
     const stride = (name: string): number => places[0]?.terms.find((t) => t.axis === name)?.coef ?? 0;
     const points = outer
-      .map(({ name, extent }) => {
+      .map(({ name, ...axis }) => {
         const to = toAll.get(name) as string;
-        return { name: to, extent, role: roleOf(to) };
+        return { ...axis, name: to, role: roleOf(to) };
       })
       .sort((x, y) => stride(y.name) - stride(x.name));
     const keyAxis = axes.find((a) => a.name === key) as Axis;
@@ -243,8 +246,8 @@ class Finder {
       kind: 'attend',
       axes: [
         ...points,
-        { name: key, extent: keyAxis.extent, role: 'key' },
-        ...innerAxes.map(({ extent }, i) => ({ name: `inner ${i}`, extent, role: 'inner' as const })),
+        { ...keyAxis, role: 'key' },
+        ...innerAxes.map((axis, i) => ({ ...axis, name: `inner ${i}`, role: 'inner' as const })),
       ],
       q,
       k,
@@ -265,7 +268,7 @@ class Finder {
     const mover = stored && at && this.#soleReader(step, stored.buffer);
     if (mover === undefined || !at || !stored) return undefined;
     const { kernel } = this.#graph.steps[mover];
-    const move = hasLimits(kernel) || kernel.form.kind !== 'move' ? undefined : singleStore(kernel.body);
+    const move = kernel.form.kind !== 'move' ? undefined : singleStore(kernel.body);
     if (move?.value.kind !== 'load') return undefined;
     const [from, to] = [toAffine(move.value.index), toAffine(move.index)];
     const name = `${mover} ${move.value.buffer}`;
@@ -282,6 +285,13 @@ class Finder {
     return { step: mover, epilogue };
   }
 
+  /** Equal kernels are one at the usual sizes, too. */
+  #atUsual(kernel: Kernel, words: readonly number[]): Kernel {
+    const usual = this.#usual.get(kernel) ?? simplifyKernel(kernelAt(kernel, words));
+    this.#usual.set(kernel, usual);
+    return usual;
+  }
+
   /** The step: buffers and axes get short names, equal operands become one. */
   #finish(draft: Attend, parts: readonly number[]): LoweredStep {
     const operands: Operand[] = [];
@@ -292,7 +302,10 @@ class Finder {
       const operand = this.#operands.get(name) as Operand;
       let place = operands.findIndex((o) => o.role === operand.role && samePlace(o, operand));
       if (place < 0) place = operands.push(operand) - 1;
-      const short = `${operand.role}${operands.slice(0, place).filter((o) => o.role === operand.role).length}`;
+      const short =
+        name === TABLE
+          ? TABLE
+          : `${operand.role}${operands.slice(0, place).filter((o) => o.role === operand.role).length}`;
       names.set(name, short);
       return short;
     };
@@ -324,7 +337,10 @@ class Finder {
       if (s.kind !== 'store') return s;
       return { ...s, buffer: bufferName(s.buffer), index: expr(s.index), value: expr(s.value) };
     });
-    const axes = draft.axes.map((a) => ({ ...a, name: axisNames.get(a.name) as string }));
+    const axes = draft.axes.map((a) => {
+      const limit = a.limit && expr(a.limit);
+      return { ...a, name: axisNames.get(a.name) as string, ...(limit && { limit }) };
+    });
     const buffers = [...new Set(names.values())].map((name, i) => {
       const { storage, role } = operands[i];
       return { name, dtype: storage.block.dtype, elements: span(storage), role };
@@ -334,8 +350,10 @@ class Finder {
     const kernel = this.#kernels.get(kernelKey(simple)) ?? simple;
     this.#kernels.set(kernelKey(simple), kernel);
     const steps = parts.map((i) => this.#graph.steps[i]);
+    const usual = this.#graph.usual && this.#atUsual(kernel, this.#graph.usual);
     return {
       kernel,
+      ...(usual && { usual }),
       operands,
       facts: factsOf(kernel, operands, steps[0].facts),
       loc: [...new Set(steps.flatMap((s) => s.loc))],
@@ -381,7 +399,8 @@ function readSoftmax({ form, body }: Kernel): Softmax | undefined {
   const [key] = greatest.axes;
   const stored = singleStore(loop.body);
   const at = stored && toAffine(stored.index);
-  if (!stored || !at || [total.axes[0], loop.axis].some((a) => a.extent !== key.extent)) return undefined;
+  if (!stored || !at || ![total.axes[0], loop.axis].every((a) => equalAxes([{ ...a, name: key.name }], [key])))
+    return undefined;
   const along = (axis: Axis): Expr => renameAxes(score, new Map([[key.name, axis.name]]));
   const exp = (axis: Axis): Expr => e.unary('exp', e.sub(along(axis), e.local(greatest.local, dtype)));
   const sum = e.local(total.local, dtype);
@@ -415,18 +434,22 @@ interface Place {
   readonly at: Affine;
 }
 
-/** For each axis of `from` the one of `to` of the same extent and stride, where places and axes agree throughout. */
+/** For each axis of `from` the one of `to` of the same end and stride, where places and axes agree throughout. */
 function matchAxes(from: Place, fromOffset: number, to: Place, toOffset: number): Names | undefined {
   if (from.at.constant + fromOffset !== to.at.constant + toOffset) return undefined;
   const wide = ({ axes, at }: Place) =>
     axes
-      .filter((a) => a.extent !== 1)
-      .map(({ name, extent }) => ({ name, extent, stride: at.terms.find((t) => t.axis === name)?.coef ?? 0 }));
+      .filter((a) => a.extent !== 1 || a.limit)
+      .map(({ name, extent, limit }) => ({
+        name,
+        end: limit ? `${extent} ${printExpr(limit, 'i32')}` : String(extent),
+        stride: at.terms.find((t) => t.axis === name)?.coef ?? 0,
+      }));
   const [left, right] = [wide(from), wide(to)];
   if (left.length !== right.length) return undefined;
   const names = new Map<string, string>();
   for (const a of left) {
-    const b = right.filter((x) => x.stride === a.stride && x.extent === a.extent);
+    const b = right.filter((x) => x.stride === a.stride && x.end === a.end);
     if (a.stride <= 0 || b.length !== 1) return undefined;
     names.set(a.name, b[0].name);
   }
@@ -439,6 +462,9 @@ function placeOf(access: Access): Affine | undefined {
   return access.dims.reduce((sum, d) => addAffine(sum, scaleAffine(d.at, d.stride)), affineConstant(0));
 }
 
+/** A buffer's name in all steps: the table of sizes is the same one everywhere. */
+const longName = (step: number, buffer: string): string => (buffer === TABLE ? TABLE : `${step} ${buffer}`);
+
 const kernelAxes = (graph: LoweredGraph, step: number): readonly Axis[] => graph.steps[step].kernel.axes;
 
 const movesWith = (access: Access, axis: string): boolean =>
@@ -446,15 +472,6 @@ const movesWith = (access: Access, axis: string): boolean =>
 
 const samePlace = ({ storage: a }: Operand, { storage: b }: Operand): boolean =>
   a.block === b.block && a.offset === b.offset && span(a) === span(b);
-
-function hasLimits({ axes, body, form }: Kernel): boolean {
-  const all: Axis[] = [...axes, ...(form.kind === 'contract' ? form.axes : [])];
-  for (const s of body) {
-    if (s.kind === 'reduce') all.push(...s.axes);
-    if (s.kind === 'for' || s.kind === 'scan') all.push(s.axis);
-  }
-  return all.some((a) => a.limit);
-}
 
 /** The expression with each node rewritten, children first. */
 function mapNodes(x: Expr, f: (node: Expr) => Expr): Expr {
@@ -503,7 +520,7 @@ const renameBody = (body: readonly Stmt[], names: Names, step: number): Stmt[] =
   body.map((s): Stmt => {
     const expr = (x: Expr): Expr =>
       mapNodes(renameAxes(x, names), (node) =>
-        node.kind === 'load' ? { ...node, buffer: `${step} ${node.buffer}` } : node,
+        node.kind === 'load' ? { ...node, buffer: longName(step, node.buffer) } : node,
       );
     if (s.kind === 'let') return { ...s, value: expr(s.value) };
     return s.kind === 'store' ? { ...s, buffer: `${step} ${s.buffer}`, index: expr(s.index), value: expr(s.value) } : s;

@@ -59,6 +59,8 @@ export interface LoweredGraph {
   readonly constants: ReadonlyMap<Block, Tensor>;
   /** Where sizes are open: the table of them. */
   readonly sizes?: LoweredSizes;
+  /** And its words at the usual sizes. */
+  readonly usual?: readonly number[];
 }
 
 export interface LoweredSizes {
@@ -114,7 +116,7 @@ export function finishSteps(
     const atUsual = usualKernels.get(kernel);
     return { kernel, operands, facts: factsOf(kernel, operands, facts), loc, ...(atUsual && { usual: atUsual }) };
   });
-  return { ...raw, steps };
+  return { ...raw, steps, ...(usual && { usual }) };
 }
 
 /** What is known of the places that a kernel's buffers have, beside what is known already. */

@@ -1,9 +1,10 @@
 /** Kernels whose axes end at sizes known at run time only, and what eval stores of them. */
 import { DTYPES, type TypedArray } from '../../src/core/dtype.ts';
+import { attendKernel } from '../../src/loop/attend.ts';
 import { contractKernel } from '../../src/loop/contract.ts';
 import { evalKernel } from '../../src/loop/eval.ts';
 import * as e from '../../src/loop/expr.ts';
-import type { Access, Axis, Buffer, Kernel, Stmt } from '../../src/loop/ir.ts';
+import type { Access, Attend, Axis, Buffer, Kernel, Stmt } from '../../src/loop/ir.ts';
 import type { Random } from '../random-kernel.ts';
 
 export interface Limited {
@@ -34,6 +35,15 @@ export function withLimits(kernel: Kernel, rnd: Random, roles?: ReadonlySet<stri
       return s.kind === 'if' ? { ...s, body: body(s.body) } : s;
     });
   const { form } = kernel;
+  if (form.kind === 'attend') {
+    const isOpen = ({ role }: Attend['axes'][number]): boolean => role !== 'inner' && role !== 'value';
+    const axes = form.axes.map((a) => (isOpen(a) ? limited(a) : a));
+    const sizeTable: Buffer = { name: 'sizes', dtype: 'i32', elements: Math.max(1, sizes.length), role: 'in' };
+    return {
+      kernel: attendKernel(kernel.name, [...kernel.buffers, sizeTable], { ...form, axes }),
+      sizes: Int32Array.from({ length: sizeTable.elements }, (_, i) => sizes[i] ?? 0),
+    };
+  }
   const limits =
     form.kind === 'contract'
       ? {

@@ -9,6 +9,9 @@
  *         Y[row] = Y[row] · exp(most - next) + S · V             rows × width accumulators
  *     y = Y / sum, and the epilogue
  *
+ * Where an axis has a limit, heads and tiles behind it are skipped. A group of rows may reach over the limit, as far as the extent: nobody reads
+ * what it stores. Of keys behind it the scores are -inf and the values are not read.
+ *
  * With one block of keys, Y stays in the accumulators and nothing is rescaled. The online normalizer is Milakov and Gimelshein's (2018), the
  * tiling FlashAttention's (Dao and others, 2022), turned to what a core has: rows of S are as long as a block, and stay in the first cache.
  */
@@ -26,14 +29,19 @@ import { exprMapper, localKey, mapStmts } from './walk.ts';
 
 type Accumulators = readonly (readonly Reg[])[];
 
-/** Some rows of a tile, and the keys of a block, in the code for which their numbers are known. */
+/** The keys of a block: how many at most, where they begin, and how many there are where a limit says. */
+interface Keys {
+  readonly most: number;
+  readonly first: Reg;
+  readonly there: Reg | undefined;
+}
+
+/** Some rows of a tile, as many as the code is written for, and the keys that they see. */
 interface Group {
   readonly rows: number;
-  /** Of the first row: its position, and its number in the tile. */
-  readonly row: Reg;
+  /** The first row's number in the tile. */
   readonly inTile: Reg;
-  readonly keys: number;
-  readonly firstKey: Reg;
+  readonly keys: Keys;
 }
 
 /** Vectors of a row that are looked at together. */
@@ -68,6 +76,8 @@ export class AttendEmitter {
     const { rowBlocks, keyBlocks } = this.#blocking;
     const c = this.#index;
     for (const axis of fixed) this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
+    // Known before the first loop, so that all find them in registers.
+    for (const axis of [...heads, ...sharing, this.#plan.rows, this.#plan.key]) this.#endOf(axis);
     const packed = asm.reg('i32');
     asm.move(packed, c(-1));
     asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
@@ -76,17 +86,48 @@ export class AttendEmitter {
         const [head, shared] = this.#divided(outer, extentOf(sharing));
         this.#bindPosition(heads, head);
         this.#bindPosition(sharing, shared);
-        if (keyBlocks === 1) {
-          asm.if(asm.op('ne', [head, packed]), () =>
-            this.#scopes.scope(() => {
-              asm.move(packed, head);
-              this.#pack(c(0), this.#plan.key.extent);
-            }),
+        const from = asm.op('mul', [block, c(this.#blocking.rowsInTile)]);
+        const work = (): void => {
+          if (keyBlocks === 1) {
+            asm.if(asm.op('ne', [head, packed]), () =>
+              this.#scopes.scope(() => {
+                asm.move(packed, head);
+                this.#pack(this.#keysFrom(c(0), this.#plan.key.extent));
+              }),
+            );
+          }
+          this.#tile(from);
+        };
+        const inside = [...heads, ...sharing].flatMap((axis) =>
+          axis.limit ? [asm.op('lt', [this.#exprs.value(e.axis(axis.name)), this.#endOf(axis)])] : [],
+        );
+        if (this.#plan.rows.limit) inside.push(asm.op('lt', [from, this.#endOf(this.#plan.rows)]));
+        if (inside.length === 0) work();
+        else
+          asm.if(
+            inside.reduce((x, y) => asm.op('and', [x, y])),
+            () => this.#scopes.scope(work),
           );
-        }
-        this.#tile(asm.op('mul', [block, c(this.#blocking.rowsInTile)]));
       }),
     );
+  }
+
+  /** The register of an axis's end. */
+  #endOf(axis: Axis): Reg {
+    return this.#exprs.value(e.boundOf(axis));
+  }
+
+  /** Keys from `first` on, `most` unless a limit comes before. */
+  #keysFrom(first: Reg, most: number): Keys {
+    const { key } = this.#plan;
+    if (!key.limit) return { most, first, there: undefined };
+    const asm = this.#asm;
+    return { most, first, there: asm.op('min', [asm.op('sub', [this.#endOf(key), first]), this.#index(most)]) };
+  }
+
+  /** x / step rounded up. */
+  #roundedUp(x: Reg, step: number): Reg {
+    return this.#asm.op('div_u', [this.#asm.op('add', [x, this.#index(step - 1)]), this.#index(step)]);
   }
 
   /** Quotient and remainder. */
@@ -111,38 +152,48 @@ export class AttendEmitter {
     const c = this.#index;
     const to = asm.op('min', [asm.op('add', [from, c(rowsInTile)]), c(m.extent)]);
     if (keyBlocks === 1) {
-      this.#groups(from, to, c(0), key.extent);
+      this.#groups(from, to, this.#keysFrom(c(0), key.extent));
       return;
     }
     this.#begin(asm.op('sub', [to, from]));
-    const block = (first: Reg, keys: number): void => {
-      this.#pack(first, keys);
-      this.#groups(from, to, first, keys);
+    const block = (first: Reg, most: number): void => {
+      const keys = this.#keysFrom(first, most);
+      this.#pack(keys);
+      this.#groups(from, to, keys);
     };
     const whole = Math.floor(key.extent / keysInBlock) * keysInBlock;
-    asm.loop(c(0), c(whole), keysInBlock, (first) => this.#scopes.scope(() => block(first, keysInBlock)));
-    if (whole < key.extent) this.#scopes.scope(() => block(c(whole), key.extent - whole));
+    const end = key.limit ? asm.op('min', [c(whole), this.#endOf(key)]) : c(whole);
+    asm.loop(c(0), end, keysInBlock, (first) => this.#scopes.scope(() => block(first, keysInBlock)));
+    if (whole < key.extent) {
+      const last = (): void => this.#scopes.scope(() => block(c(whole), key.extent - whole));
+      if (key.limit) asm.if(asm.op('gt', [this.#endOf(key), c(whole)]), last);
+      else last();
+    }
     this.#end(from, to);
   }
 
   /** The rows of a tile in groups, the last few in a smaller one. */
-  #groups(from: Reg, to: Reg, firstKey: Reg, keys: number): void {
+  #groups(from: Reg, to: Reg, keys: Keys): void {
     const asm = this.#asm;
-    const { extent } = this.#plan.rows;
+    const { extent, limit } = this.#plan.rows;
     const { rows } = this.#params;
     const c = this.#index;
     const group = (row: Reg, count: number): void => {
-      const inTile = asm.op('sub', [row, from]);
       this.#scopes.bind(this.#plan.rows.name, { kind: 'register', reg: row });
-      this.#group({ rows: count, row, inTile, keys, firstKey });
+      this.#group({ rows: count, inTile: asm.op('sub', [row, from]), keys });
     };
     const rest = extent % rows;
     const whole = extent - rest;
+    const there = limit && this.#endOf(this.#plan.rows);
     if (whole > 0) {
-      const end = rest === 0 ? to : asm.op('min', [to, c(whole)]);
+      const most = rest === 0 ? to : asm.op('min', [to, c(whole)]);
+      const end = there ? asm.op('min', [most, there]) : most;
       asm.loop(from, end, rows, (row) => this.#scopes.scope(() => group(row, rows)));
     }
-    if (rest > 0) asm.if(asm.op('eq', [to, c(extent)]), () => this.#scopes.scope(() => group(c(whole), rest)));
+    if (rest === 0) return;
+    const isLast = asm.op('eq', [to, c(extent)]);
+    const isThere = there ? asm.op('and', [isLast, asm.op('gt', [there, c(whole)])]) : isLast;
+    asm.if(isThere, () => this.#scopes.scope(() => group(c(whole), rest)));
   }
 
   #group(group: Group): void {
@@ -171,26 +222,35 @@ export class AttendEmitter {
     return (this.#exprs.table.strideAlong(index, axis.name) ?? 0) * 4;
   }
 
-  /** `body` for panels of `width` of `count` columns, the last one narrower, with the number of the first column. */
-  #panels(count: number, body: (first: Reg, panel: Reg, columns: number) => void): void {
+  /**
+   * `body` for panels of `width` of `count` columns, the last one narrower, with the number of the first column; for those that begin before
+   * `there`.
+   */
+  #panels(count: number, there: Reg | undefined, body: (first: Reg, panel: Reg, columns: number) => void): void {
+    const asm = this.#asm;
     const { width } = this.#params;
     const c = this.#index;
     const full = Math.floor(count / width);
     const panel = (at: Reg, columns: number): void =>
-      this.#scopes.scope(() => body(this.#asm.op('mul', [at, c(width)]), at, columns));
-    if (full > 0) this.#asm.loop(c(0), c(full), 1, (at) => panel(at, width));
-    if (count > full * width) panel(c(full), count - full * width);
+      this.#scopes.scope(() => body(asm.op('mul', [at, c(width)]), at, columns));
+    if (full > 0) {
+      const end = there ? asm.op('min', [c(full), this.#roundedUp(there, width)]) : c(full);
+      asm.loop(c(0), end, 1, (at) => panel(at, width));
+    }
+    if (count === full * width) return;
+    if (there) asm.if(asm.op('gt', [there, c(full * width)]), () => panel(c(full), count - full * width));
+    else panel(c(full), count - full * width);
   }
 
-  /** Keys [first, first + keys) as [panel][inner][width]. */
-  #pack(first: Reg, keys: number): void {
+  /** Keys as [panel][inner][width]. */
+  #pack({ first, most, there }: Keys): void {
     const asm = this.#asm;
     const { k, key, inner, keyStride } = this.#plan;
     const rowBytes = this.#params.width * 4;
     const stepBytes = this.#strideBytes(k, inner);
     const c = this.#index;
     this.#scopes.bind(inner.name, { kind: 'constant', value: 0 });
-    this.#panels(keys, (start, panel, columns) => {
+    this.#panels(most, there, (start, panel, columns) => {
       const to = this.#at(0, panel, inner.extent * rowBytes);
       const from = (column: Reg | undefined): { base: Reg; byteOffset: number } => {
         const at = asm.op('add', [first, start]);
@@ -248,14 +308,14 @@ export class AttendEmitter {
 
   /** acc[row][v] += a[row] · b[v], `count` times: a by splats `rowBytes` apart, both moving on by their steps. */
   #products(
-    count: number,
+    count: number | Reg,
     acc: Accumulators,
     a: { readonly from: Reg; readonly byteOffset: number; readonly rowBytes: number; readonly stepBytes: number },
     b: { readonly from: Reg; readonly byteOffset: number; readonly stepBytes: number },
   ): void {
     const asm = this.#asm;
     const [left, right] = [this.#pointer(a.from), this.#pointer(b.from)];
-    asm.repeat(count, () => {
+    const step = (): void => {
       const vectors = acc[0].map((_, v) => asm.load('vf32', right, b.byteOffset + v * asm.lanes * 4));
       acc.forEach((sums, row) => {
         const splat = asm.load('splatf32', left, a.byteOffset + row * a.rowBytes);
@@ -265,7 +325,9 @@ export class AttendEmitter {
       });
       this.#bump(left, a.stepBytes);
       this.#bump(right, b.stepBytes);
-    });
+    };
+    if (typeof count === 'number') asm.repeat(count, step);
+    else asm.loop(this.#index(0), count, 1, () => this.#scopes.scope(step));
   }
 
   /** S of a group. */
@@ -283,11 +345,11 @@ export class AttendEmitter {
       rowBytes: this.#strideBytes(q, rows),
       stepBytes: this.#strideBytes(q, inner),
     };
-    this.#panels(group.keys, (start, panel, columns) => {
+    this.#panels(group.keys.most, group.keys.there, (start, panel, columns) => {
       const acc = this.#accumulators(group.rows, columns, () => zero);
       const b = { from: this.#at(0, panel, inner.extent * width * 4), byteOffset: 0, stepBytes: width * 4 };
       this.#products(inner.extent, acc, a, b);
-      const first = asm.op('add', [group.firstKey, start]);
+      const first = asm.op('add', [group.keys.first, start]);
       this.#scopes.bind(key.name, { kind: 'lanes', base: first, offset: 0 });
       const out = this.#at(scoresAt, start, 4);
       acc.forEach((vectors, row) => {
@@ -349,26 +411,36 @@ export class AttendEmitter {
       const reg = dot.type === 'vf32' ? this.#exprs.vector(s.value) : this.#exprs.value(s.value);
       this.#scopes.bind(localKey(s.local), { kind: 'register', reg });
     }
-    const binding = this.#scopes.binding(localKey('score'));
-    return binding?.kind === 'register' ? binding.reg : dot;
+    const { key } = this.#plan;
+    const named = e.local('score', 'f32');
+    const isThere = e.binary('lt', e.axis(key.name), e.boundOf(key));
+    const kept = key.limit ? e.select(isThere, named, e.constant('f32', Number.NEGATIVE_INFINITY)) : named;
+    return dot.type === 'vf32' ? this.#exprs.vector(kept) : this.#exprs.value(kept);
   }
 
   /** The vectors of a row of S, several at a time: `body` gets a pointer, an offset and a number below UNROLLED. */
-  #alongRow(row: Reg, keys: number, body: (pointer: Reg, byteOffset: number, copy: number) => void): void {
-    const { lanes } = this.#asm;
+  #alongRow(row: Reg, { most, there }: Keys, body: (pointer: Reg, byteOffset: number, copy: number) => void): void {
+    const asm = this.#asm;
+    const bytes = asm.lanes * 4;
     const pointer = this.#pointer(row);
-    const vectors = Math.ceil(keys / lanes);
-    const rest = vectors % UNROLLED;
     const some = (count: number): void => {
-      for (let i = 0; i < count; i++) body(pointer, i * lanes * 4, i);
+      for (let i = 0; i < count; i++) body(pointer, i * bytes, i);
     };
-    if (vectors >= UNROLLED)
-      this.#asm.repeat((vectors - rest) / UNROLLED, () =>
-        this.#scopes.scope(() => {
-          some(UNROLLED);
-          this.#bump(pointer, UNROLLED * lanes * 4);
-        }),
-      );
+    const round = (count: number) => (): void =>
+      this.#scopes.scope(() => {
+        some(count);
+        this.#bump(pointer, count * bytes);
+      });
+    if (there) {
+      const vectors = this.#roundedUp(there, asm.lanes);
+      const many = asm.op('and', [vectors, this.#index(-UNROLLED)]);
+      asm.loop(this.#index(0), many, UNROLLED, round(UNROLLED));
+      asm.loop(many, vectors, 1, round(1));
+      return;
+    }
+    const vectors = Math.ceil(most / asm.lanes);
+    const rest = vectors % UNROLLED;
+    if (vectors >= UNROLLED) asm.repeat((vectors - rest) / UNROLLED, round(UNROLLED));
     some(rest);
   }
 
@@ -426,14 +498,14 @@ export class AttendEmitter {
     const states = this.#at(statesAt, group.inTile, 12);
     const a = { from: this.#at(scoresAt), byteOffset: 0, rowBytes: scoreStride * 4, stepBytes: 4 };
     const valueBytes = value.extent * 4;
-    this.#panels(value.extent, (start, _, columns) => {
-      this.#scopes.bind(key.name, { kind: 'register', reg: group.firstKey });
+    this.#panels(value.extent, undefined, (start, _, columns) => {
+      this.#scopes.bind(key.name, { kind: 'register', reg: group.keys.first });
       this.#scopes.bind(value.name, { kind: 'lanes', base: start, offset: 0 });
       const { base, byteOffset } = this.#exprs.address(v.buffer, v.index);
       const b = { from: base, byteOffset, stepBytes: this.#strideBytes(v, key) };
       if (keyBlocks === 1) {
         const acc = this.#accumulators(group.rows, columns, () => zero);
-        this.#products(group.keys, acc, a, b);
+        this.#products(group.keys.there ?? group.keys.most, acc, a, b);
         acc.forEach((vectors, row) => {
           const state = { base: states, byteOffset: row * 12 };
           this.#finish(vectors, state, this.#rowMap(row));
@@ -446,7 +518,7 @@ export class AttendEmitter {
         const keep = this.#scopes.cached(`keep ${row}`, () => asm.load('splatf32', states, row * 12 + 8));
         return asm.op('mul', [asm.load('vf32', sums, place(row, i)), keep]);
       });
-      this.#products(group.keys, acc, a, b);
+      this.#products(group.keys.there ?? group.keys.most, acc, a, b);
       acc.forEach((vectors, row) => {
         vectors.forEach((sum, i) => {
           asm.store('vf32', sums, place(row, i), sum);
@@ -508,7 +580,7 @@ export class AttendEmitter {
     const asm = this.#asm;
     const { statesAt, sumsAt } = this.#blocking;
     const { rows, value } = this.#plan;
-    asm.loop(from, to, 1, (row) =>
+    asm.loop(from, rows.limit ? asm.op('min', [to, this.#endOf(rows)]) : to, 1, (row) =>
       this.#scopes.scope(() => {
         this.#scopes.bind(rows.name, { kind: 'register', reg: row });
         const inTile = asm.op('sub', [row, from]);

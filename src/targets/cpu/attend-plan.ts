@@ -7,12 +7,12 @@
  * packed once where they are one block.
  */
 
-import { accessIndex } from '../../loop/contract.ts';
+import { accessIndex, withoutRole } from '../../loop/contract.ts';
 import * as e from '../../loop/expr.ts';
 import type { Attend, Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { Params } from '../target.ts';
-import { extentOf, hasLimit } from './contract-plan.ts';
+import { extentOf, hasLimit, mayOverreach } from './contract-plan.ts';
 import { type LaneFacts, laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import { CPU_OPS } from './scalar-ops.ts';
@@ -48,7 +48,7 @@ export interface AttendPlan {
 
 const plans = new WeakMap<Kernel, AttendPlan | null>();
 
-/** Undefined where the template cannot run the kernel: no f32, a single query, axes with limits, values that are not contiguous. */
+/** Undefined where the template cannot run the kernel: no f32, a single query, values that are not contiguous, or end at an open size. */
 export function planAttend(kernel: Kernel): AttendPlan | undefined {
   const known = plans.get(kernel);
   if (known !== undefined) return known ?? undefined;
@@ -60,11 +60,12 @@ export function planAttend(kernel: Kernel): AttendPlan | undefined {
 function makePlan(kernel: Kernel): AttendPlan | undefined {
   if (kernel.form.kind !== 'attend' || kernel.form.acc !== 'f32') return undefined;
   const { form } = legalizeKernel(kernel, CPU_OPS);
-  if (form.kind !== 'attend' || hasLimit(form.axes) || form.axes.some((a) => a.extent === 0)) return undefined;
+  if (form.kind !== 'attend' || form.axes.some((a) => a.extent === 0)) return undefined;
+  if (hasLimit(form.axes.filter((a) => a.role === 'inner' || a.role === 'value' || a.extent === 1))) return undefined;
   const buffers = new Map(kernel.buffers.map((b) => [b.name, b]));
   if ([form.q, form.k, form.v].some((x) => buffers.get(x.buffer)?.dtype !== 'f32')) return undefined;
   const of = (role: Attend['axes'][number]['role']): Axis[] =>
-    form.axes.filter((a) => a.role === role && a.extent > 1).map(({ name, extent }) => ({ name, extent }));
+    form.axes.filter((a) => a.role === role && a.extent > 1).map(withoutRole);
   const [key, inner, value] = [of('key')[0], of('inner')[0], of('value')[0]];
   const [rows, ...others] = of('query').sort((x, y) => y.extent - x.extent);
   if (!rows || !key || !inner || !value || of('inner').length > 1 || of('value').length > 1) return undefined;
@@ -80,6 +81,10 @@ function makePlan(kernel: Kernel): AttendPlan | undefined {
   });
   if (laneScore(facts, [varying('dot', key), ...form.score], key.name) === undefined) return undefined;
   if (laneScore(facts, [varying('acc', value), ...form.epilogue], value.name) === undefined) return undefined;
+  // Rows and keys behind a limit are computed where they share a tile with some before it.
+  const [a, b] = [q, k].map((x) => ({ ...x, dtype: 'f32' as const, guard: undefined }));
+  const statements = [...form.score, ...form.epilogue];
+  if (hasLimit(form.axes) && !mayOverreach({ a, b, epilogue: statements })) return undefined;
   let loadsByKey = false;
   eachExpr(form.score, (x) => {
     if (x.kind === 'load' && facts.table.info(x.index).free.includes(key.name)) loadsByKey = true;

@@ -42,7 +42,7 @@ export const hasLimit = (axes: readonly Axis[]): boolean => axes.some((a) => a.l
  * Whether a register tile may reach over the limit of m or n, into points that nobody reads: what it loads and stores there is inside
  * its buffers, as long as no index is itself an element of memory.
  */
-export function mayOverreach({ a, b, epilogue }: ContractPlan): boolean {
+export function mayOverreach({ a, b, epilogue }: Pick<ContractPlan, 'a' | 'b' | 'epilogue'>): boolean {
   let plain = true;
   const within = (x: Expr): void => {
     if (x.kind === 'load' && x.index.kind !== 'const') plain = false;
