@@ -45,6 +45,9 @@ export function rowsFor(columns: number, params: Params): number {
   return DIVISORS.find((rows) => rows <= fits && step % rows === 0) ?? 1;
 }
 
+/** Of bytes that a step takes without VNNI. */
+const PAIRS = 4;
+
 function floatRows(vectors: number, params: Params): number {
   const { registers, loadsFirst } = vectorMachine(params.lanes);
   return loadsFirst ? (registers - vectors) / (vectors + 1) : (registers - vectors - 1) / vectors;
@@ -52,8 +55,9 @@ function floatRows(vectors: number, params: Params): number {
 
 /** Beside the accumulators: b's vectors, what a product goes by, and the sign's bits of a; without VNNI, the pairs of all rows. */
 function byteRows(vectors: number, { lanes, vnni }: Params): number {
-  const { registers } = vectorMachine(lanes);
-  return (registers - vectors - 2) / (vnni === 0 ? vectors + 1 : vectors);
+  const { registers, loadsFirst } = vectorMachine(lanes);
+  if (vnni !== 0) return (registers - vectors - 2) / vectors;
+  return (registers - (loadsFirst ? PAIRS * vectors : vectors + 2)) / (vectors + 1);
 }
 
 /** The hot loop's axis: the innermost, unless padding cuts it or the zeros for it would be long. */

@@ -27,8 +27,8 @@ const TILES: readonly Omit<Params & { readonly lanes: number }, 'vnni'>[] = [
 const PAIR_TILES: typeof TILES = [
   { lanes: 8, rows: 6, width: 8 },
   { lanes: 8, rows: 4, width: 16 },
-  { lanes: 4, rows: 6, width: 4 },
-  { lanes: 4, rows: 3, width: 8 },
+  { lanes: 4, rows: 4, width: 4 },
+  { lanes: 4, rows: 2, width: 8 },
 ];
 
 const NS_PER_CYCLE = 0.3;
