@@ -15,7 +15,10 @@ export interface BuildOptions {
   readonly gpuArch?: string;
   /** fp32 where not given. A target refuses what it does not compute in; `auto` on one that has only fp32 is fp32. */
   readonly precision?: Precision;
-  /** Typical inputs, by input name, that precisions `auto` and `fp16` measure on; seeded random ones where not given. */
+  /**
+   * Typical inputs, by input name, that precision `int8` is calibrated on and `auto` and `fp16` measure on; seeded random ones where not
+   * given.
+   */
   readonly samples?: readonly Readonly<Record<string, Tensor>>[];
   /** Sizes for inputs, by input name; needed where the model leaves dims open (open dims not named become 1, with a warning). */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;

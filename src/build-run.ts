@@ -12,6 +12,7 @@ const STAGES = {
   read: { share: 0.1, level: 3 },
   infer: { share: 0.02, level: 3 },
   passes: { share: 0.1, level: 3 },
+  calibrate: { share: 0.3, level: 3 },
   precision: { share: 0.01, level: 3 },
   fuse: { share: 0.01, level: 2 },
   lower: { share: 0.05, level: 5 },

@@ -36,6 +36,7 @@ import { expandOps } from './passes/expand-ops.ts';
 import { runPipeline } from './passes/pipeline.ts';
 import { type Assignment, type AssignOptions, assignPrecision, choosePrecisions } from './precision/assign.ts';
 import type { GraphRunner } from './precision/instrument.ts';
+import { quantizeGraph } from './precision/quantize.ts';
 import { chooseProcessor, chooseTarget } from './targets/all.ts';
 import { graphEngine } from './targets/reference/engine.ts';
 import type { Target } from './targets/target.ts';
@@ -73,6 +74,7 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const { profiles = [] } = options;
   const fixed = fixedShapes(profiles);
   if (profiles.length > 0 && !fixed) {
+    if (precision === 'int8') throw needsSizes();
     if (!target.takesSizes) throw sizesMissing(target);
     const engine = await buildOpen(run, read, target, ops, { ...options, precision }, optimise);
     return reportOf(run, await compileCode(run, engine, target, options));
@@ -85,16 +87,26 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const graph = await run.stage('passes', () => optimise(bound), printGraph);
   // Sizes that only the data decide are open, though those of the inputs are not.
   if (target.takesSizes && countable(graph, ops).size > 0) {
+    if (precision === 'int8') throw needsSizes();
     const shapes = { ...options.shapes, ...fixed };
     const settings = { ...options, precision, shapes, profiles: [] };
     const engine = await buildOpen(run, read, target, ops, settings, optimise);
     return reportOf(run, await compileCode(run, engine, target, options));
   }
-  const assigned = await run.stage(
-    'precision',
-    () => assignPrecision(graph, ops, assignOptions(graph, ops, { ...options, precision }, onWarning)),
-    printGraph,
-  );
+  if (precision === 'int8' && !options.samples?.length)
+    onWarning(
+      'int8 was calibrated on random numbers: give typical inputs (--sample NAME=FILE.npy, or BuildOptions.samples)',
+    );
+  const settings = assignOptions(graph, ops, { ...options, precision }, onWarning);
+  const quantized =
+    precision === 'int8'
+      ? await run.stage(
+          'calibrate',
+          async () => optimise(await quantizeGraph(graph, ops, settings.samples(), settings.open)),
+          printGraph,
+        )
+      : graph;
+  const assigned = await run.stage('precision', () => assignPrecision(quantized, ops, settings), printGraph);
   const engine = target.templates
     ? await buildProgram(run, assigned, target, ops, { ...options, precision })
     : graphEngine(assigned, ops, VERSION);
@@ -146,6 +158,11 @@ const assignOptions = (
   open: (g) => openOnProcessor(g, ops),
   onWarning,
 });
+
+const needsSizes = (): ModelError =>
+  new ModelError('option-invalid', 'precision int8 is calibrated at one shape an input, and all sizes must be known', {
+    hint: 'give --shapes, or leave --precision out',
+  });
 
 const sizesMissing = (target: Target): ModelError =>
   new ModelError('option-invalid', `target ${target.name} has no open sizes: its engines have one shape an input`, {

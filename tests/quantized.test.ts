@@ -9,7 +9,7 @@
 import { describe, expect, test } from 'vitest';
 import { build } from '../src/build.ts';
 import type { DType } from '../src/core/dtype.ts';
-import type { StaticShape } from '../src/core/shape.ts';
+import { type StaticShape, sym } from '../src/core/shape.ts';
 import { fromNumbers, scalarTensor, type Tensor, toNumbers } from '../src/core/tensor.ts';
 import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
 import { evalGraph } from '../src/graph/eval.ts';
@@ -101,7 +101,7 @@ function convLayer(rnd: Random): Graph {
   const s = new Sketch(rnd);
   const group = rnd.pick([1, 1, 1, 2, 8]);
   const depthwise = group === 8;
-  const perGroup = depthwise ? 1 : rnd.pick([1, 3, 4, 16, 19]);
+  const perGroup = depthwise ? 1 : rnd.pick([1, 3, 8, 16, 19]);
   const [ic, oc] = [group * perGroup, group * (depthwise ? 1 : rnd.pick([1, 7, 16, 24]))];
   const kernel = rnd.pick([
     [1, 1],
@@ -227,4 +227,67 @@ test('weights that the model quantises itself are bytes too', async () => {
   await check(graph, SEED);
   const { engine } = await build(graph, { target: 'wasm' });
   expect(engine.steps.map((step) => step.tactic.template)).toContain('bytes');
+});
+
+describe('precision int8', () => {
+  /** A small network of floats: convolutions with activations and a sum, pooling, a product. */
+  function network(rnd: Random): Graph {
+    const s = new Sketch(rnd);
+    const c = (shape: StaticShape, seed: number, most = 1): string =>
+      s.b.constant(randomTensor('f32', shape, seed, [-most, most]));
+    const x = s.b.input('x', 'f32', [1, 3, 17, 15]);
+    const stem = s.node('Relu', [s.node('Conv', [x, c([16, 3, 3, 3], 1, 0.3), c([16], 2)], { pads: [1, 1, 1, 1] })]);
+    const pooled = s.node('MaxPool', [stem], { kernel_shape: [2, 2], strides: [2, 2] });
+    const deep = s.node('Conv', [pooled, c([16, 1, 3, 3], 3, 0.5), c([16], 4)], { pads: [1, 1, 1, 1], group: 16 });
+    const six = s.b.constant(scalarTensor('f32', 6));
+    const zero = s.b.constant(scalarTensor('f32', 0));
+    const wide = s.node('Clip', [deep, zero, six]);
+    const back = s.node('Conv', [wide, c([16, 16, 1, 1], 5, 0.3), c([16], 6)]);
+    const sum = s.node('Relu', [s.node('Add', [back, pooled])]);
+    const flat = s.node('Flatten', [s.node('GlobalAveragePool', [s.node('Conv', [sum, c([32, 16, 3, 3], 7, 0.2)])])]);
+    s.b.output(s.node('Gemm', [flat, c([10, 32], 8), c([10], 9)], { transB: true }));
+    return s.b.finish();
+  }
+
+  test.each(TARGETS)('%s: near the floats, by products of bytes, calibrated on samples', async (target) => {
+    const graph = network(random(SEED));
+    const samples = [1, 2, 3].map((seed) => ({ x: randomTensor('f32', [1, 3, 17, 15], seed, [-2, 2]) }));
+    const warnings: string[] = [];
+    const { engine } = await build(graph, { target, precision: 'int8', samples, onWarning: (w) => warnings.push(w) });
+    expect(engine.precision).toBe('int8');
+    expect(warnings).toEqual([]);
+    const templates = engine.steps.map((step) => step.tactic.template);
+    expect(templates.filter((t) => t === 'bytes').length).toBe(4);
+    expect(templates).toContain('depthwise');
+    const floats = engine.steps.flatMap((step) =>
+      engine.kernels[step.kernel].buffers.filter(
+        ({ role, dtype, elements }) => role === 'out' && dtype === 'f32' && elements > 500,
+      ),
+    );
+    // Between the layers there are bytes; the last convolution is read as numbers, by a mean.
+    expect(floats.map(({ elements }) => elements)).toEqual([32 * 6 * 5]);
+    const inputs = new Map(Object.entries(samples[1]));
+    const [name] = graph.outputs;
+    const wanted = Array.from(toNumbers(evalGraph(graph, OPS, inputs).get(name)!));
+    const got = Array.from(
+      toNumbers((await runModelOn(target, graph, inputs, { precision: 'int8', samples })).get(name)!),
+    );
+    const norm = (values: readonly number[]): number => Math.hypot(...values);
+    // Eight bits a value and five layers: a part in a hundred or so of the whole.
+    expect(norm(got.map((v, i) => v - wanted[i])) / norm(wanted)).toBeLessThan(0.05);
+    expect(norm(got.map((v, i) => v - wanted[i]))).toBeGreaterThan(0);
+  });
+
+  test('without samples it says that numbers were random; open sizes are refused', async () => {
+    const graph = network(random(SEED));
+    const warnings: string[] = [];
+    await build(graph, { target: 'wasm', precision: 'int8', onWarning: (w) => warnings.push(w) });
+    expect(warnings.join()).toMatch(/int8 was calibrated on random numbers/);
+    const b = graphBuilder('open', OPS);
+    b.output(b.node('MatMul', [b.input('x', 'f32', [sym('n'), 16]), b.constant(randomTensor('f32', [16, 8], 1))])[0]);
+    const profiles = [{ x: { min: [1, 16], opt: [4, 16], max: [8, 16] } }];
+    await expect(build(b.finish(), { target: 'wasm', precision: 'int8', profiles })).rejects.toThrow(
+      /calibrated at one shape/,
+    );
+  });
 });

@@ -6,12 +6,14 @@ import { Option } from 'commander';
 import type { BuildOptions } from '../build-options.ts';
 import type { Precision, TargetName } from '../engine/engine.ts';
 import type { ShapeProfile } from '../graph/profiles.ts';
+import { readInputFiles } from './input-tensors.ts';
 import {
   type Effort,
   PRECISION_NAMES,
   parseBytes,
   parseEffort,
   parseProfileShapes,
+  parseSample,
   parseShapes,
   parseThreads,
   type Shapes,
@@ -24,6 +26,7 @@ export interface ModelFlags {
   readonly target?: TargetName | 'auto';
   readonly gpuArch?: string;
   readonly precision?: Precision;
+  readonly sample?: readonly ReadonlyMap<string, string>[];
   readonly shapes?: Shapes;
   readonly minShapes?: readonly Shapes[];
   readonly optShapes?: readonly Shapes[];
@@ -42,6 +45,11 @@ export function addModelOptions(command: Command): Command {
     .addOption(new Option('--target <name>', 'where to run').choices(TARGET_NAMES).default('auto'))
     .option('--gpu-arch <name>', 'GPU architecture to build for, such as sm_90, where it is not the one here')
     .addOption(new Option('--precision <name>', 'what to compute in').choices(PRECISION_NAMES))
+    .option(
+      '--sample <list>',
+      'typical inputs, NAME=FILE.npy[,…], that int8 is calibrated and fp16 checked on; repeat for more samples',
+      parseSample,
+    )
     .option('--shapes <list>', 'sizes of inputs, NAME:1x3x224x224[,…]', parseShapes)
     .option(
       '--min-shapes <list>',
@@ -79,6 +87,7 @@ export function buildOptionsOf(flags: ModelFlags, inputShapes: Shapes = {}): Bui
     shapes: { ...(profiles.length === 0 && inputShapes), ...flags.shapes },
     ...(profiles.length > 0 && { profiles }),
     ...(flags.precision && { precision: flags.precision }),
+    ...(flags.sample && { samples: flags.sample.map((files) => Object.fromEntries(readInputFiles(files))) }),
     ...(flags.workspace !== undefined && { workspaceBytes: flags.workspace }),
     ...(flags.effort !== undefined && { effort: flags.effort }),
     ...(flags.threads !== undefined && { threads: flags.threads }),

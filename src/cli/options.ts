@@ -39,6 +39,17 @@ export function parseInputFile(
   return new Map([...previous, [text.slice(0, equals), text.slice(equals + 1)]]);
 }
 
+/** One sample: NAME=FILE.npy[,NAME=FILE.npy…]; repeated for more. */
+export function parseSample(
+  text: string,
+  previous: readonly ReadonlyMap<string, string>[] = [],
+): readonly ReadonlyMap<string, string>[] {
+  const files = text
+    .split(',')
+    .reduce((map, part) => parseInputFile(part, map), new Map() as ReadonlyMap<string, string>);
+  return [...previous, files];
+}
+
 export function parseThreads(text: string): number | 'auto' {
   return text === 'auto' ? text : parseCount(text);
 }

@@ -6,14 +6,15 @@
  */
 import { type DType, isFloat } from '../core/dtype.ts';
 import { addDims, type Dim, floorDivDims, maxDims, minDims, mulDims, shapesEqual, subDims } from '../core/shape.ts';
-import { fromNumbers, scalarTensor, tensor } from '../core/tensor.ts';
+import { fromNumbers, scalarTensor, tensor, toNumbers } from '../core/tensor.ts';
+import type { InferContext } from '../graph/semantics.ts';
 import { add, binary, cast, div, like, mul, select, unary } from '../loop/expr.ts';
 import type { BinaryOp, Expr } from '../loop/ir.ts';
 import { binaryAffine, neutralOperand, type ScaleShift } from './channel-affine.ts';
 import { dimwise } from './dims.ts';
 import { broadcastAll, defineElementwise, FLOATS, INTEGERS, NUMERIC } from './elementwise.ts';
 import { broadcastSince1, slopeSince1 } from './legacy-broadcast.ts';
-import { bool, type Op, type OpCase } from './op.ts';
+import { bool, type Op, type OpCase, type OpDef } from './op.ts';
 
 /** Two inputs: equal shapes, broadcasts of each kind, empty, scalar; f32 over all of them, other dtypes once. */
 export function binaryCases(dtypes: readonly DType[], range?: readonly [number, number]): readonly OpCase[] {
@@ -237,10 +238,12 @@ const variadic = (
   dtypes: readonly DType[],
   expr: (args: readonly Expr[]) => Expr,
   dims?: (a: Dim, b: Dim) => Dim,
+  clips?: OpDef['clips'],
 ): Op =>
   defineElementwise({
     name,
     onnx: { since: 6 },
+    ...(clips && { clips }),
     attrs: {},
     inputs: [1, Number.POSITIVE_INFINITY],
     accepts: () => dtypes,
@@ -255,6 +258,20 @@ const variadic = (
     ],
   });
 
+/** Of two inputs the second, where it is one known number. */
+function bound(ctx: InferContext): number | undefined {
+  const known = ctx.inputs.length === 2 ? ctx.constant(1) : undefined;
+  return known?.data.length === 1 ? Number(toNumbers(known)[0]) : undefined;
+}
+const below: OpDef['clips'] = (ctx) => {
+  const high = bound(ctx as InferContext);
+  return high === undefined ? undefined : [Number.NEGATIVE_INFINITY, high];
+};
+const above: OpDef['clips'] = (ctx) => {
+  const low = bound(ctx as InferContext);
+  return low === undefined ? undefined : [low, Number.POSITIVE_INFINITY];
+};
+
 export const ARITHMETIC_OPS: readonly Op[] = [
   arithmetic('Add', 'add', { dims: addDims, neutral: 0, right: (c) => [1, c], left: (c) => [1, c], commutative: true }),
   arithmetic('Sub', 'sub', { dims: subDims, neutral: 0, right: (c) => [1, -c], left: (c) => [-1, c] }),
@@ -263,8 +280,8 @@ export const ARITHMETIC_OPS: readonly Op[] = [
   mod,
   pow,
   prelu,
-  variadic('Min', NUMERIC, chain('min'), minDims),
-  variadic('Max', NUMERIC, chain('max'), maxDims),
+  variadic('Min', NUMERIC, chain('min'), minDims, below),
+  variadic('Max', NUMERIC, chain('max'), maxDims, above),
   variadic('Sum', FLOATS, chain('add')),
   variadic('Mean', FLOATS, (args) => div(args.reduce(add), like(args[0], args.length))),
 ];

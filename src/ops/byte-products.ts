@@ -21,6 +21,8 @@ export interface ByteOperand {
   readonly zeroPoint: string;
 }
 
+/** So many bytes side by side are what machines multiply at once; with fewer, products of bytes are slower than of floats. */
+export const LEAST_RUN = 8;
 /** With fewer channels the taps of a row are one run of memory where nothing pads them. */
 const LEAST_CHANNELS = 16;
 

@@ -14,7 +14,7 @@ import type { InferContext } from '../graph/semantics.ts';
 import { addAffine, affineConstant, scaleAffine } from '../loop/affine.ts';
 import { add, cast } from '../loop/expr.ts';
 import { scaleAndShiftBias, scaleChannels } from './absorb-affine.ts';
-import { byteConv, byteOperand, scalesOf } from './byte-products.ts';
+import { byteConv, byteOperand, LEAST_RUN, scalesOf } from './byte-products.ts';
 import {
   type AxisOrNone,
   affineSum,
@@ -71,7 +71,9 @@ const conv = defineOp({
       [2, scaleAndShiftBias(bias, affine, weight.dtype)],
     ]);
   },
+  weightChannels: (ctx) => (hasWideRuns(ctx) ? 0 : undefined),
   sumBytes(w, ctx, { a, b, bias }) {
+    if (!hasWideRuns(ctx)) return undefined;
     const known = ctx.inputs[2] && !bias ? ctx.constant(2) : undefined;
     if (ctx.inputs[2] && !bias && !known) return undefined;
     const scales = scalesOf(w, { a, b, axis: 0, bias: bias ?? known });
@@ -84,6 +86,14 @@ const conv = defineOp({
   lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },
   cases: convCases(),
 });
+
+/** Whether bytes of the input that meet one output channel lie side by side, or each channel meets its own. */
+function hasWideRuns(ctx: InferContext<ConvAttrs>): boolean {
+  const { group } = ctx.attrs;
+  const [channels, perGroup, ...kernel] = ctx.input(1).shape.map(Number);
+  if (group > 1) return perGroup >= LEAST_RUN || (perGroup === 1 && channels === group);
+  return perGroup * (kernel.at(-1) ?? 1) >= LEAST_RUN;
+}
 
 /** The shape of a convolution of x with a weight. Throws through ctx.fail where they do not fit. */
 export function convShape(ctx: InferContext<ConvAttrs>, x: Shape, weight: Shape): Shape {

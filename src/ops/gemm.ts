@@ -71,6 +71,9 @@ const gemm = defineOp({
       [2, scaleAndShiftBias(addend, affine, weight.dtype)],
     ]);
   },
+  weightChannels({ attrs: { alpha, beta, transA, transB } }) {
+    return alpha === 1 && beta === 1 && !transA ? (transB ? 0 : 1) : undefined;
+  },
   sumBytes(w, ctx, { a, b, bias }) {
     const { alpha, beta, transA, transB } = ctx.attrs;
     const weight = w.known(b.q);

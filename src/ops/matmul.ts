@@ -12,7 +12,7 @@ import type { InferContext } from '../graph/semantics.ts';
 import { affineConstant } from '../loop/affine.ts';
 import { cast } from '../loop/expr.ts';
 import type { Affine } from '../loop/ir.ts';
-import { byteMatMul, byteOperand, scalesOf } from './byte-products.ts';
+import { byteMatMul, byteOperand, LEAST_RUN, scalesOf } from './byte-products.ts';
 import { along, contractOrReduce, coordAffine, dimOfAxis, kAxes, type Role, wideAxis } from './contract-axes.ts';
 import { areBytes, checkOneType } from './dims.ts';
 import { walkBroadcast } from './elementwise.ts';
@@ -73,6 +73,8 @@ const matmul = defineOp({
     );
     return [fromNumbers(out.dtype, out.shape, sums)];
   },
+  weightChannels: (ctx) =>
+    ctx.input(1).shape.length === 2 && Number(ctx.input(1).shape[0]) >= LEAST_RUN ? 1 : undefined,
   sumBytes(w, _, { a, b }) {
     if (b.q === '' || w.known(b.q)?.shape.length !== 2) return undefined;
     const scales = scalesOf(w, { a, b, axis: 1, bias: undefined });

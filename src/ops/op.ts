@@ -288,6 +288,8 @@ export interface OpDef<S extends AttrSpecs = AttrSpecs> {
     ctx: InferContext<AttrsOf<S>>,
     operands: { readonly a: QuantizedValue; readonly b: QuantizedValue; readonly bias: QuantizedValue | undefined },
   ): IntegerSum | undefined;
+  /** The axis of input 1 along which its bytes may have scales of their own, for nodes that `sumBytes` sums fast; undefined: it does not. */
+  weightChannels?(ctx: InferContext<AttrsOf<S>>): number | undefined;
   readonly lower?: Lowering<AttrsOf<S>>;
   readonly traits?: Traits;
   /** At least one case; sizes should include 1, primes and odd tails. */
@@ -310,6 +312,7 @@ export interface Op extends OpSemantics {
   readonly quantizes: ((ctx: InferContext) => Quantization | undefined) | undefined;
   readonly clips: ((ctx: InferContext) => readonly [low: number, high: number] | undefined) | undefined;
   readonly sumBytes: OpDef['sumBytes'] | undefined;
+  readonly weightChannels: ((ctx: InferContext) => number | undefined) | undefined;
   readonly lower: Lowering<Attrs> | undefined;
   readonly traits: Traits;
   readonly cases: readonly OpCase[];
@@ -339,6 +342,7 @@ export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
     quantizes: typed.quantizes as unknown as Op['quantizes'],
     clips: typed.clips as unknown as Op['clips'],
     sumBytes: typed.sumBytes,
+    weightChannels: typed.weightChannels as unknown as Op['weightChannels'],
     lower: typed.lower as Lowering<Attrs> | undefined,
     traits: def.traits ?? {},
     cases: def.cases,

@@ -150,7 +150,8 @@ function channels(w: NodeWriter, values: Float64Array, along: StaticShape): stri
 /** What the node makes of a sum: one clipped further, or scaled and shifted. */
 function follow(op: Op, ctx: InferContext, sum: ClippedSum): ClippedSum | undefined {
   const clip = op.clips?.(ctx);
-  if (clip) return { ...sum, low: Math.max(sum.low, clip[0]), high: Math.min(Math.max(sum.high, clip[0]), clip[1]) };
+  const within = (x: number): number => Math.min(Math.max(x, clip?.[0] ?? x), clip?.[1] ?? x);
+  if (clip) return { ...sum, low: within(sum.low), high: within(sum.high) };
   const isClipped = Number.isFinite(sum.low) || Number.isFinite(sum.high);
   const affine = isClipped ? undefined : op.channelAffine?.(ctx);
   const { shape } = ctx.input(0);

@@ -63,9 +63,12 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
         s.constant(`${name}_scale`, scalarTensor('f32', scale)),
         s.constant(`${name}_zero`, fromNumbers(dtype, [], [zeroPoint])),
       ];
-      const q = s.b.input('q', 'u8', [1, 2, 3, 3]);
+      const q = s.b.input('q', 'u8', [1, 8, 2, 2]);
       const x = s.node('x', 'DequantizeLinear', [q, ...one('q', 'u8', 0.5, 4)]);
-      const bytes = s.constant('bytes', fromNumbers('i8', [2, 2, 1, 1], [1, -2, 3, 127]));
+      const bytes = s.constant(
+        'bytes',
+        fromNumbers('i8', [2, 8, 1, 1], [1, -2, 3, 127, 0, 5, 6, 7, -1, 2, -3, -127, 4, 5, 6, 7]),
+      );
       const scales = s.constant('scales', f32([2], [0.25, 0.5]));
       const w = s.node('w', 'DequantizeLinear', [bytes, scales], { axis: 0 });
       const bias = s.node(

@@ -20,7 +20,7 @@ export const wasmTarget: Target = {
   computes: COMPUTES,
   takesSizes: true,
   inPlace: true,
-  precisions: new Set(['fp32']),
+  precisions: new Set(['fp32', 'int8']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   emit(program) {

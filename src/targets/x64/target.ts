@@ -16,7 +16,7 @@ export const x64Target: Target = {
   computes: COMPUTES,
   takesSizes: true,
   inPlace: true,
-  precisions: new Set(['fp32']),
+  precisions: new Set(['fp32', 'int8']),
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   features: x64Features,
