@@ -19,7 +19,7 @@ import {
 import { type Tensor, zeros } from './core/tensor.ts';
 import type { Profile } from './engine/engine.ts';
 import { evalGraph } from './graph/eval.ts';
-import { inferGraph } from './graph/infer.ts';
+import { inferGraph, inferredFacts } from './graph/infer.ts';
 import type { Graph, Node } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
 import {
@@ -32,7 +32,7 @@ import {
   sampleSizes,
 } from './graph/profiles.ts';
 import { addDataSamples, DATA_SAMPLES, mostWithData, withDataSizes } from './lower/data-samples.ts';
-import { type CountedGraph, countable, countSizes, type DataSize } from './lower/data-sizes.ts';
+import { type CountedGraph, closeBounds, countable, countSizes, type DataSize } from './lower/data-sizes.ts';
 import { type Fusion, fuse } from './lower/fuse.ts';
 import { generalise } from './lower/generalise.ts';
 import { finishSteps, type LoweredGraph, lowerRaw } from './lower/lower.ts';
@@ -142,8 +142,9 @@ function countDataSizes(room: OpenRoom, model: Graph, ops: ReadonlyMap<string, O
   const merged = inferGraph(mergeNodes(model, ops), ops);
   const left = countable(room.optimise(bindAt(merged, ops, sizes, sizes.corners[0].opt), ops), ops);
   const counted = countSizes(merged, ops, left);
-  const fixed = (dim: Dim): Dim => bindDim(dim, sizes.fixed);
-  return { ...counted, sizes: counted.sizes.map((size) => ({ ...size, atMost: fixed(size.atMost) })) };
+  const atMost = counted.sizes.map((size) => ({ ...size, atMost: bindDim(size.atMost, sizes.fixed) }));
+  const largest = bindAt(counted.graph, counted.ops, sizes, sizes.most);
+  return { ...counted, sizes: closeBounds({ ...counted, sizes: atMost }, new Set(sizes.most.keys()), largest) };
 }
 
 /** The graph at some sizes, those that the data decide among them. */
@@ -259,30 +260,33 @@ function shapeFormulas(graphs: readonly Graph[], table: SizeTable): Map<string, 
   return formulas;
 }
 
-/** A value that is constant once sizes are known, at the largest ones. Throws ModelError `shape-open` where no such value is found. */
+/**
+ * A value that is constant once sizes are known, at the largest ones. What inference knows by then (shapes, and what is computed from
+ * them) ends what has to be evaluated for it. Throws ModelError `shape-open` where no such value is found.
+ */
 function constantAt(open: OpenModel, most: Sizes, name: string): Tensor {
   const bound = boundAt(open, most);
-  const known = bound.constants.get(name);
+  const { constants: learned } = inferredFacts(bound, open.ops);
+  const known = learned.get(name);
   if (known) return known;
   const producers = new Map(bound.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
-  const needed = new Set<Graph['nodes'][number]>();
+  if (!producers.has(name))
+    throw new ModelError('shape-open', `constant "${name}" depends on the sizes, and is no value of the model itself`);
+  const needed = new Set<Node>();
+  const constants = new Map<string, Tensor>();
   const visit = (value: string): void => {
+    const tensor = learned.get(value);
+    if (tensor) constants.set(value, tensor);
     const node = producers.get(value);
-    if (!node || needed.has(node)) return;
+    if (tensor || !node || needed.has(node)) return;
     needed.add(node);
     node.inputs.forEach(visit);
   };
   visit(name);
   const inputs = [...needed].flatMap((node) => node.inputs.filter((input) => bound.inputs.includes(input)));
   const shapeOnly = new Map(inputs.map((input) => [input, zerosOf(bound, input)] as const));
-  if (!producers.has(name))
-    throw new ModelError('shape-open', `constant "${name}" depends on the sizes, and is no value of the model itself`);
-  const cone = {
-    ...bound,
-    inputs: [...shapeOnly.keys()],
-    outputs: [name],
-    nodes: bound.nodes.filter((n) => needed.has(n)),
-  };
+  const nodes = bound.nodes.filter((n) => needed.has(n));
+  const cone = { ...bound, inputs: [...shapeOnly.keys()], outputs: [name], constants, nodes };
   return evalGraph(cone, open.ops, shapeOnly).get(name) as Tensor;
 }
 

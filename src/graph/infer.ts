@@ -98,11 +98,17 @@ export function inferNode(node: Node, op: OpSemantics, facts: Facts): readonly V
 }
 
 /** The graph with the types of all node outputs inferred again from its inputs and constants. Throws ModelError. */
-export function inferGraph(graph: Graph, ops: OpTable): Graph {
+export const inferGraph = (graph: Graph, ops: OpTable): Graph => ({
+  ...graph,
+  values: inferredFacts(graph, ops).types,
+});
+
+/** All that inference finds out from the graph's inputs and constants. Throws ModelError. */
+export function inferredFacts(graph: Graph, ops: OpTable): Facts {
   requireOperators(graph, ops);
   const facts = initialFacts(graph);
   for (const node of graph.nodes) inferNode(node, operatorOf(node, ops), facts);
-  return { ...graph, values: facts.types };
+  return facts;
 }
 
 function checkArity(node: Node, op: OpSemantics, facts: Facts): void {

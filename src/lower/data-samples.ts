@@ -2,8 +2,9 @@
  * Sample values of sizes that the data decide, beside those of inputs (graph/profiles.ts).
  *
  * They are spread over their whole range, evenly by order of magnitude: such a size may be anything from nothing to its largest, and the
- * smaller of it and a constant (the k of a TopK) shows only where it is on both sides of the constant. Each size has its own order of
- * small and large, so that no two go up and down together.
+ * smaller of it and a constant (the k of a TopK) shows only where it is on both sides of the constant. In one sample all are small and in
+ * one all are as large as they get, so that the same shows of their sums; in the others each size has its own order of small and large,
+ * so that no two go up and down together.
  */
 import { bindDim } from '../core/shape.ts';
 import type { Sizes } from '../graph/profiles.ts';
@@ -48,10 +49,10 @@ export function addDataSamples(
       continue;
     }
     const least = spread ? 2 : Math.max(2, Math.ceil(largest / 2));
-    const places = shuffled(samples.length, random);
+    const places = [0, 1, ...between(samples.length - 2, random)];
     const own = new Set<number>();
     samples.forEach((sample, i) => {
-      const place = (places[i] + random()) / samples.length;
+      const place = places[i];
       const wanted = spread ? least * (largest / least) ** place : least + (largest - least) * place;
       const value = freeNear(Math.round(wanted), least, largest, (v) => own.has(v) || isTaken(sample, v));
       own.add(value);
@@ -73,8 +74,9 @@ function freeNear(value: number, least: number, most: number, refused: (v: numbe
   return Math.min(Math.max(value, least), most);
 }
 
-function shuffled(count: number, random: () => number): number[] {
-  const out = Array.from({ length: count }, (_, i) => i);
+/** So many places in [0, 1), one in each of as many equal parts, in any order. */
+function between(count: number, random: () => number): number[] {
+  const out = Array.from({ length: count }, (_, i) => (i + random()) / count);
   for (let i = count - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     [out[i], out[j]] = [out[j], out[i]];

@@ -5,11 +5,20 @@
  * In comes a graph as it was read, out the same with such nodes. What must hold afterwards: every open size is an input's or in the list.
  */
 import { ModelError } from '../core/errors.ts';
-import { type Dim, namesIn, type Shape, shapesEqual } from '../core/shape.ts';
+import { type Dim, namesIn, printDim, type Shape, shapesEqual } from '../core/shape.ts';
 import { freshNames } from '../graph/build.ts';
 import { type Facts, inferContext, inferNode, initialFacts, operatorOf } from '../graph/infer.ts';
 import { type Graph, type Node, nodeLabel } from '../graph/ir.ts';
-import { countedForm, countedNode, countsItsSizes, keptForm, keptNode, sizesAsked } from '../ops/counted.ts';
+import {
+  countedBounds,
+  countedForm,
+  countedNode,
+  countsItsSizes,
+  keptForm,
+  keptNode,
+  sizesAsked,
+  withSizes,
+} from '../ops/counted.ts';
 import type { Op } from '../ops/op.ts';
 
 /** A size that some node counts. */
@@ -66,6 +75,46 @@ export function countSizes(graph: Graph, ops: ReadonlyMap<string, Op>, chosen: R
     return [counted, form];
   });
   return { graph: { ...graph, nodes, values: facts.types }, ops: new Map([...ops, ...forms]), sizes };
+}
+
+/**
+ * The sizes with bounds made of `names` and of each other. A bound that inference has no formula for, while sizes are names, becomes the
+ * number that it is where all sizes are the largest: `bound` is the graph with the largest sizes of its inputs.
+ */
+export function closeBounds(
+  { sizes, ops }: CountedGraph,
+  names: ReadonlySet<string>,
+  bound: Graph,
+): readonly DataSize[] {
+  const known = new Set(names);
+  const isClosed = ({ name, atMost }: DataSize): boolean => {
+    known.add(name);
+    return namesIn(atMost).every((n) => known.has(n));
+  };
+  const closed = sizes.map(isClosed);
+  if (closed.every(Boolean)) return sizes;
+  const largest = largestSizes(bound, ops, sizes);
+  return sizes.map((size, i) => (closed[i] ? size : { ...size, atMost: largest.get(size.name) ?? size.atMost }));
+}
+
+function largestSizes(graph: Graph, ops: ReadonlyMap<string, Op>, sizes: readonly DataSize[]): Map<string, number> {
+  const largest = new Map<string, number>();
+  walk(graph, ops, (node, op, facts) => {
+    const own = sizes.filter(({ counts }) => node.outputs.includes(counts));
+    if (own.length === 0) return undefined;
+    const bounds = countedBounds(op, inferContext(node, facts));
+    for (const { name, at } of own) {
+      const most = bounds[at];
+      if (typeof most !== 'number')
+        throw new ModelError(
+          'shape-open',
+          `${nodeLabel(node)} gives no more than ${printDim(most ?? 0)}, which nothing tells`,
+        );
+      largest.set(name, most);
+    }
+    return [withSizes(node, largest), op];
+  });
+  return largest;
 }
 
 function isCountable(node: Node, op: Op, facts: Facts): boolean {

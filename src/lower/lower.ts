@@ -139,6 +139,8 @@ class Lowerer {
   readonly #storages = new Map<string, Storage>();
   readonly #constants = new Map<Block, Tensor>();
   readonly #open: OpenLayout | undefined;
+  /** By output, of the graph at other sizes. */
+  readonly #producers = new Map<Graph, ReadonlyMap<string, Node>>();
   readonly #steps: RawStep[] = [];
   readonly #outputs: ReadonlySet<string>;
   /** Blocks that a network input or output lies in. */
@@ -202,11 +204,27 @@ class Lowerer {
     const storage = this.storageOf(source);
     const view = reshapeStorage(storage, this.#type(value).shape);
     if (!view || !this.#open) return view;
-    const isSame = this.#open.others.every(({ values }) => {
-      const [from, to] = [source, value].map((name) => values.get(name)?.shape as StaticShape);
+    const isSame = this.#twins(value).every(({ node, graph }) => {
+      const [from, to] = [node.inputs[0], value].map((name) => graph.values.get(name)?.shape as StaticShape);
       return reshapeStorage({ ...storage, shape: from }, to)?.strides.join() === view.strides.join();
     });
     return isSame ? view : undefined;
+  }
+
+  /** The nodes that give a value at other sizes: their constants may have other names. */
+  #twins(value: string): readonly { readonly node: Node; readonly graph: Graph }[] {
+    return (this.#open?.others ?? []).flatMap((graph) => {
+      const node = this.#producersIn(graph).get(value);
+      return node ? [{ node, graph }] : [];
+    });
+  }
+
+  #producersIn(graph: Graph): ReadonlyMap<string, Node> {
+    const known = this.#producers.get(graph);
+    if (known) return known;
+    const made = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
+    this.#producers.set(graph, made);
+    return made;
   }
 
   #constantStorage(name: string, tensor: Tensor): Storage {
@@ -261,8 +279,13 @@ class Lowerer {
     const { shape } = this.#type(value);
     const axes = shape.map((_, d) => `d${d}`);
     const read = affineRead({ root, output, value }, this.graph, this.ops, axes);
-    const { others = [] } = this.#open ?? {};
-    if (!read || !others.every((other) => sameRead(read, affineRead({ root, output, value }, other, this.ops, axes))))
+    const isSame = (other: AffineRead | undefined): boolean => JSON.stringify(read) === JSON.stringify(other);
+    if (
+      !read ||
+      !this.#twins(value).every(({ node, graph }) =>
+        isSame(affineRead({ root: node, output, value }, graph, this.ops, axes)),
+      )
+    )
       return undefined;
     const source = storageOf(read.input);
     return source && affineView(source, read.at, shape, axes);
@@ -422,7 +445,6 @@ interface AffineRead {
   readonly input: string;
   readonly at: readonly Affine[];
 }
-const sameRead = (a: AffineRead, b: AffineRead | undefined): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** What the elements of an index node's output are, where each is one load of an input at affine coordinates of the axes. */
 function affineRead(

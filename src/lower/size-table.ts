@@ -25,6 +25,8 @@ export class SizeTable {
   readonly #atoms: readonly Atom[];
   readonly #slots = new Map<string, number>();
   readonly #formulas: Dim[] = [];
+  /** Numbers that were looked for before. */
+  readonly #fits = new Map<string, Dim | undefined>();
 
   /** `dims` are those of the graph's values. */
   constructor(samples: readonly Sizes[], most: Sizes, dims: Iterable<Dim>) {
@@ -63,6 +65,12 @@ export class SizeTable {
   fit(values: readonly number[]): Dim | undefined {
     if (!values.every(Number.isSafeInteger)) return undefined;
     if (values.every((v) => v === values[0])) return values[0];
+    const key = values.join();
+    if (!this.#fits.has(key)) this.#fits.set(key, this.#find(values));
+    return this.#fits.get(key);
+  }
+
+  #find(values: readonly number[]): Dim | undefined {
     const equal = this.#atoms.find((atom) => atom.values.every((x, i) => x === values[i]));
     if (equal) return equal.dim;
     for (const atom of this.#atoms) {

@@ -112,13 +112,23 @@ export const keptForm = (op: Op): Op => ({
 });
 export const keptNode = (node: Node): Node => ({ ...node, op: `${node.op}${KEPT}` });
 
+/** What each size of a counted node cannot exceed, as it asks for them. `op` is the counted form. */
+export function countedBounds(op: Op, ctx: InferContext): readonly (Dim | undefined)[] {
+  const bounds: (Dim | undefined)[] = [];
+  op.infer({ ...ctx, freshDim: (hint, atMost) => bounds[bounds.push(atMost) - 1] ?? sym(hint) });
+  return bounds;
+}
+
 function inferCounted(op: Op, ctx: InferContext): readonly ValueType[] {
   const sizes = (sizesOf(ctx.attrs) ?? []).map(dimOf);
   let next = 0;
   const types = op.infer({
     ...ctx,
     outputCount: ctx.outputCount - 1,
-    freshDim: () => sizes[next++],
+    freshDim(hint, atMost) {
+      ctx.freshDim(hint, atMost);
+      return sizes[next++];
+    },
   });
   return [...types, { dtype: 'i32', shape: [sizes.length] }];
 }
