@@ -51,6 +51,7 @@ describe('convolutions', () => {
         [7, 7, 20, 7, 1, 0, 1],
         [6, 6, 5, 3, 1, 0, 1],
         [4, 4, 4, 1, 1, 0, 1],
+        [10, 13, 16, 9, 1, 4, 1],
       ] as const
     ).map(
       ([h, w, c, k, stride, pad, dilation]): ConvSpec => ({

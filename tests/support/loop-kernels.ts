@@ -78,6 +78,29 @@ function intoPart(s: Extents): Kernel {
   };
 }
 
+/** y = x + z with channels outermost, in the order in which it is written: no axis is contiguous in most of its accesses. */
+function transposedSum(s: Extents): Kernel {
+  const [H, W, C] = s;
+  return {
+    name: 'transposed_sum',
+    form: { kind: 'map' },
+    buffers: [buffer('x', 'f32', size(s)), buffer('z', 'f32', size(s)), buffer('y', 'f32', size(s), 'out')],
+    axes: [
+      { name: 'c', extent: C },
+      { name: 'h', extent: H },
+      { name: 'w', extent: W },
+    ],
+    body: [
+      {
+        kind: 'store',
+        buffer: 'y',
+        index: at([c, H * W], [h, W], [w, 1]),
+        value: e.add(e.load('x', 'f32', place(s)), e.load('z', 'f32', place(s))),
+      },
+    ],
+  };
+}
+
 function transpose(s: Extents): Kernel {
   const [H, W] = s;
   return {
@@ -264,6 +287,7 @@ export const loopKernels = (s: Extents): Kernel[] => [
   map(s),
   intoPart(s),
   transpose(s),
+  transposedSum(s),
   pool(s, 'last'),
   pool(s, 'first'),
   softmax(s),

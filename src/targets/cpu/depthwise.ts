@@ -24,7 +24,7 @@ import type { CpuTemplate } from './template.ts';
 import { checkLanes, lanesOf, vectorMachine, vnniFor } from './vector-machine.ts';
 import { exprMapper, localKey, mapStmts } from './walk.ts';
 
-const MAX_UNROLLED_TAPS = 7;
+const MAX_UNROLLED_TAPS = 9;
 const ENOUGH_TILES = 16;
 const NS_PER_CYCLE = 0.3;
 

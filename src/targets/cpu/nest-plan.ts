@@ -6,13 +6,15 @@
  *
  * Outer axes are taken until there are enough tiles to balance threads; the lane axis stays whole unless there are too few.
  */
-import type { Axis, Kernel } from '../../loop/ir.ts';
+import { DTYPES } from '../../core/dtype.ts';
+import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import { keepRowValues } from './keep-row-values.ts';
-import { chooseLaneAxis } from './lanes.ts';
+import { chooseLaneAxis, type LaneFacts } from './lanes.ts';
 import { ExprTable } from './linear.ts';
 import { mergeAxes } from './merge-axes.ts';
 import { CPU_OPS } from './scalar-ops.ts';
+import { eachExpr, eachStmt } from './walk.ts';
 
 export interface NestPlan {
   /** Legalized, with its axes merged. */
@@ -26,6 +28,7 @@ export interface NestPlan {
 }
 
 const ENOUGH_TILES = 64;
+const FEW_TILES = 16;
 /** Smallest chunk worth a tile of its own, in elements. */
 const LEAST_CHUNK = 1024;
 
@@ -45,10 +48,14 @@ export function planNest(kernel: Kernel, lanes: number): NestPlan {
 function makePlan(kernel: Kernel, width: number): NestPlan {
   const facts = { table: new ExprTable(), buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
   const lanes = chooseLaneAxis(facts, kernel.axes, kernel.body, width);
-  const others = kernel.axes.filter((a) => a !== lanes);
+  const others = lanes ? kernel.axes.filter((a) => a !== lanes) : byLines(facts, kernel);
   let taken = 0;
   let tiles = 1;
-  while (taken < others.length && tiles < ENOUGH_TILES) tiles *= others[taken++].extent;
+  while (taken < others.length && tiles < ENOUGH_TILES) {
+    // A tile of one point would be most of its work.
+    if (!lanes && taken === others.length - 1 && tiles >= FEW_TILES) break;
+    tiles *= others[taken++].extent;
+  }
   const tileAxes = others.slice(0, taken);
   const innerAxes = others.slice(taken);
   const plan = { kernel, lanes, tileAxes, innerAxes };
@@ -59,6 +66,29 @@ function makePlan(kernel: Kernel, width: number): NestPlan {
   // Without tile axes the chunks of a range are one loop, so a single chunk costs nothing.
   if (chunks === 1 && tileAxes.length > 0) return { ...plan, chunk: 0, tiles };
   return { ...plan, chunk, tiles: tiles * chunks };
+}
+
+const LINE_BYTES = 64;
+
+/**
+ * The axes by how many cache lines a step along them leads to, the most first: what the innermost loop touches should be in lines that it
+ * has touched before.
+ */
+function byLines({ table, buffers }: LaneFacts, { axes, body }: Kernel): readonly Axis[] {
+  const accesses = new Map<Expr, string>();
+  eachExpr(body, (x) => {
+    if (x.kind === 'load') accesses.set(x.index, x.buffer);
+  });
+  eachStmt(body, (s) => {
+    if (s.kind === 'store') accesses.set(s.index, s.buffer);
+  });
+  const lines = (axis: Axis): number =>
+    [...accesses].reduce((sum, [index, buffer]) => {
+      const stride = table.strideAlong(index, axis.name) ?? LINE_BYTES;
+      return sum + Math.min(1, (Math.abs(stride) * DTYPES[buffers.get(buffer)?.dtype ?? 'f32'].bytes) / LINE_BYTES);
+    }, 0);
+  const weights = new Map(axes.map((axis) => [axis, lines(axis)] as const));
+  return axes.toSorted((a, b) => Number(weights.get(b)) - Number(weights.get(a)));
 }
 
 const roundUp = (x: number, multiple: number): number => Math.ceil(x / multiple) * multiple;
