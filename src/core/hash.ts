@@ -6,19 +6,24 @@
  */
 
 /** The first 32 bits of the fractional parts of the cube roots of the first 64 primes (section 4.2.2). */
-const K = Int32Array.from(primes(64), (p) => fractionBits(p, 3));
+const roundConstants = (): Int32Array => Int32Array.from(primes(64), (p) => fractionBits(p, 3));
 /** The same of the square roots of the first 8 primes (section 5.3.3). */
-const INITIAL = Int32Array.from(primes(8), (p) => fractionBits(p, 2));
+const initialState = (): Int32Array => Int32Array.from(primes(8), (p) => fractionBits(p, 2));
+
+/** Computed when they are first needed: most platforms hash by themselves. */
+let constants: { readonly k: Int32Array; readonly initial: Int32Array } | undefined;
 
 const BLOCK_BYTES = 64;
 
 /** The 32 bytes of the digest. */
 export function sha256(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const state = INITIAL.slice();
+  constants ??= { k: roundConstants(), initial: initialState() };
+  const { k } = constants;
+  const state = constants.initial.slice();
   const whole = bytes.length - (bytes.length % BLOCK_BYTES);
-  compress(state, bytes, whole);
+  compress(state, k, bytes, whole);
   const tail = paddedTail(bytes, whole);
-  compress(state, tail, tail.length);
+  compress(state, k, tail, tail.length);
   const digest = new Uint8Array(32);
   const view = new DataView(digest.buffer);
   for (const [i, word] of state.entries()) view.setInt32(4 * i, word);
@@ -38,15 +43,15 @@ function paddedTail(bytes: Uint8Array, from: number): Uint8Array {
 }
 
 /** The blocks of bytes[0, end). */
-function compress(state: Int32Array, bytes: Uint8Array, end: number): void {
-  for (let at = 0; at < end; at += BLOCK_BYTES) compressBlock(state, bytes, at);
+function compress(state: Int32Array, k: Int32Array, bytes: Uint8Array, end: number): void {
+  for (let at = 0; at < end; at += BLOCK_BYTES) compressBlock(state, k, bytes, at);
 }
 
 /** The schedule; filled and read within one block. */
 const w = new Int32Array(64);
 
 /** Section 6.2.2. One block a call: engines compile a function that is called often better than one long loop. */
-function compressBlock(state: Int32Array, bytes: Uint8Array, at: number): void {
+function compressBlock(state: Int32Array, k: Int32Array, bytes: Uint8Array, at: number): void {
   for (let t = 0, p = at; t < 16; t++, p += 4) {
     w[t] = (bytes[p] << 24) | (bytes[p + 1] << 16) | (bytes[p + 2] << 8) | bytes[p + 3];
   }
@@ -67,7 +72,7 @@ function compressBlock(state: Int32Array, bytes: Uint8Array, at: number): void {
   let h = state[7];
   for (let t = 0; t < 64; t++) {
     const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-    const t1 = (h + s1 + (g ^ (e & (f ^ g))) + K[t] + w[t]) | 0;
+    const t1 = (h + s1 + (g ^ (e & (f ^ g))) + k[t] + w[t]) | 0;
     const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
     const t2 = (s0 + ((a & b) | (c & (a | b)))) | 0;
     h = g;

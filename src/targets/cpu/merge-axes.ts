@@ -36,10 +36,13 @@ function mergeNest(nest: Nest): Nest {
   let { axes, body } = nest;
   for (const axis of axes.filter(isPoint)) body = replaceAxis(body, axis.name, e.index(0));
   axes = axes.filter((a) => !isPoint(a));
+  const table = new ExprTable();
+  let indices = indicesOf(body);
   for (let i = 0; i + 1 < axes.length; ) {
     const [x, y] = [axes[i], axes[i + 1]];
-    if (canMerge(body, x, y)) {
+    if (mayBeOne(x, y) && indices.every((index) => isJoined(table, index, x, y)) && !standsOutsideIndices(body, x, y)) {
       body = replaceAxis(body, x.name, e.index(0));
+      indices = indicesOf(body);
       axes = axes.toSpliced(i, 2, joined(x, y));
       i = Math.max(0, i - 1);
     } else i++;
@@ -56,10 +59,17 @@ const joined = (x: Axis, y: Axis): Axis => ({
   ...(x.limit && { limit: e.mul(x.limit, e.index(y.extent)) }),
 });
 
-function canMerge(body: readonly Stmt[], x: Axis, y: Axis): boolean {
-  if (y.limit || x.extent * y.extent >= 2 ** 31) return false;
-  const table = new ExprTable();
-  const names = new Set([x.name, y.name]);
+const mayBeOne = (x: Axis, y: Axis): boolean => !y.limit && x.extent * y.extent < 2 ** 31;
+
+/** Whether x, then y move the index as one axis of both would. */
+function isJoined(table: ExprTable, index: Expr, x: Axis, y: Axis): boolean {
+  const outer = table.strideAlong(index, x.name);
+  const inner = table.strideAlong(index, y.name);
+  return outer !== undefined && inner !== undefined && outer === inner * y.extent;
+}
+
+/** Of all loads and stores, each once. */
+function indicesOf(body: readonly Stmt[]): readonly Expr[] {
   const indices = new Set<Expr>();
   eachStmt(body, (s) => {
     if (s.kind === 'store') indices.add(s.index);
@@ -67,23 +77,21 @@ function canMerge(body: readonly Stmt[], x: Axis, y: Axis): boolean {
   eachExpr(body, (ex) => {
     if (ex.kind === 'load') indices.add(ex.index);
   });
-  for (const index of indices) {
-    const strides = [x, y].map((axis) => table.strideAlong(index, axis.name));
-    if (strides[0] === undefined || strides[1] === undefined || strides[0] !== strides[1] * y.extent) return false;
-  }
-  return !standsOutsideIndices(body, names);
+  return [...indices];
 }
 
 /** The axes may stand in indices, whose linear form says all about them, and nowhere else. */
-function standsOutsideIndices(body: readonly Stmt[], names: ReadonlySet<string>): boolean {
-  const dropIndices = exprMapper((x) => (x.kind === 'load' ? { ...x, index: e.index(0) } : x));
+function standsOutsideIndices(body: readonly Stmt[], x: Axis, y: Axis): boolean {
+  const seen = new Set<Expr>();
+  const stands = (part: Expr): boolean => {
+    if (part.kind === 'axis') return part.name === x.name || part.name === y.name;
+    if (part.kind === 'load' || seen.has(part)) return false;
+    seen.add(part);
+    return e.children(part).some(stands);
+  };
   let found = false;
   eachStmt(body, (s) => {
-    for (const x of s.kind === 'store' ? [s.value] : exprsOf(s)) {
-      eachExpr([{ kind: 'let', local: '', dtype: x.dtype, value: dropIndices(x) }], (part) => {
-        if (part.kind === 'axis' && names.has(part.name)) found = true;
-      });
-    }
+    found ||= (s.kind === 'store' ? [s.value] : exprsOf(s)).some(stands);
   });
   return found;
 }

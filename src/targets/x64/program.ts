@@ -59,6 +59,7 @@ const CALLEE_SAVED = {
   windows: { general: [...SYSTEMV_SAVED, RDI, RSI], vector: [6, 7, 8, 9, 10, 11, 12, 13, 14, 15] },
 } as const;
 const FUNCTION_ALIGNMENT = 64;
+const RETURN_ADDRESS_BYTES = 8;
 
 export function emitProgram(program: Program, options: ProgramOptions, emitKernel: EmitKernel): ProgramCode {
   const encoder = new Encoder();
@@ -85,12 +86,8 @@ interface Call {
   readonly scratch: ScratchLayout;
 }
 
-/** Where the addresses that a kernel takes point: its buffers, and where the step needs some the thread's scratch. */
-function pointersOf({ step, scratch }: Call, thread: number): readonly Pick<BufferRef, 'space' | 'byteOffset'>[] {
-  if (!step.scratchBytes) return step.buffers;
-  const byteOffset = scratch.byteOffset + thread * scratch.bytesPerThread;
-  return [...step.buffers, { space: 'arena', byteOffset }];
-}
+/** Addresses that a kernel takes: those of its buffers, and where the step needs some that of the thread's scratch. */
+const pointersOf = ({ step }: Call): number => step.buffers.length + (step.scratchBytes ? 1 : 0);
 
 /** Everything but the kernels. */
 class ControlEmitter {
@@ -102,6 +99,8 @@ class ControlEmitter {
   /** Shares out tiles; undefined on one thread. */
   readonly #share: Label | undefined;
   readonly #counterBytes: number;
+  /** By call: stores its buffers' addresses above its return address, the same for all threads. */
+  readonly #fills: ReadonlyMap<Call, Label>;
   /** Bytes below the return address of a line: a kernel's buffer addresses, and what keeps the stack aligned to 16 at calls. */
   readonly #frameBytes: number;
 
@@ -110,11 +109,12 @@ class ControlEmitter {
     this.#calls = calls;
     this.#threads = threads;
     this.#convention = native.convention;
-    const most = calls.reduce((n, call) => Math.max(n, pointersOf(call, 0).length), 0);
+    const most = calls.reduce((n, call) => Math.max(n, pointersOf(call)), 0);
     this.#frameBytes = 8 * (most % 2 === 0 ? most + 1 : most);
     this.#sync = threads > 1 ? emitSync(code, threads, spins, native) : undefined;
     this.#share = threads > 1 ? emitShare(code, calls.length) : undefined;
     this.#counterBytes = threads > 1 ? counterBytes(calls.length, threads) : 0;
+    this.#fills = new Map(calls.map((call) => [call, this.#fill(call)]));
   }
 
   emit(): ProgramCode {
@@ -184,10 +184,21 @@ class ControlEmitter {
 
   /** The addresses that a kernel takes, from rsp on. */
   #pointers(call: Call, thread: number): void {
-    pointersOf(call, thread).forEach((pointer, i) => {
-      this.#address(RAX, pointer);
-      this.#code.emit('mov_mr', mem(RSP, 8 * i), r64(RAX));
+    const { step, scratch } = call;
+    this.#code.emit('call', this.#fills.get(call) as Label);
+    if (!step.scratchBytes) return;
+    this.#address(RAX, { space: 'arena', byteOffset: scratch.byteOffset + thread * scratch.bytesPerThread });
+    this.#code.emit('mov_mr', mem(RSP, 8 * step.buffers.length), r64(RAX));
+  }
+
+  #fill({ step }: Call): Label {
+    const entry = this.#entry();
+    step.buffers.forEach((buffer, i) => {
+      this.#address(RAX, buffer);
+      this.#code.emit('mov_mr', mem(RSP, RETURN_ADDRESS_BYTES + 8 * i), r64(RAX));
     });
+    this.#code.emit('ret');
+    return entry;
   }
 
   #address(register: number, { space, byteOffset }: Pick<BufferRef, 'space' | 'byteOffset'>): void {
