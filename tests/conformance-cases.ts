@@ -14,6 +14,7 @@ import { type ModelProto, TensorProtoSchema } from '../src/onnx/onnx_pb.ts';
 import { parseModel } from '../src/onnx/parse-model.ts';
 import { readTensor } from '../src/onnx/tensors.ts';
 
+/** ONNX_TESTDATA names another folder of that form: newer tests than Debian's. */
 const FOLDER = process.env.ONNX_TESTDATA ?? '/usr/share/libonnx-testdata/data';
 /** Folders of tests with their data beside them; the package's `real` has only links. */
 const GROUPS = ['node', 'pytorch-converted', 'pytorch-operator', 'simple'] as const;

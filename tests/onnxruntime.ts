@@ -9,7 +9,7 @@ import type { Graph } from '../src/graph/ir.ts';
 import { writeOnnx } from '../src/onnx/write.ts';
 import type { Op } from '../src/ops/op.ts';
 
-/** Its element types. There is none for bf16. */
+/** Its element types. There is none for bf16, and small dtypes are not taken either: its own are packed. */
 const TYPES: readonly (readonly [DType, ort.Tensor.Type])[] = [
   ['f32', 'float32'],
   ['f64', 'float64'],
@@ -53,6 +53,7 @@ export async function runGraph(
   inputs: ReadonlyMap<string, Tensor>,
   ops: ReadonlyMap<string, Op>,
 ): Promise<Map<string, Tensor>> {
+  for (const name of [...graph.inputs, ...graph.outputs]) checkType(graph.values.get(name)!.dtype);
   try {
     return await runModel(writeOnnx(graph, { ops, opset: NEWEST_HERE }), inputs);
   } catch {
@@ -60,11 +61,13 @@ export async function runGraph(
   }
 }
 
-function toOrt(t: Tensor): ort.Tensor {
-  const type = TYPE_OF.get(t.dtype);
-  if (!type) throw new Error(`onnxruntime-node has no ${t.dtype} tensors`);
-  return ortTensor(ort.Tensor, type, t);
+function checkType(dtype: DType): ort.Tensor.Type {
+  const type = TYPE_OF.get(dtype);
+  if (!type) throw new Error(`onnxruntime-node has no ${dtype} tensors`);
+  return type;
 }
+
+const toOrt = (t: Tensor): ort.Tensor => ortTensor(ort.Tensor, checkType(t.dtype), t);
 
 function fromOrt(value: ort.Tensor): Tensor {
   const dtype = DTYPE_OF.get(value.type);

@@ -10,6 +10,7 @@ import { evalGraph } from '../src/graph/eval.ts';
 import { inferNode, initialFacts } from '../src/graph/infer.ts';
 import type { Graph } from '../src/graph/ir.ts';
 import { OPS } from '../src/ops/all.ts';
+import { SMALL } from '../src/ops/elementwise.ts';
 import { runGraph } from './onnxruntime.ts';
 import { caseGraph } from './op-cases.ts';
 import { type Gap, itEach, opSuite, type Runner } from './op-suite.ts';
@@ -31,7 +32,12 @@ const RUNNERS: readonly Runner[] = [
     name: 'onnxruntime',
     run: (graph, inputs) => runGraph(graph, inputs, OPS),
     gaps: [
-      { ops: [...OPS.keys()], dtypes: ['bf16'], how: 'refused', why: 'onnxruntime-node has no bf16 tensors' },
+      {
+        ops: [...OPS.keys()],
+        dtypes: ['bf16', ...SMALL],
+        how: 'refused',
+        why: 'onnxruntime-node has no tensors of these types',
+      },
       noKernel('HardSigmoid HardSwish LeakyRelu Elu Selu ThresholdedRelu Softplus Softsign Mish Gelu Erf Mean', [
         'f64',
       ]),

@@ -1,5 +1,5 @@
 /** Random tensors that are the same at every run: values come from a hash of (seed, index), so a failure can be repeated by its seed. */
-import type { DType } from '../src/core/dtype.ts';
+import { type DType, isFloat } from '../src/core/dtype.ts';
 import { elements, type StaticShape } from '../src/core/shape.ts';
 import { fromNumbers, type Tensor } from '../src/core/tensor.ts';
 
@@ -19,9 +19,5 @@ export function randomTensor(
   [low, high]: readonly [number, number] = [-1, 1],
 ): Tensor {
   const values = Float64Array.from({ length: elements(shape) }, (_, i) => low + (high - low) * hash(seed, i));
-  return fromNumbers(
-    dtype,
-    shape,
-    dtype === 'f32' || dtype === 'f64' || dtype === 'f16' || dtype === 'bf16' ? values : values.map(Math.floor),
-  );
+  return fromNumbers(dtype, shape, isFloat(dtype) ? values : values.map(Math.floor));
 }

@@ -7,13 +7,13 @@
  * Source: numpy.lib.format in NumPy's documentation.
  */
 import { dataView, typedView } from '../core/bytes.ts';
-import { DTYPES, type DType } from '../core/dtype.ts';
+import { DTYPES, type DType, type MachineDType, storageOf } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { elements, printShape, type StaticShape } from '../core/shape.ts';
 import { type Tensor, tensorBytes } from '../core/tensor.ts';
 
-/** NumPy has no bfloat16: its bits travel as u16. */
-const DESCR: { readonly [D in DType]: string } = {
+/** NumPy has no bfloat16: its bits travel as u16; small floats' and integers' elements as the bytes that they are. */
+const DESCR: { readonly [D in MachineDType]: string } = {
   f64: '<f8',
   f32: '<f4',
   f16: '<f2',
@@ -29,7 +29,7 @@ const DESCR: { readonly [D in DType]: string } = {
   bool: '|b1',
 };
 const DTYPE_OF_DESCR: ReadonlyMap<string, DType> = new Map(
-  (Object.keys(DESCR) as DType[]).filter((dtype) => dtype !== 'bf16').map((dtype) => [DESCR[dtype], dtype]),
+  (Object.keys(DESCR) as MachineDType[]).filter((dtype) => dtype !== 'bf16').map((dtype) => [DESCR[dtype], dtype]),
 );
 
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59] as const;
@@ -40,7 +40,7 @@ const ALIGNMENT = 64;
 export function writeNpy(tensor: Tensor): Uint8Array {
   const { shape } = tensor;
   const tuple = shape.length === 1 ? `${shape[0]},` : shape.join(', ');
-  const fields = `{'descr': '${DESCR[tensor.dtype]}', 'fortran_order': False, 'shape': (${tuple}), }`;
+  const fields = `{'descr': '${DESCR[storageOf(tensor.dtype)]}', 'fortran_order': False, 'shape': (${tuple}), }`;
   const preamble = MAGIC.length + 4;
   const headerLength = Math.ceil((preamble + fields.length + 1) / ALIGNMENT) * ALIGNMENT - preamble;
   const header = new TextEncoder().encode(`${fields.padEnd(headerLength - 1)}\n`);

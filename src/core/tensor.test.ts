@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DTYPES, type DType, isBigInt, isDType, isFloat } from './dtype.ts';
+import { DTYPES, type DType, isBigInt, isDType, isFloat, storageOf } from './dtype.ts';
 import { Bug } from './errors.ts';
 import {
   byteLength,
@@ -19,7 +19,7 @@ const ALL = Object.keys(DTYPES) as DType[];
 
 describe('tensors', () => {
   it('hold whole numbers of every dtype exactly', () => {
-    const dtype = fc.constantFrom(...ALL.filter((d) => d !== 'bool'));
+    const dtype = fc.constantFrom(...ALL.filter((d) => d !== 'bool' && storageOf(d) === d));
     fc.assert(
       fc.property(dtype, fc.array(fc.integer({ min: 0, max: 127 })), (d, values) => {
         const t = fromNumbers(d, [values.length], values);

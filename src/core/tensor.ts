@@ -1,9 +1,10 @@
 /**
  * A tensor: dtype, static shape and row-major elements. Plain data; nothing here computes.
  */
-import { DTYPES, type DType, isBigInt, type Scalar, type TypedArray } from './dtype.ts';
+import { DTYPES, type DType, isBigInt, isSmallFloat, isSmallInt, type Scalar, type TypedArray } from './dtype.ts';
 import { Bug } from './errors.ts';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from './float16.ts';
+import { minifloatToNumber, numberToMinifloat } from './minifloat.ts';
 import { elements, printShape, type Shape, type StaticShape } from './shape.ts';
 
 export interface Tensor {
@@ -54,21 +55,30 @@ export function encodeScalar(dtype: DType, value: Scalar): Scalar {
     case 'u64':
       return typeof value === 'bigint' ? value : BigInt(Math.trunc(value));
     default:
-      return Number(value);
+      if (isSmallFloat(dtype)) return numberToMinifloat(dtype, Number(value), false);
+      return isSmallInt(dtype) ? wrapSmall(dtype, Number(value)) : Number(value);
   }
+}
+
+/** A whole number's lowest bits, as many as the dtype has. */
+export function wrapSmall(dtype: DType, value: number): number {
+  const { bits = 0, kind } = DTYPES[dtype];
+  const unused = 32 - bits;
+  return kind === 'int' ? (value << unused) >> unused : (value << unused) >>> unused;
 }
 
 /** The inverse of encodeScalar: the number that a stored element stands for. */
 export function decodeScalar(dtype: DType, stored: Scalar): Scalar {
   if (dtype === 'f16') return f16ToNumber(Number(stored));
   if (dtype === 'bf16') return bf16ToNumber(Number(stored));
-  return stored;
+  return isSmallFloat(dtype) ? minifloatToNumber(dtype, Number(stored)) : stored;
 }
 
 /** A tensor from numbers in row-major order, each rounded or wrapped to the dtype. */
 export function fromNumbers(dtype: DType, shape: StaticShape, values: ArrayLike<number>): Tensor {
   const out = zeros(dtype, shape);
-  if (dtype === 'f16' || dtype === 'bf16' || dtype === 'bool' || isBigInt(dtype)) {
+  const { coded, storage } = DTYPES[dtype];
+  if (coded || storage || dtype === 'bool' || isBigInt(dtype)) {
     for (let i = 0; i < values.length; i++) out.data[i] = encodeScalar(dtype, values[i]) as never;
   } else (out.data as Float32Array).set(values);
   return out;
@@ -78,6 +88,8 @@ export function fromNumbers(dtype: DType, shape: StaticShape, values: ArrayLike<
 export function toNumbers(t: Tensor): ArrayLike<number> {
   if (t.dtype === 'f16') return Float32Array.from(t.data as Uint16Array, f16ToNumber);
   if (t.dtype === 'bf16') return Float32Array.from(t.data as Uint16Array, bf16ToNumber);
+  const { dtype } = t;
+  if (isSmallFloat(dtype)) return Float32Array.from(t.data as Uint8Array, (bits) => minifloatToNumber(dtype, bits));
   if (isBigInt(t.dtype)) return Float64Array.from(t.data as BigInt64Array, Number);
   return t.data as Float32Array;
 }

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DTYPES, type DType } from '../core/dtype.ts';
+import { DTYPES, type DType, isSmallInt, storageOf } from '../core/dtype.ts';
 import { ModelError } from '../core/errors.ts';
 import { addDims, type Dim, mulDims, sym } from '../core/shape.ts';
-import { fromNumbers, type Tensor, type ValueType } from '../core/tensor.ts';
+import { fromNumbers, type Tensor, type ValueType, wrapSmall } from '../core/tensor.ts';
 import type { Attrs, AttrValue, Graph, Node } from './ir.ts';
 import { parseGraph } from './parse.ts';
 import { printGraph } from './print.ts';
@@ -45,13 +45,16 @@ const dim: fc.Arbitrary<Dim> = fc
 const dtype = fc.constantFrom(...(Object.keys(DTYPES) as DType[]));
 const valueType: fc.Arbitrary<ValueType> = fc.record({ dtype, shape: fc.array(dim, { maxLength: 4 }) });
 
-/** Elements from raw bits, so that every NaN payload and subnormal comes up. bool holds 0 and 1 only. */
+/** Elements from raw bits, so that every NaN payload and subnormal comes up. bool holds 0 and 1 only, small dtypes what their bits can. */
 const tensor: fc.Arbitrary<Tensor> = fc.tuple(dtype, fc.array(fc.nat(3), { maxLength: 3 })).chain(([type, shape]) => {
   const count = shape.reduce((n, d) => n * d, 1);
   const bytes = count * DTYPES[type].bytes;
   return fc.uint8Array({ minLength: bytes, maxLength: bytes }).map((raw) => {
     const data = new DTYPES[type].array(new Uint8Array(raw).buffer);
-    return { dtype: type, shape, data: type === 'bool' ? (data as Uint8Array).map((b) => b & 1) : data };
+    const { bits = 8 } = DTYPES[type];
+    if (type === 'bool') return { dtype: type, shape, data: (data as Uint8Array).map((b) => b & 1) };
+    const inBits = (v: number): number => (isSmallInt(type) ? wrapSmall(type, v) : v & (2 ** bits - 1));
+    return { dtype: type, shape, data: storageOf(type) === type ? data : (data as Uint8Array).map(inBits) };
   });
 });
 

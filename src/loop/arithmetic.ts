@@ -5,9 +5,11 @@
  *
  * Floats are computed in float64 and not rounded here. Integers wrap to their width. Integer division by zero gives 0.
  */
-import { DTYPES, type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
+import { DTYPES, type DType, isBigInt, isFloat, isSmallFloat, isSmallInt, type Scalar } from '../core/dtype.ts';
 import { erf } from '../core/erf.ts';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../core/float16.ts';
+import { minifloatToNumber, numberToMinifloat } from '../core/minifloat.ts';
+import { wrapSmall } from '../core/tensor.ts';
 import type { BinaryOp, ReduceOp, UnaryOp } from './ir.ts';
 
 export type ScalarFn1 = (x: Scalar) => Scalar;
@@ -187,7 +189,7 @@ export function wrapper(dtype: DType): ScalarFn1 | undefined {
     case 'bool':
       return (x) => (x ? 1 : 0);
     default:
-      return undefined;
+      return isSmallInt(dtype) ? (x) => wrapSmall(dtype, x as number) : undefined;
   }
 }
 
@@ -201,7 +203,7 @@ export function rounder(dtype: DType): ((x: number) => number) | undefined {
     case 'bf16':
       return (x) => bf16ToNumber(numberToBf16(x));
     default:
-      return undefined;
+      return isSmallFloat(dtype) ? (x) => minifloatToNumber(dtype, numberToMinifloat(dtype, x, false)) : undefined;
   }
 }
 
@@ -232,9 +234,10 @@ export function binaryFn(op: BinaryOp, dtype: DType): ScalarFn2 | undefined {
   return fn && wrap && !isPredicate(op) ? (a, b) => wrap(fn(a, b)) : fn;
 }
 
-/** Cast between dtypes: float to int truncates and saturates (NaN to 0), int to int wraps, to bool is != 0, to float rounds. */
+/** Cast between dtypes: float to int truncates and saturates (NaN to 0), int to int wraps, to bool is != 0, to float rounds, to small float saturates. */
 export function castFn(from: DType, to: DType): ScalarFn1 {
   if (to === 'bool') return (x) => (x !== 0 && x !== 0n ? 1 : 0);
+  if (isSmallFloat(to)) return (x) => minifloatToNumber(to, numberToMinifloat(to, Number(x)));
   if (isFloat(to)) {
     const round = rounder(to);
     return round ? (x) => round(Number(x)) : (x) => Number(x);

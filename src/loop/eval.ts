@@ -136,7 +136,7 @@ function compileStmt(stmt: Stmt, env: EvalEnv): () => void {
       const { dtype, data, elements } = bufferOf(env, stmt.buffer);
       const at = compileExpr(stmt.index, env) as () => number;
       const value = compileExpr(stmt.value, env);
-      const encode = dtype === 'f16' || dtype === 'bf16';
+      const encode = DTYPES[dtype].coded;
       return () => {
         const i = at();
         if (!(i >= 0 && i < elements)) throw outOfRange('store to', stmt.buffer, i, elements);
@@ -254,7 +254,7 @@ function compileNode(e: Expr, compile: (e: Expr) => Thunk, env: EvalEnv): Thunk 
 
 function compileLoad(name: string, at: () => number, env: EvalEnv): Thunk {
   const { dtype, data, elements } = bufferOf(env, name);
-  const encoded = dtype === 'f16' || dtype === 'bf16';
+  const encoded = DTYPES[dtype].coded;
   return () => {
     const i = at();
     if (!(i >= 0 && i < elements)) throw outOfRange('load from', name, i, elements);

@@ -91,7 +91,10 @@ export type Expr =
   | { readonly kind: 'binary'; readonly dtype: DType; readonly op: BinaryOp; readonly a: Expr; readonly b: Expr }
   /** Lazy: the branch not taken is not evaluated, so it may hold a load out of range. */
   | { readonly kind: 'select'; readonly dtype: DType; readonly cond: Expr; readonly a: Expr; readonly b: Expr }
-  /** Value-preserving where it can be: float to int truncates and saturates, int to int wraps, to bool is `!= 0`. */
+  /**
+   * Value-preserving where it can be: float to int truncates and saturates, int to int wraps, to bool is `!= 0`, to floats of 8 bits and
+   * fewer saturates (those dtypes leave kernels in encode-small.ts).
+   */
   | { readonly kind: 'cast'; readonly dtype: DType; readonly x: Expr }
   /** Same bits, same width: f32 and i32, f64 and i64. */
   | { readonly kind: 'bitcast'; readonly dtype: DType; readonly x: Expr };

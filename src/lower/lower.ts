@@ -13,6 +13,7 @@ import type { Tensor, TensorType } from '../core/tensor.ts';
 import type { EngineSizes } from '../engine/engine.ts';
 import type { Graph, Loc, Node } from '../graph/ir.ts';
 import { toAffine } from '../loop/affine.ts';
+import { encodeSmall } from '../loop/encode-small.ts';
 import * as e from '../loop/expr.ts';
 import { roundOnStore } from '../loop/halves.ts';
 import type { Affine, Expr, Kernel } from '../loop/ir.ts';
@@ -108,7 +109,7 @@ export function finishSteps(
   const kernels = new Map<string, Kernel>();
   const usualKernels = new Map<Kernel, Kernel>();
   const steps = raw.steps.map(({ kernel: written, operands, loc }): LoweredStep => {
-    const simple = simplifyKernel(roundOnStore(written));
+    const simple = simplifyKernel(roundOnStore(encodeSmall(written)));
     const key = kernelKey(simple);
     const kernel = kernels.get(key) ?? simple;
     kernels.set(key, kernel);

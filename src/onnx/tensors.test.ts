@@ -47,6 +47,18 @@ describe('typed lists', () => {
     ['bool', { int32Data: [0, 1, 7] }, [0, 1, 1]],
     ['f16', { int32Data: [numberToF16(1.5), numberToF16(-2), 0x7e00] }, [numberToF16(1.5), numberToF16(-2), 0x7e00]],
     ['bf16', { int32Data: [numberToBf16(3), 0, 0xff80] }, [numberToBf16(3), 0, 0xff80]],
+    ['f8e4m3fn', { int32Data: [0x38, 0x7f, 0xff] }, [0x38, 0x7f, 0xff]],
+    ['f8e4m3fnuz', { int32Data: [0x38, 0x80, 0xff] }, [0x38, 0x80, 0xff]],
+    ['f8e5m2', { int32Data: [0x3c, 0x7c, 0xff] }, [0x3c, 0x7c, 0xff]],
+    ['f8e5m2fnuz', { int32Data: [0x40, 0x80, 0xff] }, [0x40, 0x80, 0xff]],
+    ['f8e8m0', { int32Data: [0, 127, 255] }, [0, 127, 255]],
+    ['f6e2m3', { int32Data: [0, 0x1f, 0x3f] }, [0, 0x1f, 0x3f]],
+    ['f6e3m2', { int32Data: [0, 0x1f, 0x3f] }, [0, 0x1f, 0x3f]],
+    ['f4e2m1', { int32Data: [0xf7, 0x02] }, [0x7, 0xf, 0x2]],
+    ['i4', { int32Data: [0x8f, 0x07] }, [-1, -8, 7]],
+    ['u4', { int32Data: [0x8f, 0x07] }, [15, 8, 7]],
+    ['i2', { int32Data: [0b00_10_01_11] }, [-1, 1, -2]],
+    ['u2', { int32Data: [0b00_10_01_11] }, [3, 1, 2]],
   ];
   test('there is a case for every dtype', () => expect(new Set(cases.map(([d]) => d)).size).toBe(dtypes.length));
   test.each(cases)('%s', (dtype, data, values) => {
@@ -62,6 +74,22 @@ describe('typed lists', () => {
   ] as const)('%s cannot hold %i', (dtype, value) => {
     expect(() => read({ dims: [1n], dataType: codeOfDType(dtype), int32Data: [value] })).toThrow(/which no/);
   });
+});
+
+test.each([
+  ['i4', [0x8f, 0x07], [-1, -8, 7]],
+  ['u4', [0x8f, 0x07], [15, 8, 7]],
+  ['f4e2m1', [0x8f, 0x07], [15, 8, 7]],
+  ['u2', [0b11_10_01_00], [0, 1, 2]],
+  // 6 bits an element, lowest first, across the bytes.
+  ['f6e3m2', [0b01_000001, 0b0011_1111, 0b10], [1, 0b111101, 0b100011]],
+] as const)('raw_data of %s is packed', (dtype, bytes, values) => {
+  const tensor = read({ dims: [3n], dataType: codeOfDType(dtype), rawData: Uint8Array.from(bytes) });
+  expect([...tensor.data]).toEqual(values);
+});
+test('packed data of another length are refused', () => {
+  const init = { dims: [3n], dataType: codeOfDType('i4'), rawData: new Uint8Array(3) };
+  expect(() => read(init)).toThrow(/i4\[3\] has 3 bytes of data/);
 });
 
 test('raw_data is a view where aligned, a copy where not', () => {

@@ -4,7 +4,16 @@
  * One expression is both the lowering and the definition: eval compiles it and walks it over the broadcast inputs, in float64 or
  * exact integers, rounding once on output. An operator is a row: which dtypes, which expression, which attributes.
  */
-import { DTYPES, type DType, isBigInt, type Scalar } from '../core/dtype.ts';
+import {
+  DTYPES,
+  type DType,
+  isBigInt,
+  isSmallFloat,
+  isSmallInt,
+  type Scalar,
+  type SmallFloat,
+  type SmallInt,
+} from '../core/dtype.ts';
 import { broadcastShapes, elements, printShape, rowMajorStrides, type Shape, type StaticShape } from '../core/shape.ts';
 import { encodeScalar, type Tensor, type TensorType, toNumbers, type ValueType } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
@@ -19,6 +28,10 @@ export const UNSIGNED = ['u8', 'u16', 'u32', 'u64'] as const;
 export const INTEGERS = [...SIGNED, ...UNSIGNED] as const;
 export const NUMERIC = [...FLOATS, ...INTEGERS] as const;
 export const ANY = [...NUMERIC, 'bool'] as const;
+/** Dtypes that only conversions know, and operators that move elements. */
+export const SMALL_FLOATS = Object.keys(DTYPES).filter((d) => isSmallFloat(d as DType)) as SmallFloat[];
+export const SMALL_INTS = Object.keys(DTYPES).filter((d) => isSmallInt(d as DType)) as SmallInt[];
+export const SMALL: readonly DType[] = [...SMALL_FLOATS, ...SMALL_INTS];
 
 export interface ElementwiseDef<S extends AttrSpecs>
   extends Pick<
@@ -95,7 +108,7 @@ export function evalElementwise<A>(
   const evaluate = compileExpr(expr(args, attrs, out.dtype), scalarEnv(names, values));
   const sources = inputs.map((t) => (isBigInt(t.dtype) ? (t.data as BigInt64Array) : toNumbers(t)));
   const data = new DTYPES[out.dtype].array(elements(out.shape)) as Float64Array;
-  const exact = out.dtype !== 'f16' && out.dtype !== 'bf16' && out.dtype !== 'bool';
+  const exact = !DTYPES[out.dtype].coded && out.dtype !== 'bool';
   walkBroadcast(
     out.shape,
     inputs.map((t) => t.shape),

@@ -2,22 +2,30 @@
  * Linear quantisation: numbers as integers with a scale and a zero point, for a whole tensor, an index along an axis, or a block of
  * indices along it.
  *
- *     quantise    q = saturate(round(x / scale) + zeroPoint)        round half to even
+ *     quantise    q = saturate(round(x / scale) + zeroPoint)        round half to even; to the float's precision where q is one
  *     dequantise  x = (q − zeroPoint) · scale
  *
  * Quotients and products are float32 whatever the model's floats are: a tie there decides the integer. Used by the operators that
  * quantise and by those that compute on quantised tensors.
  */
-import { DTYPES, type DType } from '../core/dtype.ts';
+import { DTYPES, type DType, isFloat } from '../core/dtype.ts';
 import { type Dim, elements, printShape, type Shape, type StaticShape } from '../core/shape.ts';
 import { toNumbers } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
+import { SMALL_FLOATS, SMALL_INTS } from './elementwise.ts';
 import type { NodeWriter } from './node-writer.ts';
 
 /** Element types that products are summed of. */
 export const BYTES: readonly DType[] = ['i8', 'u8'];
 /** Element types of quantised tensors. */
-export const QUANTIZED: readonly DType[] = ['i8', 'u8', 'i16', 'u16'];
+export const QUANTIZED: readonly DType[] = [
+  'i8',
+  'u8',
+  'i16',
+  'u16',
+  ...SMALL_INTS,
+  ...SMALL_FLOATS.filter((dtype) => dtype !== 'f8e8m0'),
+];
 
 /** Throws through ctx.fail unless input i has one of the element types. */
 export function checkDType(ctx: InferContext<unknown>, i: number, accepted: readonly DType[]): void {
@@ -90,8 +98,18 @@ function repeatBlocks(w: NodeWriter, parameter: string, x: StaticShape, axis: nu
 }
 
 /** round(x / scale) + zeroPoint as `to`. x is float or i32; parameters broadcast already; zeroPoint '' is 0. */
-export function quantize(w: NodeWriter, x: string, scale: string, zeroPoint: string, to: DType): string {
-  return roundTo(w, w.div(w.cast(x, 'f32'), w.cast(scale, 'f32')), zeroPoint, to);
+export function quantize(
+  w: NodeWriter,
+  x: string,
+  scale: string,
+  zeroPoint: string,
+  to: DType,
+  saturate = true,
+): string {
+  const quotient = w.div(w.cast(x, 'f32'), w.cast(scale, 'f32'));
+  if (!isFloat(to)) return roundTo(w, quotient, zeroPoint, to);
+  const shifted = zeroPoint === '' || isZero(w, zeroPoint) ? quotient : w.add(quotient, w.cast(zeroPoint, 'f32'));
+  return w.node('Cast', [shifted], { to, saturate });
 }
 
 /**
@@ -130,10 +148,11 @@ function nearest(x: number): number {
 export const dequantize = (w: NodeWriter, q: string, scale: string, zeroPoint: string): string =>
   w.mul(w.cast(centred(w, q, zeroPoint), 'f32'), w.cast(scale, 'f32'));
 
-/** q − zeroPoint as i32; zeroPoint '' is 0. */
+/** q − zeroPoint as i32, as f32 where they are floats; zeroPoint '' is 0. */
 export function centred(w: NodeWriter, q: string, zeroPoint: string): string {
-  const wide = w.cast(q, 'i32');
-  return zeroPoint === '' || isZero(w, zeroPoint) ? wide : w.sub(wide, w.cast(zeroPoint, 'i32'));
+  const as = isFloat(w.type(q).dtype) ? 'f32' : 'i32';
+  const wide = w.cast(q, as);
+  return zeroPoint === '' || isZero(w, zeroPoint) ? wide : w.sub(wide, w.cast(zeroPoint, as));
 }
 
 /** True where a value is known to be all 0. */

@@ -1,7 +1,7 @@
 /**
  * QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear. They expand into arithmetic that fuses into its neighbours.
  */
-import type { DType } from '../core/dtype.ts';
+import { DTYPES, type DType } from '../core/dtype.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { defineComposite } from './composite.ts';
@@ -27,7 +27,20 @@ const SCALES: readonly DType[] = ['f32', 'f16', 'bf16'];
 
 const vector = (dtype: DType, values: readonly number[]): Tensor => fromNumbers(dtype, [values.length], values);
 const single = (dtype: DType, value: number): Tensor => fromNumbers(dtype, [], [value]);
-const ZERO_POINTS = { i8: -3, u8: 128, i16: 1000, u16: 32768 } as const;
+const ZERO_POINTS = {
+  i8: -3,
+  u8: 128,
+  i16: 1000,
+  u16: 32768,
+  i4: -3,
+  u4: 8,
+  i2: -1,
+  u2: 2,
+  f8e4m3fn: 0,
+  f8e5m2: 0.5,
+  f4e2m1: 0,
+} as const;
+const SMALL_QUANTIZED = QUANTIZED.slice(4);
 
 const granularity = (attrs: { readonly axis: number; readonly block_size: number }): Granularity => ({
   axis: attrs.axis,
@@ -46,14 +59,14 @@ function known(ctx: InferContext<{ readonly axis: number; readonly block_size: n
 export const quantizeLinear = defineComposite({
   name: 'QuantizeLinear',
   onnx: { since: 10 },
-  // `saturate` concerns 8-bit floats; `precision` is that of the division, which is f32 here.
+  // `precision` is that of the division, which is f32 here.
   attrs: { ...AXIS_ATTRS, saturate: bool(true), precision: dtypeAttr.optional },
   inputs: [2, 3],
   rounding: 'each',
   infer(ctx) {
     const x = ctx.input(0);
     checkDType(ctx, 0, [...SCALES, 'i32']);
-    checkDType(ctx, 1, [...SCALES, 'i32']);
+    checkDType(ctx, 1, [...SCALES, 'i32', 'f8e8m0']);
     checkDType(ctx, 2, QUANTIZED);
     checkScale(ctx, x.shape, ctx.input(1).shape, granularity(ctx.attrs));
     const { output_dtype: wanted } = ctx.attrs;
@@ -66,7 +79,7 @@ export const quantizeLinear = defineComposite({
   write({ w, input, type, types, attrs }) {
     const place = (i: number): string => alongTensor(w, input(i), type(0).shape, granularity(attrs));
     const to = types[2]?.dtype ?? attrs.output_dtype ?? 'u8';
-    return [quantize(w, input(0), place(1), types[2] ? place(2) : '', to)];
+    return [quantize(w, input(0), place(1), types[2] ? place(2) : '', to, attrs.saturate)];
   },
   cases: quantizeCases(),
 });
@@ -80,7 +93,7 @@ export const dequantizeLinear = defineComposite({
   infer(ctx) {
     const q = ctx.input(0);
     checkDType(ctx, 0, [...QUANTIZED, 'i32']);
-    checkDType(ctx, 1, SCALES);
+    checkDType(ctx, 1, [...SCALES, 'f8e8m0']);
     checkDType(ctx, 2, [q.dtype]);
     checkScale(ctx, q.shape, ctx.input(1).shape, granularity(ctx.attrs));
     const dtype = ctx.attrs.output_dtype ?? ctx.input(1).dtype;
@@ -133,12 +146,44 @@ const dynamicQuantizeLinear = defineComposite({
   ],
 });
 
+/** Values that every element type of the row has. */
+function rangeOf(dtype: DType): readonly [number, number] {
+  const { min, max } = DTYPES[dtype];
+  return [Math.max(Number(min), -9), Math.min(Number(max), 9)];
+}
+
 function quantizeCases(): readonly OpCase[] {
   const ties = fromNumbers('f32', [2, 6], [-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1e9, -1e9, 300, -300, 0, 127.4]);
   const x = { dtype: 'f32', shape: [2, 3, 5], range: [-9, 9] } as const;
   const blocks = { dtype: 'f32', shape: [2, 4, 5], range: [0.1, 2] } as const;
   return [
-    ...(['i8', 'u8', 'i16', 'u16'] as const).map(
+    ...SMALL_QUANTIZED.map(
+      (dtype): OpCase => ({
+        name: `${dtype}, no zero point`,
+        inputs: [x, single('f32', 0.7)],
+        attrs: { output_dtype: dtype },
+      }),
+    ),
+    {
+      name: 'f8e4m3fn without saturation',
+      inputs: [ties, single('f32', 1), single('f8e4m3fn', 0)],
+      attrs: { saturate: false },
+    },
+    {
+      name: 'i4 by blocks, the last one short',
+      inputs: [
+        { ...x, shape: [2, 7, 3] },
+        { ...blocks, shape: [2, 3, 3] },
+        { dtype: 'i4', shape: [2, 3, 3], range: [-8, 7] },
+      ],
+      attrs: { axis: 1, block_size: 3 },
+    },
+    {
+      name: 'f8e5m2 with scales of f8e8m0',
+      inputs: [x, vector('f8e8m0', [0.25, 1, 4])],
+      attrs: { axis: 1, output_dtype: 'f8e5m2' },
+    },
+    ...(['i8', 'u8', 'i16', 'u16', 'i4', 'u4', 'i2', 'u2', 'f8e4m3fn', 'f8e5m2', 'f4e2m1'] as const).map(
       (dtype): OpCase => ({
         name: `${dtype}, ties and saturation`,
         inputs: [ties, single('f32', 1), single(dtype, ZERO_POINTS[dtype])],
@@ -166,10 +211,41 @@ function quantizeCases(): readonly OpCase[] {
 
 function dequantizeCases(): readonly OpCase[] {
   return [
-    ...(['i8', 'u8', 'i16', 'u16'] as const).map(
+    ...SMALL_QUANTIZED.map(
       (dtype): OpCase => ({
         name: dtype,
-        inputs: [{ dtype, shape: [3, 7] }, single('f32', 0.125), single(dtype, ZERO_POINTS[dtype])],
+        inputs: [{ dtype, shape: [3, 7], range: rangeOf(dtype) }, single('f32', 0.3)],
+      }),
+    ),
+    {
+      name: 'u4 by blocks with zero points',
+      inputs: [
+        { dtype: 'u4', shape: [7, 2], range: [0, 15] },
+        { dtype: 'f16', shape: [3, 2], range: [0.1, 2] },
+        { constant: fromNumbers('u4', [3, 2], [0, 15, 8, 7, 1, 2]) },
+      ],
+      attrs: { axis: 0, block_size: 3 },
+    },
+    {
+      name: 'f8e5m2 with a zero point',
+      inputs: [{ dtype: 'f8e5m2', shape: [5] }, single('f32', 2), single('f8e5m2', 0.5)],
+    },
+    {
+      name: 'f4e2m1 with scales of f8e8m0',
+      inputs: [
+        { dtype: 'f4e2m1', shape: [6, 2], range: [-6, 6] },
+        { constant: fromNumbers('f8e8m0', [2, 2], [0.5, 4, 1, 2]) },
+      ],
+      attrs: { axis: 0, block_size: 3, output_dtype: 'f32' },
+    },
+    ...(['i8', 'u8', 'i16', 'u16', 'i4', 'u4', 'i2', 'u2', 'f8e4m3fn', 'f8e5m2', 'f4e2m1'] as const).map(
+      (dtype): OpCase => ({
+        name: `${dtype} with a zero point`,
+        inputs: [
+          { dtype, shape: [3, 7], range: rangeOf(dtype) },
+          single('f32', 0.125),
+          single(dtype, ZERO_POINTS[dtype]),
+        ],
       }),
     ),
     { name: 'i32', inputs: [{ dtype: 'i32', shape: [2, 5], range: [-90000, 90000] }, single('f32', 1e-3)] },

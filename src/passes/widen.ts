@@ -3,9 +3,10 @@
  *
  * Constants, and tensors and dtypes in attributes, are converted here; casts at the graph's inputs and outputs keep the interface as
  * the model has it. f16 and bf16 convert exactly, and results between nodes keep more digits than the model asked for; f64 loses
- * some, with a warning. Integers stay as they are: wrapping in another width would change them.
+ * some, with a warning. Integers stay as they are: wrapping in another width would change them. So do floats of 8 bits and fewer, which nobody
+ * computes in: kernels have their bits (loop/encode-small.ts).
  */
-import { type DType, isFloat } from '../core/dtype.ts';
+import { type DType, isFloat, isSmallFloat } from '../core/dtype.ts';
 import { fromNumbers, type Tensor, toNumbers, type ValueType } from '../core/tensor.ts';
 import { graphBuilder } from '../graph/build.ts';
 import type { Attrs, AttrValue, Graph, Node } from '../graph/ir.ts';
@@ -16,7 +17,7 @@ const WIDE: DType = 'f32';
 const CAST = 'Cast';
 
 export function widen(graph: Graph, { ops, computes, onWarning }: PassContext): Graph {
-  const isNarrow = (dtype: DType): boolean => isFloat(dtype) && !computes.has(dtype);
+  const isNarrow = (dtype: DType): boolean => isFloat(dtype) && !isSmallFloat(dtype) && !computes.has(dtype);
   const found = narrowDTypes(graph, isNarrow);
   if (found.size === 0) return graph;
   if (found.has('f64')) onWarning(`graph "${graph.name}" computes in f64, the target does not: f32 is used instead`);

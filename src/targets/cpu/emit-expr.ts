@@ -5,7 +5,7 @@
  * loop is entered (`prepare`). A select is lazy: what reads memory in a branch is computed inside it, under a mask where the condition
  * differs by lane.
  */
-import { DTYPES, type DType } from '../../core/dtype.ts';
+import { DTYPES, type DType, type MachineDType, storageOf } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
 import { children } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
@@ -37,7 +37,7 @@ import {
 } from './vector-ops.ts';
 import { boundNames, bufferKey, exprsOf, localKey } from './walk.ts';
 
-const MEMORY: { readonly [D in DType]: MemType } = {
+const MEMORY: { readonly [D in MachineDType]: MemType } = {
   f64: 'f64',
   f32: 'f32',
   f16: 'u16',
@@ -408,7 +408,7 @@ export class ExprEmitter {
   }
 
   #loadScalar(dtype: DType, { base, byteOffset }: Address): Reg {
-    const raw = this.asm.load(MEMORY[dtype], base, byteOffset);
+    const raw = this.asm.load(MEMORY[storageOf(dtype)], base, byteOffset);
     if (dtype === 'f16') return f16ToF32(this.asm, raw);
     if (dtype === 'bf16') return bf16ToF32(this.asm, raw);
     return raw;
@@ -452,7 +452,7 @@ export class ExprEmitter {
 
   #storeScalar(dtype: DType, { base, byteOffset }: Address, value: Reg): void {
     const raw = dtype === 'f16' ? f32ToF16(this.asm, value) : dtype === 'bf16' ? f32ToBf16(this.asm, value) : value;
-    this.asm.store(MEMORY[dtype], base, byteOffset, raw);
+    this.asm.store(MEMORY[storageOf(dtype)], base, byteOffset, raw);
   }
 
   /**

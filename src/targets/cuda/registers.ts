@@ -4,7 +4,7 @@
  * f16 and bf16 are computed in f32, bool is a predicate, integers of up to 32 bits are b32 and kept normalised (sign- or
  * zero-extended), u32 and u64 are the same bits read unsigned.
  */
-import { DTYPES, type DType } from '../../core/dtype.ts';
+import { DTYPES, type DType, type MachineDType, storageOf } from '../../core/dtype.ts';
 import { isHalf } from '../../loop/halves.ts';
 import type { Address, MemType, PtxKernel, Reg } from './ptx.ts';
 import type { RegType } from './ptx-instructions.ts';
@@ -22,7 +22,7 @@ const row = (register: RegType, memory: MemType, instruction: Representation['in
   instruction,
 });
 
-const REPRESENTATION: { readonly [D in DType]: Representation } = {
+const REPRESENTATION: { readonly [D in MachineDType]: Representation } = {
   f64: row('f64', 'f64', 'f64'),
   f32: row('f32', 'f32', 'f32'),
   f16: row('f32', 'b16', 'f32'),
@@ -38,8 +38,9 @@ const REPRESENTATION: { readonly [D in DType]: Representation } = {
   bool: row('pred', 'u8', 'pred'),
 };
 
-export const registerOf = (dtype: DType): RegType => REPRESENTATION[dtype].register;
-export const instructionType = (dtype: DType): Representation['instruction'] => REPRESENTATION[dtype].instruction;
+export const registerOf = (dtype: DType): RegType => REPRESENTATION[storageOf(dtype)].register;
+export const instructionType = (dtype: DType): Representation['instruction'] =>
+  REPRESENTATION[storageOf(dtype)].instruction;
 
 /** A constant in a register. */
 export function constantReg(k: PtxKernel, dtype: DType, value: number | bigint): Reg {
@@ -79,7 +80,7 @@ export function loadElements(
     const pair = (Number(fill) | (Number(fill) << 16)) >>> 0;
     return load('b32', count / 2, pair).flatMap((word) => halves(k, dtype, word));
   }
-  const regs = load(REPRESENTATION[dtype].memory, count, fill);
+  const regs = load(REPRESENTATION[storageOf(dtype)].memory, count, fill);
   return dtype === 'bool' ? regs.map((reg) => k.op('setp.ne.u32', reg, 0)) : regs;
 }
 
@@ -105,7 +106,7 @@ export function storeElements(k: PtxKernel, dtype: DType, address: Address, valu
     return;
   }
   const regs = dtype === 'bool' ? values.map((p) => k.op('selp.b32', 1, 0, p)) : values;
-  k.store(kind, REPRESENTATION[dtype].memory, address, regs);
+  k.store(kind, REPRESENTATION[storageOf(dtype)].memory, address, regs);
 }
 
 function packHalves(k: PtxKernel, dtype: DType, low: Reg, high: Reg): Reg {
