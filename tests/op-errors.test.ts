@@ -50,7 +50,7 @@ const REFUSED: readonly (readonly [string, Attrs, readonly Tensor[], RegExp])[] 
   ['QuantizeLinear', {}, [x(2, 3), x(2)], /the scale is \[2\], the tensor has 3 along axis 1/],
   ['QuantizeLinear', { block_size: 2 }, [x(2, 5), x(2, 2)], /not one a block of 2 along axis 1/],
   ['QuantizeLinear', { output_dtype: 'i8' }, [x(2), x(), zeros('u8', [])], /output_dtype is i8, the zero point is u8/],
-  ['DequantizeLinear', {}, [x(2), x()], /input 0 is f32, expected one of i8, u8, i16, u16, i32/],
+  ['DequantizeLinear', {}, [x(2), x()], /input 0 is f32, expected one of i8, u8, i16, u16, i4, .*, i32/],
   ['MatMulInteger', {}, [zeros('u8', [2, 3]), zeros('i8', [4, 2])], /the inner dims differ: 3 .* and 4/],
   ['ConvInteger', {}, [zeros('u8', [1, 2, 4, 4]), zeros('u8', [1, 3, 2, 2])], /input has 2 channels, weight expects 3/],
   ['Attention', {}, [x(1, 3, 8), x(1, 3, 8), x(1, 3, 8)], /q_num_heads and kv_num_heads must be given/],
