@@ -101,6 +101,27 @@ describe('what commands give', () => {
     }
   });
 
+  test('build: precision int8 is calibrated on samples', () => {
+    const folder = modelFolder();
+    const [model, engine, input] = ['model.onnx', 'int8.engine', 'sample.npy'].map((file) => join(folder, file));
+    const values = Array.from({ length: 24 }, (_, i) => i / 10 - 1);
+    writeFileSync(input, writeNpy(fromNumbers('f32', [2, 12], values)));
+    const options = ['--target', 'wasm', '--precision', 'int8', '--shapes', 'x:2x12', '--sample', `x=${input}`];
+    const { stages } = hotrodJson<{ stages: { name: string }[] }>(['build', model, '-o', engine, ...options]);
+    expect(stages.map(({ name }) => name)).toContain('calibrate');
+    const outputOf = (file: string, more: readonly string[]): Float32Array => {
+      const out = `${file}-out`;
+      hotrodJson(['run', file, '--input', `x=${input}`, '--output', out, ...more]);
+      return readNpy(readFileSync(join(out, 'y.npy')), 'y.npy').data as Float32Array;
+    };
+    const [bytes, floats] = [outputOf(engine, []), outputOf(model, ['--target', 'wasm'])];
+    // Probabilities, by products of 8 bits: a part in a hundred.
+    bytes.forEach((y, i) => {
+      expect(Math.abs(y - floats[i])).toBeLessThan(0.02);
+    });
+    expect([...bytes]).not.toEqual([...floats]);
+  });
+
   test('run: inputs that are not given come from the seed', () => {
     const model = join(modelFolder(), 'model.onnx');
     const mean = (seed: string) =>
@@ -351,7 +372,9 @@ describe('what is refused', () => {
       [['run', model, '--shapes', 'z:2x13'], 'z'],
       [['run', model, '--min-shapes', 'x:4x12', '--max-shapes', 'x:2x12'], 'min <= opt <= max'],
       [['run', model, '--threads', '0'], '--threads'],
-      [['run', model, '--precision', 'int8'], 'int8'],
+      [['run', model, '--target', 'wasm', '--precision', 'fp16'], 'fp16'],
+      [['run', model, '--sample', 'x'], 'NAME=FILE.npy'],
+      [['run', model, '--sample', `x=${model}`], 'model.onnx'],
       [['run', model, '--workspace', '1B'], 'workspace'],
       [['run', engine, '--target', 'reference'], 'reference'],
       [['build', engine, '-o', `${engine}2`], 'engine already'],
