@@ -15,6 +15,15 @@ test.each<[string, string, { flops: number; bytesRead: number; bytesWritten: num
     { flops: 48, bytesRead: 38, bytesWritten: 32 },
   ],
   [
+    'an attend computes a score once, whatever the number of values',
+    `kernel k = attend f32 nan (in q: f32[12], in k: f32[20], in v: f32[10], out y: f32[6])
+       for query s < 3, value e < 2, key t < 5, inner d < 4
+       q q[s < 3 stride 4, d < 4 stride 1]  k k[t < 5 stride 4, d < 4 stride 1]  v v[t < 5 stride 2, e < 2 stride 1] {
+         let score: f32 = dot * 0.5
+       } { y[s * 2 + e] = acc }`,
+    { flops: 15 * (2 * 4 + 2 * 2 + 18 + 1), bytesRead: 4 * (12 + 20 + 10), bytesWritten: 24 },
+  ],
+  [
     'a broadcast element is read once, an unread buffer never',
     'kernel k = map (in x: f32[1], in z: f32[64], out y: f32[64]) for i < 64 { y[i] = x[0] }',
     { flops: 0, bytesRead: 4, bytesWritten: 256 },

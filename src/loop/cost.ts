@@ -5,6 +5,7 @@
  * as the operations that legalize makes of it. A shared subexpression counts once; of a select both branches do.
  */
 import { DTYPES } from '../core/dtype.ts';
+import { axesOf } from './attend.ts';
 import { children } from './expr.ts';
 import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
 
@@ -32,6 +33,8 @@ const UNARY_FLOPS: { readonly [op in UnaryOp]?: number } = {
   acosh: 30,
   atanh: 30,
 };
+/** Of a score: maximum, difference, exponential, sum. */
+const WEIGHT_FLOPS = 3 + (UNARY_FLOPS.exp ?? 1);
 const BINARY_FLOPS: { readonly [op in BinaryOp]?: number } = { pow: 40 };
 
 /** Counts over the whole index space. Elements that a guard or a repeated index leaves out make the bytes an upper bound. */
@@ -94,9 +97,19 @@ function count(kernel: Kernel): { readonly flops: number; readonly touched: Read
       }
     }
   };
-  countBody(
-    kernel.body,
-    kernel.axes.reduce((n, a) => n * a.extent, 1),
-  );
+  const points = kernel.axes.reduce((n, a) => n * a.extent, 1);
+  if (kernel.form.kind !== 'attend') countBody(kernel.body, points);
+  else {
+    // The body computes scores for each value anew; whoever runs it well does not.
+    const { form } = kernel;
+    const values = axesOf(form, 'value').reduce((n, a) => n * a.extent, 1);
+    const scores = (points / Math.max(1, values)) * axesOf(form, 'key')[0].extent;
+    const inner = axesOf(form, 'inner').reduce((n, a) => n * a.extent, 1);
+    for (const { buffer } of [form.q, form.k]) touch(buffer, scores * inner);
+    touch(form.v.buffer, scores * values);
+    flops += scores * (2 * inner + 2 * values + WEIGHT_FLOPS);
+    countBody(form.score, scores);
+    countBody(form.epilogue, points);
+  }
   return { flops, touched };
 }
