@@ -16,7 +16,7 @@ import { OPS } from '../src/ops/all.ts';
 import type { Op } from '../src/ops/op.ts';
 
 /** Operators that find out while running how much they give. */
-const SIZED_BY_DATA: ReadonlySet<string> = new Set(['NonZero', 'Unique', 'NonMaxSuppression']);
+const SIZED_BY_DATA: ReadonlySet<string> = new Set(['NonZero', 'Unique', 'NonMaxSuppression', 'Compress', 'TopK']);
 
 /** The inputs to fix, with their values. */
 export function specialise(bytes: Uint8Array, inputs: ReadonlyMap<string, Tensor>): Record<string, Tensor> {

@@ -27,10 +27,11 @@ function inferTopK(ctx: InferContext<TopKAttrs>) {
   const { dtype, shape } = ctx.input(0);
   const dim = checkAxis(ctx, ctx.attrs.axis, shape.length);
   const size = shape[dim];
-  const k = dimsInput(ctx, 1)?.[0] ?? ctx.freshDim('k', size);
-  if (typeof k === 'number' && k < 0) ctx.fail(`k is ${k}`);
-  if (typeof k === 'number' && typeof size === 'number' && k > size) ctx.fail(`k is ${k}, axis ${dim} has ${size}`);
-  const picked = shape.with(dim, k);
+  const known = dimsInput(ctx, 1)?.[0];
+  if (typeof known === 'number' && known < 0) ctx.fail(`k is ${known}`);
+  if (typeof known === 'number' && typeof size === 'number' && known > size)
+    ctx.fail(`k is ${known}, axis ${dim} has ${size}`);
+  const picked = shape.with(dim, known ?? ctx.freshDim('k', size));
   return [
     { dtype, shape: picked },
     { dtype: 'i64' as const, shape: picked },

@@ -60,6 +60,7 @@ function buildUnique(ctx: KernelContext<AttrsOf<typeof ATTRS>>): KernelSpec {
   const { axis: given, sorted } = ctx.attrs;
   const along = given === undefined ? undefined : given < 0 ? given + shape.length : given;
   const slices = along === undefined ? elements(shape) : shape[along];
+  if (elements(shape) === 0) return buildEmpty(ctx, slices);
   const [order, leader, number] = ['order', 'leader', 'number'].map((hint) => ctx.scratch(0, hint));
   const heap = heapIn(ctx, order, compareSlices(ctx, along, 'gt'));
   const names = ['left', 'count', 'lead', 'rank', 'position'].map((hint) => ctx.fresh(hint));
@@ -116,6 +117,20 @@ function buildUnique(ctx: KernelContext<AttrsOf<typeof ATTRS>>): KernelSpec {
   const again = sorted ? [] : [assign(names[1], index(0))];
   const body = [fill, ...heap.build(index(slices), slices), ...start, sort, group, ...again, tell];
   return { form: { kind: 'routine', name: 'unique' }, axes: [], body: [...body, ...storeCount(ctx, 0, count)] };
+}
+
+/** Slices without elements are all equal. */
+function buildEmpty(ctx: KernelContext<unknown>, slices: number): KernelSpec {
+  const i = ctx.fresh('i');
+  const number = (n: number): Expr => ({ kind: 'const', dtype: 'i64', value: BigInt(n) });
+  const store = (o: number, at: Expr, n: number): Stmt[] =>
+    slices > 0 && o < plainOutputs(ctx) && ctx.outputs[o] ? [ctx.store(o, [at], number(n))] : [];
+  const inverse = store(2, axis(i), 0).map(
+    (stmt): Stmt => ({ kind: 'for', axis: { name: i, extent: slices }, body: [stmt] }),
+  );
+  const wanted = [...store(1, index(0), 0), ...inverse, ...store(3, index(0), slices)];
+  const body = [...wanted, ...storeCount(ctx, 0, index(Math.min(1, slices)))];
+  return { form: { kind: 'routine', name: 'unique' }, axes: [], body };
 }
 
 /** Whether slice a is less (or more) than slice b; of equal ones, unless they count as equal, the one that stands first (or last). */
