@@ -34,24 +34,28 @@ const codeOf = (work: () => unknown): string => {
 };
 
 describe.each(TARGETS)('%s', (target) => {
-  it.each(CASES.map((c) => [c.graph.name, c] as const))('%s at many shapes', async (_, { graph, profile, runs }) => {
-    const { engine } = await build(graph, { target, profiles: [profile], verify: true });
-    const loaded = await loadEngine(serializeEngine(engine), { devices: DEVICES, threads: 2 });
-    const context = loaded.createContext();
-    for (const [i, shapes] of [...runs, ...runs].entries()) {
-      const inputs = inputsFor(graph, shapes, 100 + i);
-      for (const [name, shape] of Object.entries(shapes)) context.setShape(name, shape);
-      const got = context.run(Object.fromEntries(Object.entries(inputs).map(([name, t]) => [name, t.data])));
-      const bound = bindShapes(graph, OPS, shapes, () => {});
-      const want = evalGraph(bound, OPS, new Map(Object.entries(inputs)));
-      for (const [name, data] of Object.entries(got)) {
-        const label = `${graph.name} ${name} at ${JSON.stringify(shapes)}`;
-        expect(context.shapeOf(name), label).toEqual(want.get(name)!.shape);
-        expectClose(data as Float32Array, want.get(name)!, label);
+  it.each(CASES.map((c) => [c.graph.name, c] as const))(
+    '%s at many shapes',
+    async (_, { graph, profile, runs, templates = [], threads = 2 }) => {
+      const { engine } = await build(graph, { target, profiles: [profile], verify: true });
+      expect(engine.steps.map(({ tactic }) => tactic.template)).toEqual(expect.arrayContaining([...templates]));
+      const loaded = await loadEngine(serializeEngine(engine), { devices: DEVICES, threads });
+      const context = loaded.createContext();
+      for (const [i, shapes] of [...runs, ...runs].entries()) {
+        const inputs = inputsFor(graph, shapes, 100 + i);
+        for (const [name, shape] of Object.entries(shapes)) context.setShape(name, shape);
+        const got = context.run(Object.fromEntries(Object.entries(inputs).map(([name, t]) => [name, t.data])));
+        const bound = bindShapes(graph, OPS, shapes, () => {});
+        const want = evalGraph(bound, OPS, new Map(Object.entries(inputs)));
+        for (const [name, data] of Object.entries(got)) {
+          const label = `${graph.name} ${name} at ${JSON.stringify(shapes)}`;
+          expect(context.shapeOf(name), label).toEqual(want.get(name)!.shape);
+          expectClose(data as Float32Array, want.get(name)!, label);
+        }
       }
-    }
-    loaded.dispose();
-  });
+      loaded.dispose();
+    },
+  );
 
   it('attention is one kernel at all sizes', async () => {
     const [{ profile }] = CASES.filter(({ graph }) => graph === attention);

@@ -52,6 +52,31 @@ export const convolutions = network('convolutions', (b) => {
   return [one(b, 'Gemm', [mean, weight]), one(b, 'AveragePool', [d], { kernel_shape: [2, 2], strides: [1, 1] })];
 });
 
+/**
+ * Every kind of window with an open height and width: depthwise ones of several sizes, strides, dilations and pads, of which columns before
+ * and behind those inside are none, some or all; a first layer of short runs; rows that end within a register tile; Winograd's method.
+ */
+const windows = network('windows', (b) => {
+  const x = b.input('x', 'f32', [sym('n'), 3, sym('h'), sym('w')]);
+  const conv = (input: string, to: number, size: number, group: number, attrs: Readonly<Record<string, unknown>>) => {
+    const from = Number(b.type(input).shape[1]);
+    const weight = b.constant(draw(to + 7 * size, [to, from / group, size, size]));
+    return one(b, 'Conv', [input, weight], { group, strides: [1, 1], dilations: [1, 1], ...attrs, auto_pad: 'NOTSET' });
+  };
+  const first = one(b, 'Relu', [conv(x, 35, 3, 1, { pads: [1, 1, 1, 1] })]);
+  const depthwise = [
+    conv(first, 35, 3, 35, { pads: [1, 1, 1, 1] }),
+    conv(first, 35, 3, 35, { pads: [0, 0, 1, 1], strides: [2, 2] }),
+    conv(first, 35, 5, 35, { pads: [2, 2, 2, 2] }),
+    conv(first, 35, 3, 35, { pads: [2, 2, 2, 2], dilations: [2, 2] }),
+    conv(first, 35, 7, 35, { pads: [3, 3, 3, 3], strides: [4, 4] }),
+    conv(first, 35, 2, 35, { pads: [0, 0, 0, 0] }),
+  ];
+  const wide = one(b, 'Relu', [conv(depthwise[0], 64, 1, 1, { pads: [0, 0, 0, 0] })]);
+  const square = one(b, 'Add', [conv(wide, 64, 3, 1, { pads: [1, 1, 1, 1] }), wide]);
+  return [...depthwise.slice(1), conv(square, 20, 3, 1, { pads: [1, 1, 1, 1], strides: [2, 2] })];
+});
+
 /** What exporters write around attention: Shape, Gather, Concat, Reshape; heads split and joined; a mask; layer normalisation. */
 export const attention = network('attention', (b) => {
   const ids = b.input('ids', 'i64', [sym('n'), sym('s')]);
@@ -105,6 +130,9 @@ export const places = network('places', (b) => {
 
 export interface Case {
   readonly graph: Graph;
+  /** Templates that some step is to run by on a CPU. */
+  readonly templates?: readonly string[];
+  readonly threads?: number;
   readonly profile: ShapeProfile;
   readonly runs: readonly Readonly<Record<string, StaticShape>>[];
 }
@@ -118,6 +146,22 @@ export const CASES: readonly Case[] = [
       [2, 3, 33, 40],
       [3, 3, 17, 49],
       [1, 3, 63, 9],
+    ].map((x) => ({ x })),
+  },
+  {
+    graph: windows,
+    templates: ['depthwise', 'panels', 'winograd'],
+    threads: 3,
+    profile: { x: { min: [1, 3, 2, 2], opt: [1, 3, 23, 29], max: [3, 3, 31, 41] } },
+    runs: [
+      [3, 3, 31, 41],
+      [1, 3, 2, 2],
+      [1, 3, 23, 29],
+      [2, 3, 3, 37],
+      [1, 3, 29, 5],
+      [3, 3, 11, 13],
+      [2, 3, 31, 16],
+      [1, 3, 2, 41],
     ].map((x) => ({ x })),
   },
   {
@@ -167,7 +211,8 @@ export function inputsFor(
 export function expectClose(got: ArrayLike<number>, want: Tensor, label: string, tolerance = 2e-5): void {
   const numbers = toNumbers(want);
   expect(got.length, label).toBe(numbers.length);
-  const scale = Math.max(1, ...Array.from(numbers, Math.abs));
+  let scale = 1;
+  for (let i = 0; i < numbers.length; i++) scale = Math.max(scale, Math.abs(numbers[i]));
   for (let i = 0; i < numbers.length; i++)
     if (!(Math.abs(got[i] - numbers[i]) <= tolerance * scale))
       expect.fail(`${label}[${i}] is ${got[i]}, expected ${numbers[i]}`);

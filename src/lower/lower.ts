@@ -192,17 +192,23 @@ class Lowerer {
       throw new Bug('lower-order', `value "${value}" is read before anything has stored it`);
     const { inputs, loc } = (producer as { node: Node }).node;
     const { shape } = this.#type(value);
-    const view = this.#reshaped(inputs[0], value);
+    const view = this.#reshaped(this.storageOf(inputs[0]), inputs[0], value);
     if (view) return view;
     if (!this.#open) return { ...this.#copy(inputs[0], loc), shape, strides: rowMajorStrides(shape) };
     const storage = this.#allocate(value, rowMajorOrder(shape.length));
-    this.#push(new KernelWriter(this).writeReshape(inputs[0], value, storage), loc);
+    // The copy runs over the coordinates of the source where the place can be seen so: no division of indices.
+    const seen = this.#reshaped(storage, value, inputs[0]);
+    const writer = new KernelWriter(this);
+    const copy = seen ? writer.writeCopy(inputs[0], value, seen) : writer.writeReshape(inputs[0], value, storage);
+    this.#push(copy, loc);
     return storage;
   }
 
-  /** The view of a value under another shape, where strides can say it; with open sizes, where the same strides can at all of them. */
-  #reshaped(source: string, value: string): Storage | undefined {
-    const storage = this.storageOf(source);
+  /**
+   * The place of one value seen with the shape of another, where strides can say it; with open sizes, where the same strides can at all
+   * of them.
+   */
+  #reshaped(storage: Storage, source: string, value: string): Storage | undefined {
     const view = reshapeStorage(storage, this.#type(value).shape);
     if (!view || !this.#open) return view;
     const isSame = this.#twins(value).every(({ node, graph }) => {

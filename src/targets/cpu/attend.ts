@@ -5,6 +5,7 @@
  * around a group of rows. Keys, values and queries come from memory once.
  */
 import { Bug } from '../../core/errors.ts';
+import { touchedBytes } from '../../loop/footprint.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { AttendEmitter } from './attend-emit.ts';
@@ -94,6 +95,6 @@ function predictNs(kernel: Kernel, params: Params): number {
   const packed = t * plan.inner.extent * (keyBlocks === 1 ? 1 : rowBlocks);
   const pack = packed * (plan.keyStride === 1 ? 2 / lanes : GATHER_CYCLES);
   const cycles = outer * (Math.floor(m / rows) * group(rows) + (m % rows > 0 ? group(m % rows) : 0) + pack);
-  const bytes = kernel.buffers.reduce((sum, b) => sum + b.elements * 4, 0);
+  const bytes = touchedBytes(kernel);
   return Math.max(cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS);
 }

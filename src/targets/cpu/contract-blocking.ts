@@ -7,8 +7,10 @@
 import { DTYPES } from '../../core/dtype.ts';
 import type { Axis } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
+import type { Asm, Reg } from './asm.ts';
 import { type ContractPlan, extentOf } from './contract-plan.ts';
 import { ExprTable } from './linear.ts';
+import { divideUp, partOf } from './present-tiles.ts';
 import { vectorMachine } from './vector-machine.ts';
 
 export interface Blocking {
@@ -79,21 +81,66 @@ export function zerosFor(plan: ContractPlan): number {
   return (run.extent - 1) * stride + 1;
 }
 
+/** What the cut of a product at run time and beforehand share. */
+interface Cut {
+  readonly step: number;
+  /** Rows of a that stay in the cache. */
+  readonly inCache: number;
+  /** Fewer rows are no block. */
+  readonly leastRows: number;
+}
+
+function cutOf(plan: ContractPlan, params: Params): Cut {
+  const taps = plan.a.guard ? extentOf(plan.k.slice(0, -1)) : 1;
+  const rowBytes = (extentOf(plan.k) / taps) * DTYPES[plan.a.dtype].bytes;
+  const step = rowStep(params);
+  return { step, inCache: Math.max(step, Math.floor(BLOCK_BYTES / rowBytes)), leastRows: Math.max(24, step) };
+}
+
+/** A blocking whose numbers are in registers. */
+export interface PresentBlocking {
+  readonly rowsInBlock: Reg;
+  readonly mBlocks: Reg;
+  readonly panelsInBlock: Reg;
+  readonly nBlocks: Reg;
+  readonly tiles: Reg;
+}
+
+/** As `blockContract` for the sizes that there are at run time: rows, panels and batches, of which the first may be 0. */
+export function blockPresent(
+  asm: Asm,
+  plan: ContractPlan,
+  params: Params,
+  { rows, panels, batches }: { readonly rows: Reg; readonly panels: Reg; readonly batches: Reg },
+): PresentBlocking {
+  const { step, inCache, leastRows } = cutOf(plan, params);
+  const one = asm.const('i32', 1);
+  const enough = asm.const('i32', ENOUGH_TILES);
+  const some = asm.op('max', [rows, one]);
+  const perBlock = asm.op('max', [asm.op('mul', [batches, panels]), one]);
+  const wanted = asm.op('min', [divideUp(asm, enough, perBlock), divideUp(asm, some, leastRows)]);
+  const rowsInBlock = partOf(asm, some, asm.op('max', [divideUp(asm, some, inCache), wanted]), step);
+  const mBlocks = divideUp(asm, some, rowsInBlock);
+  const perPanel = asm.op('max', [asm.op('mul', [batches, mBlocks]), one]);
+  const wantedN = asm.op('max', [asm.op('min', [panels, divideUp(asm, enough, perPanel)]), one]);
+  const panelsInBlock = asm.op('max', [divideUp(asm, panels, wantedN), one]);
+  const nBlocks = divideUp(asm, panels, panelsInBlock);
+  const tiles = asm.op('mul', [asm.op('mul', [batches, mBlocks]), nBlocks]);
+  return { rowsInBlock, mBlocks, panelsInBlock, nBlocks, tiles };
+}
+
 export function blockContract(plan: ContractPlan, params: Params): Blocking {
   const m = extentOf(plan.m);
   const n = extentOf(plan.n);
   const k = extentOf(plan.k);
   const { width } = params;
   const panels = Math.ceil(n / width);
-  const taps = plan.a.guard ? extentOf(plan.k.slice(0, -1)) : 1;
-  const rowBytes = (k / taps) * DTYPES[plan.a.dtype].bytes;
-  const step = rowStep(params);
-  const inCache = Math.max(step, Math.floor(BLOCK_BYTES / rowBytes));
+  const { step, inCache, leastRows } = cutOf(plan, params);
   let mBlocks = Math.ceil(m / inCache);
   const batches = extentOf(plan.batch);
   if (batches * mBlocks * panels < ENOUGH_TILES) {
     const wanted = Math.ceil(ENOUGH_TILES / (batches * panels));
-    mBlocks = Math.max(mBlocks, Math.min(wanted, Math.ceil(m / Math.max(24, step))));
+    mBlocks = Math.max(mBlocks, Math.min(wanted, Math.ceil(m / leastRows)));
   }
   const rowsInBlock = Math.ceil(Math.ceil(m / mBlocks) / step) * step;
   mBlocks = Math.ceil(m / rowsInBlock);

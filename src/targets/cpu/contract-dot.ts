@@ -7,11 +7,13 @@
  */
 import { Bug } from '../../core/errors.ts';
 import * as e from '../../loop/expr.ts';
+import { touchedBytes } from '../../loop/footprint.ts';
 import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
 import { type ContractPlan, extentOf, hasLimit, mayOverreach, planContract } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { ExprTable } from './linear.ts';
+import { coordinates, partOf, presentTiles } from './present-tiles.ts';
 import type { Scopes } from './scopes.ts';
 import type { CpuTemplate } from './template.ts';
 import { checkLanes, lanesOf, vectorMachine } from './vector-machine.ts';
@@ -51,7 +53,7 @@ export const dot: CpuTemplate = {
     const steps = extentOf(plan.k) / lanes;
     const products = (ROWS * COLUMNS) / vectorMachine(lanes).multiplyAdds;
     const cycles = tiles * (steps * (products + 1.2) + ROWS * COLUMNS * (JOIN_CYCLES[lanes] ?? 3) + 20);
-    const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
+    const bytes = touchedBytes(kernel);
     return Math.max(cycles * NS_PER_CYCLE, bytes / 10);
   },
   tiles: (kernel) => {
@@ -108,24 +110,17 @@ class DotEmitter {
     const c = (value: number) => asm.const('i32', value);
     const { batch, m, n, k } = this.#plan;
     for (const axis of [...batch, ...m, ...n, ...k]) this.#exprs.value(e.boundOf(axis));
-    asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
+    const { begin, end } = presentTiles(asm, this.#exprs, batch, count);
+    const { row } = this.#plan;
+    const share = row?.limit ? partOf(asm, this.#exprs.value(e.boundOf(row)), count, ROWS) : c(rows);
+    asm.loop(begin, end, 1, (tile) =>
       this.#scopes.scope(() => {
-        let rest = asm.op('div_u', [tile, c(count)]);
-        for (const axis of this.#plan.batch.toReversed()) {
-          this.#scopes.bind(axis.name, { kind: 'register', reg: asm.op('rem_u', [rest, c(axis.extent)]) });
-          rest = asm.op('div_u', [rest, c(axis.extent)]);
-        }
-        const from = asm.op('mul', [asm.op('rem_u', [tile, c(count)]), c(rows)]);
-        const inside = batch.flatMap((a) =>
-          a.limit ? [this.#exprs.value(e.binary('lt', e.axis(a.name), e.boundOf(a)))] : [],
-        );
-        const all = () => this.#rows(from, asm.op('add', [from, c(rows)]));
-        if (inside.length === 0) all();
-        else
-          asm.if(
-            inside.reduce((x, y) => asm.op('and', [x, y])),
-            () => this.#scopes.scope(all),
-          );
+        const coords = coordinates(asm, this.#exprs, batch, asm.op('div_u', [tile, c(count)]));
+        batch.forEach((axis, i) => {
+          this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
+        });
+        const from = asm.op('mul', [asm.op('rem_u', [tile, c(count)]), share]);
+        this.#rows(from, asm.op('add', [from, share]));
       }),
     );
   }

@@ -11,20 +11,22 @@
  * Tiles are as large as the registers hold with all operands of one k step live: V8 schedules a block's loads before its
  * arithmetic, so unrolling k only spills.
  *
- * Where an axis has a limit: tiles and panels behind it are skipped. A tile may reach over the limit of n, or of m's outermost axis, as
- * far as the extent: nobody reads what it stores there. With a limit on an inner m axis rows are counted without what lies behind it,
- * and the last few are done by ever smaller tiles. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
+ * Where an axis has a limit: panels behind it are skipped, and a tile may reach over the limit of n as far as the extent: nobody reads
+ * what it stores there. Rows are counted and cut into blocks without what lies behind a limit, and the last few of a block are done by ever
+ * smaller tiles. The layered loops follow Goto and van de Geijn (2008), the window view implicit GEMM.
  */
 
 import { packedPanelBytes } from '../../engine/engine.ts';
 import * as e from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
+import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
 import { type ByteDot, emitByteSteps } from './byte-steps.ts';
-import { type Blocking, runAxis } from './contract-blocking.ts';
+import { type Blocking, blockContract, blockPresent, type PresentBlocking, runAxis } from './contract-blocking.ts';
 import { type ContractPlan, conjuncts, extentOf, hasLimit, type Operand, unpadded } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
+import { coordinates, divideUp, presentRange, type TileRange } from './present-tiles.ts';
 import type { Scopes } from './scopes.ts';
 import { eachExpr, exprMapper, localKey } from './walk.ts';
 
@@ -39,8 +41,8 @@ export type PanelSource =
   | { readonly kind: 'direct' }
   | { readonly kind: 'gathered'; readonly scratch: Reg };
 
-export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource): void {
-  new GemmEmitter(asm, kernel, plan, blocking, source).run();
+export function emitGemm(asm: Asm, kernel: Kernel, plan: ContractPlan, params: Params, source: PanelSource): void {
+  new GemmEmitter(asm, kernel, plan, params, source).run();
 }
 
 /** Registers by row, then by vector of columns. */
@@ -77,14 +79,25 @@ interface View {
   readonly run: Axis | undefined;
 }
 
-/** For each row of a tile, what gives the m axes its coordinates. */
-type Rows = readonly (() => void)[];
+/** The tiles of a call, and how they are numbered; 1 where that is known. */
+interface Share extends TileRange, Pick<PresentBlocking, 'rowsInBlock' | 'panelsInBlock'> {
+  readonly mBlocks: Reg | 1;
+  readonly nBlocks: Reg | 1;
+}
+
+interface Rows {
+  /** For each row of a tile, what gives the m axes its coordinates. */
+  readonly each: readonly (() => void)[];
+  /** Those of which a comparison of linear forms holds only if it holds of all. */
+  readonly ends: readonly (() => void)[];
+}
 
 class GemmEmitter {
   readonly #asm: Asm;
   readonly #exprs: ExprEmitter;
   readonly #scopes: Scopes;
   readonly #plan: ContractPlan;
+  readonly #params: Params;
   readonly #blocking: Blocking;
   readonly #source: PanelSource;
   readonly #n: Axis;
@@ -97,21 +110,19 @@ class GemmEmitter {
   readonly #epilogueInLanes: boolean;
   /** Whether the epilogue reads what may lie where it stores: then no row may be stored twice. */
   readonly #storesOnce: boolean;
-  /** Whether rows are counted at run time: an m axis inside another one has a limit. */
-  readonly #countsRows: boolean;
   /** Address of zeros behind the packed panels. */
   #zeros: Reg | undefined;
 
-  constructor(asm: Asm, kernel: Kernel, plan: ContractPlan, blocking: Blocking, source: PanelSource) {
+  constructor(asm: Asm, kernel: Kernel, plan: ContractPlan, params: Params, source: PanelSource) {
     this.#asm = asm;
     this.#exprs = new ExprEmitter(asm, kernel);
     this.#scopes = this.#exprs.scopes;
     this.#plan = plan;
-    this.#blocking = blocking;
+    this.#params = params;
+    this.#blocking = blockContract(plan, params);
     this.#source = source;
     this.#n = plan.n[0];
     this.#m = extentOf(plan.m);
-    this.#countsRows = hasLimit(plan.m.slice(1));
     this.#view = viewOf(plan);
     this.#acc = source.kind === 'bytes' ? 'i32' : 'f32';
     const isShort = (this.#view.run?.extent ?? 1) < SHORT_RUN;
@@ -145,31 +156,49 @@ class GemmEmitter {
    */
   run(): void {
     const asm = this.#asm;
-    const [begin, end] = asm.params;
-    const { mBlocks, nBlocks } = this.#blocking;
     if ((this.#source.kind === 'packed' || this.#source.kind === 'bytes') && this.#plan.a.guard) {
       const bytes = asm.const('i32', this.#panelBytes() * this.#blocking.panels * extentOf(this.#plan.batch));
       this.#zeros = asm.address(this.#bufferOf(this.#plan.b.buffer), bytes, 1);
     }
     const { batch: batchAxes, m, n, k } = this.#plan;
     for (const axis of [...batchAxes, ...m, ...n, ...k]) this.#endOf(axis);
+    const rows = this.#rowsAtRunTime();
+    const { begin, end, mBlocks, nBlocks, rowsInBlock, panelsInBlock } = this.#share(rows);
+    const split = (x: Reg, by: Reg | 1): [Reg, Reg] =>
+      by === 1 ? [x, asm.const('i32', 0)] : [asm.op('div_u', [x, by]), asm.op('rem_u', [x, by])];
     asm.loop(begin, end, 1, (tile) =>
       this.#scopes.scope(() => {
-        const mBlock = mBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [tile, asm.const('i32', mBlocks)]);
-        const rest = mBlocks === 1 ? tile : asm.op('div_u', [tile, asm.const('i32', mBlocks)]);
-        const nBlock = nBlocks === 1 ? asm.const('i32', 0) : asm.op('rem_u', [rest, asm.const('i32', nBlocks)]);
-        const batch = nBlocks === 1 ? rest : asm.op('div_u', [rest, asm.const('i32', nBlocks)]);
-        this.#bindPosition(batchAxes, batch);
-        const inside = batchAxes.flatMap((a) =>
-          a.limit ? [asm.op('lt', [this.#exprs.value(e.axis(a.name)), this.#endOf(a)])] : [],
-        );
-        if (inside.length === 0) this.#block(batch, mBlock, nBlock);
-        else {
-          const all = inside.reduce((x, y) => asm.op('and', [x, y]));
-          asm.if(all, () => this.#scopes.scope(() => this.#block(batch, mBlock, nBlock)));
-        }
+        const [rest, mBlock] = split(tile, mBlocks);
+        const [batch, nBlock] = split(rest, nBlocks);
+        const coords = this.#split(batchAxes, batch);
+        batchAxes.forEach((axis, i) => {
+          this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
+        });
+        const first = asm.op('mul', [nBlock, panelsInBlock]);
+        const part = { first, last: asm.op('add', [first, panelsInBlock]) };
+        this.#block(this.#wholeBatch(coords, batch), part, asm.op('mul', [mBlock, rowsInBlock]), rowsInBlock, rows);
       }),
     );
+  }
+
+  /** How this call's tiles lie: as cut beforehand, or by the sizes that there are. */
+  #share(rows: Reg | undefined): Share {
+    const asm = this.#asm;
+    const { batch, n } = this.#plan;
+    const { mBlocks, nBlocks, rowsInBlock, panelsInBlock, panels, tiles } = this.#blocking;
+    const c = (value: number) => asm.const('i32', value);
+    if (!rows && !hasLimit(batch) && !hasLimit(n)) {
+      const [begin, end] = asm.params;
+      const known = (count: number): Reg | 1 => (count === 1 ? 1 : c(count));
+      const cut = { rowsInBlock: c(rowsInBlock), panelsInBlock: c(panelsInBlock) };
+      return { begin, end, mBlocks: known(mBlocks), nBlocks: known(nBlocks), ...cut };
+    }
+    const present = blockPresent(asm, this.#plan, this.#params, {
+      rows: rows ?? c(this.#m),
+      panels: n[0].limit ? this.#panelsOf(this.#endOf(n[0])) : c(panels),
+      batches: this.#exprs.value(batch.map(e.boundOf).reduce(e.mul, e.index(1))),
+    });
+    return { ...presentRange(asm, present.tiles, tiles), ...present };
   }
 
   /** The register of an axis's end. */
@@ -193,36 +222,32 @@ class GemmEmitter {
     return this.#exprs.address(name, e.index(0)).base;
   }
 
-  /** Coordinates of a flat position. */
-  #bindPosition(axes: readonly Axis[], position: Reg): void {
-    const coords = this.#split(axes, position);
-    axes.forEach((axis, i) => {
-      this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
-    });
-  }
-
   #split(axes: readonly Axis[], position: Reg): Reg[] {
-    const coords: Reg[] = [];
-    let rest = position;
-    for (let i = axes.length - 1; i > 0; i--) {
-      const extent = axes === this.#plan.m ? this.#endOf(axes[i]) : this.#asm.const('i32', axes[i].extent);
-      coords.unshift(this.#asm.op('rem_u', [rest, extent]));
-      rest = this.#asm.op('div_u', [rest, extent]);
-    }
-    if (axes.length > 0) coords.unshift(rest);
-    return coords;
+    return coordinates(this.#asm, this.#exprs, axes, position);
   }
 
-  #block(batch: Reg, mBlock: Reg, nBlock: Reg): void {
+  /** The number of the batch among those of whole extents: packed panels lie in that order. */
+  #wholeBatch(coords: readonly Reg[], batch: Reg): Reg {
     const asm = this.#asm;
-    const { width, panels, panelsInBlock, rowsInBlock } = this.#blocking;
+    const axes = this.#plan.batch;
+    if (!hasLimit(axes.slice(1))) return batch;
+    return coords.reduce((sum, coord, i) =>
+      asm.op('add', [asm.op('mul', [sum, asm.const('i32', axes[i].extent)]), coord]),
+    );
+  }
+
+  /** Rows from `mFrom` on, `share` of them or as many as there are, against panels [first, last). */
+  #block(
+    batch: Reg,
+    { first: firstPanel, last: lastPanel }: { readonly first: Reg; readonly last: Reg },
+    mFrom: Reg,
+    share: Reg,
+    rows: Reg | undefined,
+  ): void {
+    const asm = this.#asm;
+    const { width, panels } = this.#blocking;
     const c = (value: number) => asm.const('i32', value);
-    const mFrom = asm.op('mul', [mBlock, c(rowsInBlock)]);
-    const rows = this.#rowsAtRunTime();
-    const most = rows && this.#countsRows ? rows : c(this.#m);
-    const mTo = asm.op('min', [asm.op('add', [mFrom, c(rowsInBlock)]), most]);
-    const firstPanel = asm.op('mul', [nBlock, c(panelsInBlock)]);
-    const lastPanel = asm.op('add', [firstPanel, c(panelsInBlock)]);
+    const mTo = asm.op('min', [asm.op('add', [mFrom, share]), rows ?? c(this.#m)]);
     const full = Math.floor(this.#n.extent / width);
     const panelBytes = this.#panelBytes();
     const ofBatch = asm.op('mul', [batch, c(panels)]);
@@ -232,9 +257,7 @@ class GemmEmitter {
         : asm.address(this.#bufferOf(this.#plan.b.buffer), asm.op('add', [ofBatch, panel]), panelBytes);
     const all = (): void => {
       if (full > 0) {
-        const end = this.#n.limit
-          ? asm.op('min', [c(full), this.#rounded(this.#endOf(this.#n), width, 'div')])
-          : c(full);
+        const end = this.#n.limit ? asm.op('min', [c(full), this.#panelsOf(this.#endOf(this.#n))]) : c(full);
         asm.loop(firstPanel, asm.op('min', [lastPanel, end]), 1, (panel) =>
           this.#scopes.scope(() => this.#panel(panel, panelAt(panel), width, mFrom, mTo, rows)),
         );
@@ -251,11 +274,10 @@ class GemmEmitter {
     else all();
   }
 
-  /** x / step rounded up, or the multiple of step that this is. */
-  #rounded(x: Reg, step: number, what: 'div' | 'multiple'): Reg {
-    const by = this.#asm.const('i32', step);
-    const quotient = this.#asm.op('div_u', [this.#asm.op('add', [x, this.#asm.const('i32', step - 1)]), by]);
-    return what === 'div' ? quotient : this.#asm.op('mul', [quotient, by]);
+  /** Panels that so many columns fill or begin. */
+  #panelsOf(columns: Reg): Reg {
+    const { width } = this.#blocking;
+    return divideUp(this.#asm, columns, width);
   }
 
   /** The panel of `columns` columns from `first` on: a column of b at a time, as [k][width]. */
@@ -296,24 +318,22 @@ class GemmEmitter {
     if (this.#source.kind === 'gathered') this.#gather(this.#source.scratch, first, columns);
     this.#scopes.bind(this.#n.name, { kind: 'lanes', base: first, offset: 0 });
     const rows = this.#blocking.rowsOf(columns);
-    if (there && this.#countsRows) {
+    if (there) {
       this.#countedRows(rows, columns, packed, mFrom, mTo);
       return;
     }
     const whole = Math.floor(this.#m / rows) * rows;
     const rest = this.#m - whole;
-    if (!there && rest > 0 && (rows - rest) * OVERLAP_PART <= whole) {
+    if (rest > 0 && (rows - rest) * OVERLAP_PART <= whole) {
       this.#rowLoop({ rows, columns }, packed, mFrom, mTo, true);
       return;
     }
     if (whole > 0) {
-      const most = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
-      const to = there ? asm.op('min', [most, this.#rounded(there, rows, 'multiple')]) : most;
+      const to = rest === 0 ? mTo : asm.op('min', [mTo, asm.const('i32', whole)]);
       this.#rowLoop({ rows, columns }, packed, mFrom, to);
     }
     if (rest === 0) return;
-    const isLast = asm.op('eq', [mTo, asm.const('i32', this.#m)]);
-    asm.if(there ? asm.op('and', [isLast, asm.op('gt', [there, asm.const('i32', whole)])]) : isLast, () =>
+    asm.if(asm.op('eq', [mTo, asm.const('i32', this.#m)]), () =>
       this.#scopes.scope(() => {
         const from = asm.const('i32', whole);
         this.#rowLoop({ rows: rest, columns }, packed, from, asm.const('i32', this.#m));
@@ -377,8 +397,31 @@ class GemmEmitter {
             });
           });
         }
-        this.#tile(shape, packed, this.#rowsApart(shape.rows, next), repeated(m));
+        const apart = (): void => this.#tile(shape, packed, this.#rowsApart(shape.rows, next), repeated(m));
+        if (inner?.limit && shape.rows === this.#blocking.rowsOf(shape.columns))
+          this.#inOneLine(shape, packed, next, apart);
+        else apart();
       }),
+    );
+  }
+
+  /** A tile that begins at `next`, which is then moved on: by rows along the innermost axis where all of them lie in one line of it. */
+  #inOneLine(shape: TileShape, packed: Reg, next: readonly Reg[], otherwise: () => void): void {
+    const asm = this.#asm;
+    const axes = this.#plan.m;
+    const inner = axes.length - 1;
+    const rows = asm.const('i32', shape.rows);
+    asm.if(
+      asm.op('le', [asm.op('add', [next[inner], rows]), this.#endOf(axes[inner])]),
+      () =>
+        this.#scopes.scope(() => {
+          axes.forEach((axis, i) => {
+            this.#scopes.bind(axis.name, { kind: 'register', reg: next[i] });
+          });
+          this.#tile(shape, packed, this.#rowsAlong(shape.rows), undefined);
+          this.#advance(axes, next, rows, next);
+        }),
+      () => this.#scopes.scope(otherwise),
     );
   }
 
@@ -407,7 +450,14 @@ class GemmEmitter {
   /** Rows one behind the other along the innermost m axis: row r is that axis plus r. */
   #rowsAlong(rows: number): Rows {
     const inner = this.#plan.m.at(-1);
-    return Array.from({ length: rows }, (_, row) => () => inner && this.#scopes.shift(inner.name, row));
+    const each = Array.from({ length: rows }, (_, row) => () => {
+      if (inner) this.#scopes.shift(inner.name, row);
+    });
+    const { table } = this.#exprs;
+    const isLinear = conjuncts(this.#plan.a.guard).every(
+      (g) => g.kind === 'binary' && inner && [g.a, g.b].every((x) => table.strideAlong(x, inner.name) !== undefined),
+    );
+    return { each, ends: isLinear && rows > 1 ? [each[0], each[rows - 1]] : each };
   }
 
   /** Rows anywhere: each has coordinates of its own, the next ones in `next`, which goes on. */
@@ -415,7 +465,7 @@ class GemmEmitter {
     const axes = this.#plan.m;
     const one = this.#asm.const('i32', 1);
     const names = axes.map(({ name }) => name);
-    return Array.from({ length: rows }, () => {
+    const each = Array.from({ length: rows }, () => {
       axes.forEach((axis, i) => {
         this.#scopes.bind(axis.name, { kind: 'register', reg: this.#copy(next[i]) });
       });
@@ -423,6 +473,7 @@ class GemmEmitter {
       const own = this.#scopes.save(names);
       return () => this.#scopes.restore(own);
     });
+    return { each, ends: each };
   }
 
   #tile(shape: TileShape, packed: Reg, rows: Rows, repeated: Repeated | undefined): void {
@@ -467,12 +518,12 @@ class GemmEmitter {
       const values = new Map(this.#plan.k.map((axis) => [axis.name, e.index(at(axis))]));
       return exprMapper((x) => (x.kind === 'axis' && values.get(x.name)) || x);
     });
-    const conditions = corners.flatMap((corner) => this.#ofRows(rows, corner(guard)));
+    const conditions = corners.flatMap((corner) => this.#ofRows(rows.ends, corner(guard)));
     return conditions.reduce((x, y) => this.#asm.op('and', [x, y]));
   }
 
   /** The value of an expression in each row. */
-  #ofRows(rows: Rows, x: Expr): Reg[] {
+  #ofRows(rows: Rows['each'], x: Expr): Reg[] {
     return rows.map((select) => {
       select();
       return this.#exprs.value(x);
@@ -508,7 +559,7 @@ class GemmEmitter {
       hot();
       return;
     }
-    const someInside = this.#ofRows(rows, guard).reduce((x, y) => asm.op('or', [x, y]));
+    const someInside = this.#ofRows(rows.each, guard).reduce((x, y) => asm.op('or', [x, y]));
     asm.if(
       someInside,
       () => this.#scopes.scope(hot),
@@ -527,7 +578,7 @@ class GemmEmitter {
     const read = (value: Expr): Stmt => ({ kind: 'let', local: '', dtype: value.dtype, value });
     const element = e.load(buffer, dtype, index);
     const ofA = guard ? [read(guard), read(e.select(guard, element, e.constant(dtype, 0)))] : [read(element)];
-    for (const select of rows) {
+    for (const select of rows.each) {
       select();
       this.#exprs.prepare(ofA, changing);
     }
@@ -541,7 +592,7 @@ class GemmEmitter {
     const { run } = view;
     if (run) this.#scopes.bind(run.name, { kind: 'constant', value: 0 });
     const moving = new Map<number, Reg>();
-    const pointers = rows.map((select) => {
+    const pointers = rows.each.map((select) => {
       select();
       const { base, byteOffset } = this.#rowAddress(view.a);
       const pointer = moving.get(base.id) ?? this.#pointer(base);
@@ -618,7 +669,7 @@ class GemmEmitter {
     const { lanes } = this.#asm;
     const { epilogue } = this.#plan;
     acc.slice(from, to).forEach((vectors, i) => {
-      rows[from + i]();
+      rows.each[from + i]();
       vectors.forEach((sum, v) => {
         const count = Math.min(lanes, shape.columns - v * lanes);
         this.#scopes.shift(this.#n.name, v * lanes);

@@ -39,7 +39,7 @@ export const extentOf = (axes: readonly Axis[]): number => axes.reduce((n, a) =>
 export const hasLimit = (axes: readonly Axis[]): boolean => axes.some((a) => a.limit);
 
 /**
- * Whether a register tile may reach over the limit of m or n, into points that nobody reads: what it loads and stores there is inside
+ * Whether a register tile may reach over the limit of n, into points that nobody reads: what it loads and stores there is inside
  * its buffers, as long as no index is itself an element of memory.
  */
 export function mayOverreach({ a, b, epilogue }: Pick<ContractPlan, 'a' | 'b' | 'epilogue'>): boolean {

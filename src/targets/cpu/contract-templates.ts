@@ -7,6 +7,7 @@
  */
 import { Bug } from '../../core/errors.ts';
 import type { Packing } from '../../engine/engine.ts';
+import { touchedBytes } from '../../loop/footprint.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { blockContract, rowsFor, runAxis, zerosFor } from './contract-blocking.ts';
@@ -56,8 +57,8 @@ function planOf(kernel: Kernel): ContractPlan {
   return plan;
 }
 
-/** Tiles of whole columns, and of whole rows where only the outermost m axis has a limit, reach over it. */
-const takesLimits = (plan: ContractPlan): boolean => !(hasLimit(plan.m) || hasLimit(plan.n)) || mayOverreach(plan);
+/** Tiles of whole columns reach over a limit. */
+const takesLimits = (plan: ContractPlan): boolean => !hasLimit(plan.n) || mayOverreach(plan);
 
 function predictNs(kernel: Kernel, params: Params): number {
   const plan = planOf(kernel);
@@ -88,7 +89,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   const full = Math.floor(n / params.width);
   const tail = n - full * params.width;
   const cycles = full * panelCycles(params.width) + (tail > 0 ? panelCycles(tail) : 0);
-  const bytes = kernel.buffers.reduce((sum, b) => sum + b.elements * 4, 0);
+  const bytes = touchedBytes(kernel);
   const [arithmetic, traffic] = [extentOf(plan.batch) * cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS];
   return Math.max(arithmetic, traffic) + OVERLAP_LOSS * Math.min(arithmetic, traffic);
 }
@@ -121,7 +122,7 @@ export const panels: CpuTemplate = {
   emit: (asm, kernel, params) => {
     const plan = planOf(kernel);
     checkLanes(asm, params.lanes);
-    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'packed' });
+    emitGemm(asm, kernel, plan, params, { kind: 'packed' });
   },
 };
 
@@ -138,7 +139,7 @@ export const direct: CpuTemplate = {
   emit: (asm, kernel, params) => {
     const plan = planOf(kernel);
     checkLanes(asm, params.lanes);
-    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'direct' });
+    emitGemm(asm, kernel, plan, params, { kind: 'direct' });
   },
 };
 
@@ -167,6 +168,6 @@ export const gathered: CpuTemplate = {
     const plan = planOf(kernel);
     checkLanes(asm, params.lanes);
     const scratch = asm.params[asm.params.length - 1];
-    emitGemm(asm, kernel, plan, blockContract(plan, params), { kind: 'gathered', scratch });
+    emitGemm(asm, kernel, plan, params, { kind: 'gathered', scratch });
   },
 };

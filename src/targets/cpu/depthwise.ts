@@ -6,7 +6,8 @@
  *       for outer taps (kh):  if the row is inside:  acc[t] += a[row, x+t at tap kw] · w[kh, kw]   for all kw and t
  *
  * An input column is loaded once for all the output columns that see it. Which taps of kw are inside is known for every x when the
- * code is made: columns where all are run in the wide loop, each of the few others has code of its own.
+ * code is made: columns where all are run in the wide loop, each of the few others has code of its own. Where the width is open, the
+ * columns whose taps are all inside begin and end where arithmetic on the guards says; those before and behind ask for each tap.
  * w is packed as panels of one vector of channels: [C / lanes][taps][lanes].
  */
 import { Bug } from '../../core/errors.ts';
@@ -18,6 +19,7 @@ import { type ContractPlan, conjuncts, extentOf, hasLimit, planBytes, planContra
 import { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import { ExprTable } from './linear.ts';
+import { coordinates, presentTiles } from './present-tiles.ts';
 import type { Scopes } from './scopes.ts';
 import { type TapProducts, tapProducts } from './tap-products.ts';
 import type { CpuTemplate } from './template.ts';
@@ -39,11 +41,27 @@ interface DepthwisePlan extends ContractPlan {
   readonly outerTaps: readonly Axis[];
   /** Conditions on the row, none of which depends on column or tap. */
   readonly rowGuard: Expr | undefined;
-  /** For each column the taps that are inside. */
-  readonly taps: readonly (readonly number[])[];
+  readonly inside: InsideTaps;
   /** Elements between input columns of neighbouring outputs, and of neighbouring taps. */
   readonly columnStride: number;
   readonly tapStride: number;
+}
+
+/** Which taps are inside: for each column, or, with an open width, from which column to which all of them are. */
+type InsideTaps =
+  | { readonly kind: 'known'; readonly taps: readonly (readonly number[])[] }
+  | {
+      readonly kind: 'open';
+      readonly first: number;
+      readonly end: Expr;
+      /** Of the column and tap that scopes say. */
+      readonly guard: Expr | undefined;
+    };
+
+/** A tap of a row, and whether it is inside, where that is asked. */
+interface Tap {
+  readonly k: number;
+  readonly inside?: Reg;
 }
 
 export const depthwise: CpuTemplate = {
@@ -103,16 +121,20 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
   const tap = plan.k.at(-1);
   if ((tap?.extent ?? 1) > MAX_UNROLLED_TAPS) return undefined;
   // Rows may end at run time; what is unrolled may not.
-  if (column?.limit || hasLimit(plan.batch) || hasLimit(plan.k)) return undefined;
+  if (hasLimit(plan.batch) || hasLimit(plan.k)) return undefined;
   const columnStride = column ? table.strideAlong(plan.a.index, column.name) : 0;
   const tapStride = tap ? table.strideAlong(plan.a.index, tap.name) : 0;
   if (columnStride === undefined || tapStride === undefined || columnStride < 0 || tapStride < 0) return undefined;
   const guards = conjuncts(plan.a.guard);
   const across = new Set([column?.name ?? '', tap?.name ?? '']);
   const columnGuards = guards.filter((g) => table.dependsOn(g, across));
-  if (columnGuards.some((g) => table.info(g).free.some((name) => !across.has(name)))) return undefined;
-  const taps = insideTaps(table, columnGuards, column, tap);
-  if (!taps) return undefined;
+  const others = new Set([channel, ...plan.m, ...plan.k].map(({ name }) => name).filter((name) => !across.has(name)));
+  if (columnGuards.some((g) => table.dependsOn(g, others))) return undefined;
+  const known = column?.limit ? undefined : insideTaps(table, columnGuards, column, tap);
+  const inside = known
+    ? ({ kind: 'known', taps: known } as const)
+    : column && openTaps(table, columnGuards, column, tap);
+  if (!inside) return undefined;
   const rowGuards = guards.filter((g) => !table.dependsOn(g, across));
   return {
     ...plan,
@@ -122,7 +144,7 @@ function planDepthwise(kernel: Kernel): DepthwisePlan | undefined {
     tap,
     outerTaps: plan.k.slice(0, -1),
     rowGuard: rowGuards.length === 0 ? undefined : rowGuards.reduce((a, b) => e.binary('and', a, b)),
-    taps,
+    inside,
     columnStride,
     tapStride,
   };
@@ -165,6 +187,42 @@ export function insideTaps(
     out.push(inside);
   }
   return out;
+}
+
+/**
+ * The columns all of whose taps are inside, where sizes decide: each condition is a linear form of column and tap against what is
+ * neither. Undefined where some is not.
+ */
+function openTaps(
+  table: ExprTable,
+  guards: readonly Expr[],
+  column: Axis,
+  tap: Axis | undefined,
+): InsideTaps | undefined {
+  let first = 0;
+  let end = e.boundOf(column);
+  for (const g of guards) {
+    if (g.kind !== 'binary' || (g.op !== 'ge' && g.op !== 'lt')) return undefined;
+    const { terms, constant } = table.linear(e.sub(g.a, g.b));
+    const coefOf = (axis: Axis | undefined): number =>
+      terms.find(({ atom }) => atom.kind === 'axis' && atom.name === axis?.name)?.coef ?? 0;
+    const rest = terms.filter(({ atom }) => !(atom.kind === 'axis' && [column.name, tap?.name].includes(atom.name)));
+    const [along, across] = [coefOf(column), coefOf(tap)];
+    if (along < 1 || rest.some(({ atom }) => table.info(atom).guarded)) return undefined;
+    const reach = across * ((tap?.extent ?? 1) - 1);
+    if (g.op === 'ge') {
+      if (rest.length > 0) return undefined;
+      // along·x + across·k + constant >= 0 for all k
+      first = Math.max(first, Math.ceil(-(constant + Math.min(0, reach)) / along));
+      continue;
+    }
+    // along·x + across·k + constant + rest < 0 for all k
+    const least = rest.reduce((sum, { atom, coef }) => e.add(sum, e.mul(atom, e.index(coef))), e.index(0));
+    const most = e.sub(e.index(along - 1 - constant - Math.max(0, reach)), least);
+    end = e.binary('min', end, along === 1 ? most : e.binary('floordiv', most, e.index(along)));
+  }
+  const guard = guards.length === 0 ? undefined : guards.reduce((a, b) => e.binary('and', a, b));
+  return { kind: 'open', first, end: e.binary('max', end, e.index(first)), guard };
 }
 
 /** Output columns whose accumulators, inputs and weights of one row of taps are in registers together. */
@@ -223,37 +281,31 @@ class DepthwiseEmitter {
     const asm = this.#asm;
     const { chunk, chunks } = cutOf(this.#plan, asm.lanes);
     const c = (value: number) => asm.const('i32', value);
-    for (const axis of this.#plan.outer) this.#exprs.value(e.boundOf(axis));
-    asm.loop(asm.params[0], asm.params[1], 1, (tile) =>
+    const { outer, column, inside } = this.#plan;
+    for (const axis of [...outer, ...(column ? [column] : [])]) this.#exprs.value(e.boundOf(axis));
+    if (inside.kind === 'open') this.#exprs.value(inside.end);
+    const { begin, end } = presentTiles(asm, this.#exprs, outer, chunks);
+    asm.loop(begin, end, 1, (tile) =>
       this.#scopes.scope(() => {
-        let rest = chunks === 1 ? tile : asm.op('div_u', [tile, c(chunks)]);
-        const { outer } = this.#plan;
-        for (let i = outer.length - 1; i >= 0; i--) {
-          const coord = i === 0 ? rest : asm.op('rem_u', [rest, c(outer[i].extent)]);
-          if (i > 0) rest = asm.op('div_u', [rest, c(outer[i].extent)]);
-          this.#scopes.bind(outer[i].name, { kind: 'register', reg: coord });
-        }
+        const point = chunks === 1 ? tile : asm.op('div_u', [tile, c(chunks)]);
+        const coords = coordinates(asm, this.#exprs, outer, point);
+        outer.forEach((axis, i) => {
+          this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
+        });
         const from = chunks === 1 ? c(0) : asm.op('mul', [asm.op('rem_u', [tile, c(chunks)]), c(chunk)]);
         const to =
           chunks === 1
             ? c(this.#plan.channel.extent)
             : asm.op('min', [asm.op('add', [from, c(chunk)]), c(this.#plan.channel.extent)]);
-        const inside = outer.flatMap((a) =>
-          a.limit ? [this.#exprs.value(e.binary('lt', e.axis(a.name), e.boundOf(a)))] : [],
-        );
-        if (inside.length === 0) this.#row(from, to);
-        else
-          asm.if(
-            inside.reduce((x, y) => asm.op('and', [x, y])),
-            () => this.#scopes.scope(() => this.#row(from, to)),
-          );
+        if (inside.kind === 'open') this.#openRow(inside, from, to);
+        else this.#row(inside.taps, from, to);
       }),
     );
   }
 
   /** All columns of a row, channels [from, to). */
-  #row(from: Reg, to: Reg): void {
-    const { column, tap, taps } = this.#plan;
+  #row(taps: readonly (readonly number[])[], from: Reg, to: Reg): void {
+    const { column, tap } = this.#plan;
     const all = tap?.extent ?? 1;
     const isFull = (x: number) => taps[x].length === all;
     let first = 0;
@@ -278,18 +330,53 @@ class DepthwiseEmitter {
     for (let x = column ? wide : first; x < taps.length; x++) single(x);
   }
 
-  /** `columns` outputs side by side with the same taps, over the channels: vectors, then single ones. */
-  #block(columns: number, taps: readonly number[], from: Reg, to: Reg): void {
+  /** The same with an open width: columns before those that have all taps, those, columns behind. */
+  #openRow({ first, end, guard }: Extract<InsideTaps, { kind: 'open' }>, from: Reg, to: Reg): void {
+    const asm = this.#asm;
+    const { tap } = this.#plan;
+    const column = this.#plan.column as Axis;
+    const c = (value: number) => asm.const('i32', value);
+    const all = Array.from({ length: tap?.extent ?? 1 }, (_, k) => k);
+    const width = this.#exprs.value(e.boundOf(column));
+    const behind = this.#exprs.value(end);
+    const wide = asm.op('sub', [behind, asm.op('rem_u', [asm.op('sub', [behind, c(first)]), c(this.#columns)])]);
+    const loop = (start: Reg, stop: Reg, columns: number, asks: Expr | undefined): void =>
+      asm.loop(start, stop, columns, (x) =>
+        this.#scopes.scope(() => {
+          this.#scopes.bind(column.name, { kind: 'register', reg: x });
+          this.#block(columns, all, from, to, asks);
+        }),
+      );
+    loop(c(first), wide, this.#columns, undefined);
+    if (this.#columns > 1) loop(wide, behind, 1, undefined);
+    if (!guard) return;
+    // Columns at either end, in one loop: those before the first, then those from `behind` on.
+    const before = asm.op('min', [c(first), width]);
+    const skipped = asm.op('sub', [behind, before]);
+    asm.loop(c(0), asm.op('add', [before, asm.op('max', [c(0), asm.op('sub', [width, behind])])]), 1, (i) =>
+      this.#scopes.scope(() => {
+        const x = asm.select(asm.op('lt', [i, before]), i, asm.op('add', [i, skipped]));
+        this.#scopes.bind(column.name, { kind: 'register', reg: x });
+        this.#block(1, all, from, to, guard);
+      }),
+    );
+  }
+
+  /** `columns` outputs side by side with the same taps, of which those are inside that `guard` lets through, over the channels: vectors, then single ones. */
+  #block(columns: number, taps: readonly number[], from: Reg, to: Reg, guard?: Expr): void {
     const asm = this.#asm;
     const { channel } = this.#plan;
     const whole = asm.const('i32', channel.extent - (channel.extent % asm.lanes));
     const names = [channel, ...this.#plan.outerTaps].map((a) => a.name);
     this.#scopes.scope(() => {
+      const known = taps.map((k): Tap => ({ k }));
+      const asked = guard && taps.map((k): Tap => ({ k, inside: this.#exprs.value(this.#atTap(guard, k)) }));
+      const row = asked ?? known;
       this.#exprs.prepare(this.#reads(), names);
       asm.loop(from, asm.op('min', [to, whole]), asm.lanes, (c) =>
         this.#scopes.scope(() => {
           this.#scopes.bind(channel.name, { kind: 'lanes', base: c, offset: 0 });
-          this.#point(columns, taps, asm.address(this.#weights, c, extentOf(this.#plan.k) * 4), true);
+          this.#point(columns, row, asm.address(this.#weights, c, extentOf(this.#plan.k) * 4), true);
         }),
       );
       if (channel.extent % asm.lanes === 0) return;
@@ -299,11 +386,17 @@ class DepthwiseEmitter {
           this.#scopes.scope(() => {
             this.#scopes.bind(channel.name, { kind: 'register', reg: c });
             const panel = asm.address(this.#weights, whole, extentOf(this.#plan.k) * 4);
-            this.#point(columns, taps, asm.address(panel, asm.op('sub', [c, whole]), 4), false);
+            this.#point(columns, row, asm.address(panel, asm.op('sub', [c, whole]), 4), false);
           }),
         ),
       );
     });
+  }
+
+  /** An expression of the tap, for tap `k`. */
+  #atTap(x: Expr, k: number): Expr {
+    const { tap } = this.#plan;
+    return exprMapper((node) => (node.kind === 'axis' && node.name === tap?.name ? e.index(k) : node))(x);
   }
 
   #reads(): Stmt[] {
@@ -317,7 +410,7 @@ class DepthwiseEmitter {
   }
 
   /** One vector (or element) of channels of `columns` outputs. */
-  #point(columns: number, taps: readonly number[], weights: Reg, isVector: boolean): void {
+  #point(columns: number, taps: readonly Tap[], weights: Reg, isVector: boolean): void {
     const asm = this.#asm;
     const { dtype } = this.#products;
     const type = isVector ? (`v${dtype}` as const) : dtype;
@@ -333,13 +426,7 @@ class DepthwiseEmitter {
     });
   }
 
-  #tapLoops(
-    axes: readonly Axis[],
-    taps: readonly number[],
-    weights: Reg,
-    acc: readonly Reg[],
-    isVector: boolean,
-  ): void {
+  #tapLoops(axes: readonly Axis[], taps: readonly Tap[], weights: Reg, acc: readonly Reg[], isVector: boolean): void {
     const asm = this.#asm;
     if (axes.length > 0) {
       const inner = extentOf(axes.slice(1)) * (this.#plan.tap?.extent ?? 1) * asm.lanes * 4;
@@ -357,12 +444,21 @@ class DepthwiseEmitter {
   }
 
   /** One row of taps: each input column and each weight is loaded once. */
-  #taps(taps: readonly number[], weights: Reg, acc: readonly Reg[], isVector: boolean): void {
+  #taps(taps: readonly Tap[], weights: Reg, acc: readonly Reg[], isVector: boolean): void {
     const asm = this.#asm;
     const products = this.#products;
     const { a, tap, columnStride, tapStride } = this.#plan;
+    if (taps.some(({ inside }) => inside)) {
+      for (const { k, inside } of taps) {
+        const one = () => this.#scopes.scope(() => this.#taps([{ k }], weights, acc, isVector));
+        if (inside) asm.if(inside, one);
+        else one();
+      }
+      return;
+    }
     // The first tap inside is the base: what lies before it may be outside the buffer.
-    if (tap) this.#scopes.bind(tap.name, { kind: 'constant', value: taps[0] });
+    const [{ k: first }] = taps;
+    if (tap) this.#scopes.bind(tap.name, { kind: 'constant', value: first });
     const { base, byteOffset } = this.#exprs.address(a.buffer, a.index);
     const inputs = new Map<number, Reg>();
     const input = (elements: number): Reg => {
@@ -370,10 +466,10 @@ class DepthwiseEmitter {
       inputs.set(elements, known);
       return known;
     };
-    for (const k of taps) {
+    for (const { k } of taps) {
       const weight = products.weight(asm, isVector, weights, k * asm.lanes * 4);
       acc.forEach((sum, t) => {
-        products.add(asm, sum, input(t * columnStride + (k - taps[0]) * tapStride), weight);
+        products.add(asm, sum, input(t * columnStride + (k - first) * tapStride), weight);
       });
     }
   }

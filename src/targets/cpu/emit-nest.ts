@@ -7,18 +7,21 @@
  * Remainders run one vector at a time, then one element at a time.
  */
 import { DTYPES } from '../../core/dtype.ts';
-import { axis as axisExpr, binary, boundOf, constant } from '../../loop/expr.ts';
+import { boundOf, constant } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
 import type { Asm, Reg } from './asm.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { bodySize, isLaneLoop, isLaneReduce, type LaneFacts, varyingNames } from './lanes.ts';
 import type { NestPlan } from './nest-plan.ts';
+import { coordinates, partOf, presentTiles } from './present-tiles.ts';
 import { scalarBinary, scalarType } from './scalar-ops.ts';
 import type { Scopes } from './scopes.ts';
 import { isVector, vectorBinary, vectorType } from './vector-ops.ts';
 import { boundNames, eachStmt, localKey, reassignedLocals } from './walk.ts';
 
 const MAX_UNROLLED_TAPS = 9;
+/** Vectors that a chunk of a lane axis with a limit is a multiple of: what a lane loop does at once. */
+const CHUNK_VECTORS = 4;
 
 export function emitNest(asm: Asm, plan: NestPlan): void {
   new NestEmitter(asm, plan.kernel).run(plan);
@@ -52,7 +55,6 @@ class NestEmitter {
   /** All tiles [begin, end). */
   run({ kernel, tileAxes, innerAxes, lanes, chunk }: NestPlan): void {
     const asm = this.#asm;
-    const [begin, end] = asm.params;
     if (kernel.axes.some((a) => a.extent === 0)) return;
     const laneAxes = lanes ? [lanes] : [];
     // Known before the first loop, so that every loop finds its end in a register.
@@ -63,44 +65,38 @@ class NestEmitter {
       lanes !== undefined,
     );
     const inner = () => this.#loops(innerAxes, lanes, kernel.body);
+    const chunks = lanes && chunk > 0 ? Math.ceil(lanes.extent / chunk) : 1;
+    const size =
+      lanes?.limit && chunk > 0
+        ? partOf(asm, this.#exprs.value(boundOf(lanes)), chunks, CHUNK_VECTORS * asm.lanes)
+        : asm.const('i32', chunk);
+    const { begin, end } = presentTiles(asm, this.#exprs, tileAxes, chunks);
     if (lanes && chunk > 0 && tileAxes.length === 0) {
-      const size = asm.const('i32', chunk);
       const from = asm.op('mul', [begin, size]);
       const to = asm.op('min', [asm.op('mul', [end, size]), this.#asRegister(this.#endOf(lanes))]);
       // An empty range may begin behind the end of the axis.
       this.#laneLoop(lanes, from, asm.op('max', [from, to]), kernel.body);
     } else if (lanes && chunk > 0) {
-      const chunks = Math.ceil(lanes.extent / chunk);
       asm.loop(begin, end, 1, (tile) =>
         this.#scopes.scope(() => {
           const count = asm.const('i32', chunks);
-          const from = asm.op('mul', [asm.op('rem_u', [tile, count]), asm.const('i32', chunk)]);
+          const from = asm.op('mul', [asm.op('rem_u', [tile, count]), size]);
           const most = this.#asRegister(this.#endOf(lanes));
-          const to = asm.op('min', [asm.op('add', [from, asm.const('i32', chunk)]), most]);
-          this.#insideTile(tileAxes, asm.op('div_u', [tile, count]), () => {
-            this.#exprs.prepare(kernel.body, [lanes.name], true);
-            this.#laneLoop(lanes, from, lanes.limit ? asm.op('max', [from, to]) : to, kernel.body);
-          });
+          const to = asm.op('min', [asm.op('add', [from, size]), most]);
+          this.#bindTile(tileAxes, asm.op('div_u', [tile, count]));
+          this.#exprs.prepare(kernel.body, [lanes.name], true);
+          this.#laneLoop(lanes, from, lanes.limit ? asm.op('max', [from, to]) : to, kernel.body);
         }),
       );
     } else if (tileAxes.length === 0) asm.if(asm.op('lt', [begin, end]), () => this.#scopes.scope(inner));
     else {
-      asm.loop(begin, end, 1, (tile) => this.#scopes.scope(() => this.#insideTile(tileAxes, tile, inner)));
-    }
-  }
-
-  /** The axes at the tile's point, and `body` where that lies within their limits. */
-  #insideTile(axes: readonly Axis[], tile: Reg, body: () => void): void {
-    this.#bindTile(axes, tile);
-    const conditions = axes.flatMap((a) =>
-      a.limit ? [this.#exprs.value(binary('lt', axisExpr(a.name), boundOf(a)))] : [],
-    );
-    if (conditions.length === 0) body();
-    else
-      this.#asm.if(
-        conditions.reduce((x, y) => this.#asm.op('and', [x, y])),
-        () => this.#scopes.scope(body),
+      asm.loop(begin, end, 1, (tile) =>
+        this.#scopes.scope(() => {
+          this.#bindTile(tileAxes, tile);
+          inner();
+        }),
       );
+    }
   }
 
   /** Where the axis ends: a number, or the register of its limit. */
@@ -110,14 +106,7 @@ class NestEmitter {
 
   /** tile = ((x0·e1 + x1)·e2 + x2)…; the outermost first. */
   #bindTile(axes: readonly Axis[], tile: Reg): void {
-    let rest = tile;
-    const coords = axes.map((_) => tile);
-    for (let i = axes.length - 1; i > 0; i--) {
-      const extent = this.#asm.const('i32', axes[i].extent);
-      coords[i] = this.#asm.op('rem_u', [rest, extent]);
-      rest = this.#asm.op('div_u', [rest, extent]);
-    }
-    coords[0] = rest;
+    const coords = coordinates(this.#asm, this.#exprs, axes, tile);
     axes.forEach((axis, i) => {
       this.#scopes.bind(axis.name, { kind: 'register', reg: coords[i] });
     });

@@ -4,6 +4,7 @@
  * predictNs takes the larger of arithmetic (operations over lanes that run at once) and memory traffic, so that tuning can compare
  * it with the micro-kernels.
  */
+import { touchedBytes } from '../../loop/footprint.ts';
 import type { Stmt } from '../../loop/ir.ts';
 import { attend } from './attend.ts';
 import { emitNest } from './emit-nest.ts';
@@ -30,7 +31,7 @@ export const generated: CpuTemplate = {
     const facts = { table: new ExprTable(), buffers: new Map(kernel.buffers.map((b) => [b.name, b])) };
     const work = workOf(merged.body, lanes ? undefined : facts);
     const cycles = (points * work) / OPS_PER_CYCLE / (lanes ? PLAN_LANES : 1);
-    const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);
+    const bytes = touchedBytes(kernel);
     return Math.max(cycles * NS_PER_CYCLE, bytes / BYTES_PER_NS) + 20;
   },
   tiles: (kernel) => planNest(kernel, PLAN_LANES).tiles,

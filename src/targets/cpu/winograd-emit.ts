@@ -13,13 +13,15 @@ import type { Kernel } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import type { Asm, Reg } from './asm.ts';
 import { rowsFor } from './contract-blocking.ts';
-import { hasLimit } from './contract-plan.ts';
 import { ExprEmitter } from './emit-expr.ts';
+import { presentRange } from './present-tiles.ts';
 import type { Scopes } from './scopes.ts';
 import { localKey } from './walk.ts';
 import { type WinogradMatrices, winogradMatrices } from './winograd-matrices.ts';
 import {
+  blockPresent,
   blockWinograd,
+  isOpen,
   outerAxes,
   summedOf,
   type WinogradBlocking,
@@ -79,17 +81,24 @@ export class WinogradEmitter {
   /** unit = block of tiles · nBlocks + block of panels: a thread's units share blocks of tiles, which it transforms once. */
   run(): void {
     const asm = this.#asm;
-    const { tiles, tilesInBlock, nBlocks, panels, panelsInBlock } = this.#blocking;
+    const { tiles, tBlocks, nBlocks, panels } = this.#blocking;
     const c = this.#index;
     for (const axis of this.#plan.fixed) this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
     const there = this.#tilesAtRunTime();
+    const present = there && blockPresent(asm, this.#plan, this.#params, there);
+    const { begin, end } = present
+      ? presentRange(asm, present.units, tBlocks * nBlocks)
+      : { begin: asm.params[0], end: asm.params[1] };
+    const inBlock = present?.tilesInBlock ?? c(this.#blocking.tilesInBlock);
+    const panelsInBlock = present?.panelsInBlock ?? c(this.#blocking.panelsInBlock);
+    const blocksOfPanels = present?.nBlocks ?? c(nBlocks);
     const transformed = asm.reg('i32');
     asm.move(transformed, c(-1));
-    asm.loop(asm.params[0], asm.params[1], 1, (unit) =>
+    asm.loop(begin, end, 1, (unit) =>
       this.#scopes.scope(() => {
-        const block = asm.op('div_u', [unit, c(nBlocks)]);
-        const from = asm.op('mul', [block, c(tilesInBlock)]);
-        const count = asm.op('min', [c(tilesInBlock), asm.op('sub', [there ?? c(tiles), from])]);
+        const block = asm.op('div_u', [unit, blocksOfPanels]);
+        const from = asm.op('mul', [block, inBlock]);
+        const count = asm.op('min', [inBlock, asm.op('sub', [there ?? c(tiles), from])]);
         const work = (): void => {
           asm.if(asm.op('ne', [block, transformed]), () =>
             this.#scopes.scope(() => {
@@ -97,8 +106,8 @@ export class WinogradEmitter {
               this.#inputs(from, count);
             }),
           );
-          const firstPanel = asm.op('mul', [asm.op('rem_u', [unit, c(nBlocks)]), c(panelsInBlock)]);
-          const lastPanel = asm.op('min', [asm.op('add', [firstPanel, c(panelsInBlock)]), c(panels)]);
+          const firstPanel = asm.op('mul', [asm.op('rem_u', [unit, blocksOfPanels]), panelsInBlock]);
+          const lastPanel = asm.op('min', [asm.op('add', [firstPanel, panelsInBlock]), c(panels)]);
           this.#panels(firstPanel, lastPanel, count);
         };
         if (there) asm.if(asm.op('lt', [from, there]), () => this.#scopes.scope(work));
@@ -116,10 +125,10 @@ export class WinogradEmitter {
 
   /** All tiles that there are; undefined where no axis has a limit. Registers of limits are made here, before the loops. */
   #tilesAtRunTime(): Reg | undefined {
+    if (!isOpen(this.#plan)) return undefined;
     const { y, x } = this.#plan;
     const outer = outerAxes(this.#plan);
     const axes = [...outer, y.axis, x.axis];
-    if (!hasLimit(axes) && !y.limit && !x.limit) return undefined;
     for (const { extent, limit } of [...axes, y, x]) this.#exprs.value(e.boundOf({ extent, ...(limit && { limit }) }));
     const counts = [...outer.map((axis) => this.#exprs.value(e.boundOf(axis))), this.#along(y), this.#along(x)];
     return counts.reduce((a, b) => this.#asm.op('mul', [a, b]));

@@ -9,8 +9,10 @@
 import type { Access, AccessDim, Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { Params } from '../target.ts';
+import type { Asm, Reg } from './asm.ts';
 import { rowsFor } from './contract-blocking.ts';
 import { hasLimit } from './contract-plan.ts';
+import { divideUp, partOf as shareOf } from './present-tiles.ts';
 import { CPU_OPS } from './scalar-ops.ts';
 
 /** One direction of the image. */
@@ -137,6 +139,10 @@ function partOf(dim: AccessDim, axes: readonly (Axis & { readonly role: string }
   return axis ? { kind: summed ? 'channel' : 'image', axis, stride: dim.stride, start } : { kind: 'still', start };
 }
 
+/** Whether tiles are counted at run time. */
+export const isOpen = (plan: WinogradPlan): boolean =>
+  hasLimit([...outerAxes(plan), plan.y.axis, plan.x.axis]) || plan.y.limit !== undefined || plan.x.limit !== undefined;
+
 /** Axes of m beside those of the image, outermost first. */
 export const outerAxes = ({ images, depth }: WinogradPlan): readonly Axis[] => [
   ...images.map(({ axis }) => axis),
@@ -170,6 +176,49 @@ const BLOCK_BYTES = 512 * 1024;
 /** Few: each call for some units transforms its block of tiles again. */
 const ENOUGH_UNITS = 8;
 
+/** What the cut into units at run time and beforehand share. */
+interface Cut {
+  readonly panels: number;
+  /** Tiles in a block are a multiple of this, and at most `most`. */
+  readonly step: number;
+  readonly most: number;
+  /** Blocks that few panels ask for, so that there is something to share out: of so many tiles at least. */
+  readonly wanted: number;
+  readonly leastTiles: number;
+}
+
+function cutOf(plan: WinogradPlan, params: Params): Cut {
+  const { tile, width } = params;
+  const panels = Math.ceil(plan.n.extent / width);
+  const tail = plan.n.extent % width;
+  const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
+  const bytes = (tile + 2) ** 2 * summedOf(plan) * 4;
+  const most = Math.max(1, Math.floor(BLOCK_BYTES / (bytes * step))) * step;
+  return { panels, step, most, wanted: Math.ceil(ENOUGH_UNITS / panels), leastTiles: 2 * step };
+}
+
+/** A blocking's cut, in registers. */
+export interface PresentUnits {
+  readonly tilesInBlock: Reg;
+  readonly panelsInBlock: Reg;
+  readonly nBlocks: Reg;
+  readonly units: Reg;
+}
+
+/** How `blockWinograd` cuts `tiles` that there are at run time; they may be 0. */
+export function blockPresent(asm: Asm, plan: WinogradPlan, params: Params, tiles: Reg): PresentUnits {
+  const { panels, step, most, wanted, leastTiles } = cutOf(plan, params);
+  const c = (value: number) => asm.const('i32', value);
+  const some = asm.op('max', [tiles, c(1)]);
+  const shared = asm.op('min', [c(wanted), divideUp(asm, some, leastTiles)]);
+  const tilesInBlock = shareOf(asm, some, asm.op('max', [divideUp(asm, some, most), shared]), step);
+  const tBlocks = divideUp(asm, some, tilesInBlock);
+  const parts = asm.op('min', [c(panels), divideUp(asm, c(ENOUGH_UNITS), tBlocks)]);
+  const panelsInBlock = divideUp(asm, c(panels), parts);
+  const nBlocks = divideUp(asm, c(panels), panelsInBlock);
+  return { tilesInBlock, panelsInBlock, nBlocks, units: asm.op('mul', [tBlocks, nBlocks]) };
+}
+
 export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlocking {
   const { tile, width, lanes } = params;
   const points = (tile + 2) ** 2;
@@ -178,20 +227,17 @@ export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlock
   const down = Math.ceil(plan.y.axis.extent / tile);
   const outer = outerAxes(plan);
   const tiles = outer.reduce((count, axis) => count * axis.extent, across * down);
-  const panels = Math.ceil(plan.n.extent / width);
-  const tail = plan.n.extent % width;
-  const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
-  const most = Math.max(1, Math.floor(BLOCK_BYTES / (points * k * 4 * step))) * step;
-  // Few panels: blocks of tiles are smaller, so that there is something to share out.
-  const shared = Math.min(Math.ceil(ENOUGH_UNITS / panels), Math.ceil(tiles / (2 * step)));
-  const wanted = Math.max(Math.ceil(tiles / most), shared);
-  const tilesInBlock = wanted === 1 ? tiles : Math.ceil(tiles / wanted / step) * step;
+  const { panels, step, most, wanted, leastTiles } = cutOf(plan, params);
+  const blocks = Math.max(Math.ceil(tiles / most), Math.min(wanted, Math.ceil(tiles / leastTiles)));
+  const tilesInBlock = blocks === 1 ? tiles : Math.ceil(tiles / blocks / step) * step;
+  // Where fewer tiles may be there than at most, a block of them may be as large as the cache takes.
+  const room = isOpen(plan) ? Math.min(most, Math.ceil(tiles / step) * step) : tilesInBlock;
   const tBlocks = Math.ceil(tiles / tilesInBlock);
   const panelsInBlock = Math.ceil(panels / Math.min(panels, Math.ceil(ENOUGH_UNITS / tBlocks)));
-  const lines = Math.ceil((tilesInBlock * k * 4) / LINE_BYTES);
+  const lines = Math.ceil((room * k * 4) / LINE_BYTES);
   const planeBytes = (lines % 2 === 0 ? lines + 1 : lines) * LINE_BYTES;
   const coordsAt = points * lanes * 4;
-  const coordBytes = tilesInBlock * (outer.length + 2) * 4;
+  const coordBytes = room * (outer.length + 2) * 4;
   const inputsAt = coordsAt + Math.ceil(coordBytes / LINE_BYTES) * LINE_BYTES;
   const sumsAt = inputsAt + points * planeBytes;
   return {
@@ -207,7 +253,7 @@ export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlock
     coordsAt,
     inputsAt,
     sumsAt,
-    scratchBytes: sumsAt + tilesInBlock * points * width * 4,
+    scratchBytes: sumsAt + room * points * width * 4,
   };
 }
 

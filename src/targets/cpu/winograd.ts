@@ -7,6 +7,7 @@
 import { Bug } from '../../core/errors.ts';
 import type { WinogradPacking } from '../../engine/engine.ts';
 import * as e from '../../loop/expr.ts';
+import { touchedBytes } from '../../loop/footprint.ts';
 import type { Kernel, Stmt } from '../../loop/ir.ts';
 import type { Params } from '../target.ts';
 import { rowsFor } from './contract-blocking.ts';
@@ -104,7 +105,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   const products = Math.floor(n / width) * panelCycles(width) + (tail > 0 ? panelCycles(tail) : 0);
   const transforms = ((tiles * (channels + n)) / lanes) * points * TRANSFORM_CYCLES;
   const weightBytes = points * channels * n * 4;
-  const otherBytes = kernel.buffers.reduce((sum, b) => sum + (b.name === plan.b.buffer ? 0 : b.elements * 4), 0);
+  const otherBytes = touchedBytes(kernel, (buffer) => buffer !== plan.b.buffer);
   const arithmetic = (products + transforms) * NS_PER_CYCLE;
   const traffic = (weightBytes + otherBytes) / BYTES_PER_NS + (weightBytes * (tBlocks - 1)) / CACHE_BYTES_PER_NS;
   return Math.max(arithmetic, traffic) + OVERLAP_LOSS * Math.min(arithmetic, traffic);
