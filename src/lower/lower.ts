@@ -192,12 +192,12 @@ class Lowerer {
       throw new Bug('lower-order', `value "${value}" is read before anything has stored it`);
     const { inputs, loc } = (producer as { node: Node }).node;
     const { shape } = this.#type(value);
-    const view = this.#reshaped(this.storageOf(inputs[0]), inputs[0], value);
+    const view = this.#reshaped(this.storageOf(inputs[0]), inputs[0], value, value);
     if (view) return view;
     if (!this.#open) return { ...this.#copy(inputs[0], loc), shape, strides: rowMajorStrides(shape) };
     const storage = this.#allocate(value, rowMajorOrder(shape.length));
     // The copy runs over the coordinates of the source where the place can be seen so: no division of indices.
-    const seen = this.#reshaped(storage, value, inputs[0]);
+    const seen = this.#reshaped(storage, value, inputs[0], value);
     const writer = new KernelWriter(this);
     const copy = seen ? writer.writeCopy(inputs[0], value, seen) : writer.writeReshape(inputs[0], value, storage);
     this.#push(copy, loc);
@@ -205,15 +205,16 @@ class Lowerer {
   }
 
   /**
-   * The place of one value seen with the shape of another, where strides can say it; with open sizes, where the same strides can at all
-   * of them.
+   * The place of the input of a reshape seen with the shape of its result, or of the result with that of the input, where strides can say
+   * it; with open sizes, where the same strides can at all of them. `result` names the node.
    */
-  #reshaped(storage: Storage, source: string, value: string): Storage | undefined {
-    const view = reshapeStorage(storage, this.#type(value).shape);
+  #reshaped(storage: Storage, from: string, to: string, result: string): Storage | undefined {
+    const view = reshapeStorage(storage, this.#type(to).shape);
     if (!view || !this.#open) return view;
-    const isSame = this.#twins(value).every(({ node, graph }) => {
-      const [from, to] = [node.inputs[0], value].map((name) => graph.values.get(name)?.shape as StaticShape);
-      return reshapeStorage({ ...storage, shape: from }, to)?.strides.join() === view.strides.join();
+    const isSame = this.#twins(result).every(({ node, graph }) => {
+      const shapes = [node.inputs[0], result].map((name) => graph.values.get(name)?.shape as StaticShape);
+      const [shape, seen] = from === result ? shapes.toReversed() : shapes;
+      return reshapeStorage({ ...storage, shape }, seen)?.strides.join() === view.strides.join();
     });
     return isSame ? view : undefined;
   }
