@@ -180,10 +180,13 @@ function freeOfGuards(
     const ends = g.shape.plan.k.map((axis) => (axis.extent - 1) * coefOf(guard, axis.name));
     const low = ends.reduce((n, end) => n + Math.min(0, end), 0);
     const high = ends.reduce((n, end) => n + Math.max(0, end), 0);
+    const limit = g.ends.get(guard);
+    // 0 <= part + low and part + high < extent, as one comparison of part + low.
+    const room = limit
+      ? w.op('b32', 'max.s32', w.op('b32', 'add.s32', limit, low - high), 0)
+      : Math.max(0, guard.extent - high + low);
     for (const { parts } of rows) {
-      // 0 <= part + low and part + high < extent, as one comparison of part + low.
       const above = w.op('b32', 'add.s32', parts[j], low);
-      const room = Math.max(0, guard.extent - high + low);
       all = all ? w.op('pred', 'setp.lt.and.u32', above, room, all) : w.op('pred', 'setp.lt.u32', above, room);
     }
   }
@@ -191,16 +194,15 @@ function freeOfGuards(
 }
 
 function insideGuards(
-  { w }: GemmContext,
+  { w, ends }: GemmContext,
   parts: readonly string[],
   entry: readonly string[],
   guards: readonly Guard[],
 ): string {
   return guards.reduce<string>((p, guard, j) => {
     const at = w.op('b32', 'add.s32', parts[j], entry[1 + j]);
-    return p === ''
-      ? w.op('pred', 'setp.lt.u32', at, guard.extent)
-      : w.op('pred', 'setp.lt.and.u32', at, guard.extent, p);
+    const end = ends.get(guard) ?? guard.extent;
+    return p === '' ? w.op('pred', 'setp.lt.u32', at, end) : w.op('pred', 'setp.lt.and.u32', at, end, p);
   }, '');
 }
 

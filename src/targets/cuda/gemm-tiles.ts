@@ -129,8 +129,6 @@ export function gemmShape(kernel: Kernel, facts: KernelFacts): GemmShape | undef
   if (shape.batch > 65535 || kernel.buffers.some((x) => x.elements >= 2 ** 31)) return undefined;
   const a = !facts.unaligned?.has(plan.a.buffer) && aIsChunked(plan, chunk) ? 'chunks' : 'gathered';
   if (a === 'gathered' && (k > MOST_GATHERED || plan.a.guards.length > MOST_GATHER_GUARDS)) return undefined;
-  // A gather decides by extents alone where no guard can fail.
-  if (a === 'gathered' && plan.a.guards.some((g) => g.limit)) return undefined;
   const b = bKind(plan, facts, chunk, dtype);
   return b && { ...shape, a, b };
 }
