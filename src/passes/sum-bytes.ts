@@ -3,7 +3,7 @@
  *
  *     Q(clip(Σ DQ(a)·DQ(b) + bias))  =  round(clip(sum · (scaleA·scaleB/scaleY) + bias/scaleY)) + zeroPointY        sum in i32, exact
  *
- * What selects among dequantised numbers (pooling by the largest, views) selects among the bytes, and what is quantised again by the same
+ * What selects among dequantised numbers (pooling by the largest, flat views) selects among the bytes, and what is quantised again by the same
  * steps is left as it was. Which operators quantise, dequantise, clip, select and sum bytes is theirs to say. Models in this form (QDQ) define the left side in
  * float32, whose sums and quotients round; the right side rounds once or twice, so results may differ from another runtime's by one
  * step of the quantisation where a value lies next to a tie. Weights that a model quantises itself become bytes here.
@@ -51,7 +51,7 @@ export function sumBytes(graph: Graph, { ops, widensBytes }: PassContext): Graph
     if (known) return [known];
     const back = op.quantizes && unchanged(op, ctx, dequantized.get(node.inputs[0]));
     if (back) return [back];
-    const selected = selectedBytes(node, op, b, dequantized);
+    const selected = selectedBytes(node, op, b, ctx, dequantized);
     if (selected) {
       dequantized.set(output, selected.bytes);
       ofBytes.add(output);
@@ -104,10 +104,13 @@ function selectedBytes(
   node: Node,
   op: Op,
   b: GraphBuilder,
+  ctx: InferContext,
   dequantized: ReadonlyMap<string, QuantizedValue>,
 ): { readonly bytes: QuantizedValue; readonly numbers: string } | undefined {
   const from = dequantized.get(node.inputs[0] ?? '');
-  if (!from || !(op.traits.selects || op.lower?.kind === 'alias') || node.outputs.length !== 1) return undefined;
+  // Of views those that products of matrices read; others may lay channels apart, of which convolutions take several at once.
+  const isFlat = op.lower?.kind === 'alias' && op.infer(ctx)[0].shape.length <= 2;
+  if (!from || !(op.traits.selects || isFlat) || node.outputs.length !== 1) return undefined;
   if (from.scale.data.length !== 1 || !(Number(toNumbers(from.scale)[0]) > 0)) return undefined;
   if (!BYTES.includes(b.type(from.q).dtype) || b.constantValue(from.q)) return undefined;
   const [q] = b.node(node.op, [from.q, ...node.inputs.slice(1)], { attrs: node.attrs });

@@ -5,7 +5,7 @@
  *     w → DQ                                i8, a scale a channel: its largest weight is 127 steps
  *
  * Whatever reads an activation of a product reads its dequantised form, so that no second copy of it is kept. What selects among
- * numbers (pooling by the largest, views) hands the steps of what it reads on. `passes/sum-bytes.ts` makes sums of bytes of the result.
+ * numbers (pooling by the largest) hands the steps of what it reads on. `passes/sum-bytes.ts` makes sums of bytes of the result.
  * Ranges are of least and largest values, as most calibrators begin with; sums, biases and what is between products stay f32.
  */
 import { elements, isStatic } from '../core/shape.ts';
@@ -38,15 +38,12 @@ function productsOf(graph: Graph, ops: ReadonlyMap<string, Op>): Product[] {
   });
 }
 
-/** Whether the node selects among its first input's elements. */
-const selects = (op: Op | undefined): boolean => op?.traits.selects === true || op?.lower?.kind === 'alias';
-
 /** The activations to quantise: what products read, seen through what selects. */
 function activationsOf(graph: Graph, ops: ReadonlyMap<string, Op>, products: readonly Product[]): Set<string> {
   const wanted = new Set(products.map(({ node }) => node.inputs[0]));
   for (const node of graph.nodes.toReversed()) {
     const [source] = node.inputs;
-    if (!selects(ops.get(node.op)) || !wanted.has(node.outputs[0]) || graph.constants.has(source)) continue;
+    if (!ops.get(node.op)?.traits.selects || !wanted.has(node.outputs[0]) || graph.constants.has(source)) continue;
     wanted.delete(node.outputs[0]);
     wanted.add(source);
   }
