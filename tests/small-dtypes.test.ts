@@ -1,6 +1,6 @@
 /**
  * Dtypes of 8 bits and fewer from end to end: through operators that move elements, inside of graphs against onnxruntime, in engine files,
- * fused behind a product.
+ * fused behind a product. And where wider integers end, on every target.
  */
 import { describe, expect, it, test } from 'vitest';
 import { DTYPES, type DType, isFloat } from '../src/core/dtype.ts';
@@ -23,6 +23,8 @@ const RUNNERS = [
   ...TARGETS.map((name) => [name, runOnTarget(name)] as const),
   ['cuda, interpreted', runInterpreted(CHIPS[2])] as const,
 ];
+
+const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 
 /** Every bit pattern, or random values of them, in so many elements. */
 function bitPatterns(dtype: DType, shape: readonly number[]): Tensor {
@@ -74,6 +76,47 @@ describe.each(RUNNERS)('%s', (_name, run) => {
   });
 });
 
+describe.each(RUNNERS)('%s, wider integers', (_name, run) => {
+  const INTEGERS = ['i8', 'u8', 'i16', 'u16', 'i32', 'i64'] as const;
+  test.each(INTEGERS.flatMap((to) => (['f32', 'f64'] as const).map((from) => [from, to] as const)))(
+    '%s to %s truncates, saturates and makes NaN 0',
+    async (from, to) => {
+      const ends = [127.9, 128, 255.9, 256, 32767.9, 65535.9, 65536, 2 ** 31 - 1, 2 ** 31, 2 ** 53 + 2, 2 ** 63, 1e30];
+      const xs = [...SPECIAL, 0.9, ...ends].flatMap((x) => [x, -x]);
+      const { graph, inputs } = graphOf({ x: fromNumbers(from, [xs.length], xs) }, (b) =>
+        b.node('Cast', ['x'], { attrs: { to } }),
+      );
+      const [[name, expected]] = evalGraph(graph, OPS, inputs);
+      expect([...(await run(graph, inputs))!.get(name)!.data]).toEqual([...expected.data]);
+      const { min, max } = DTYPES[to];
+      expect([...expected.data].slice(0, 6).map(Number)).toEqual([0, 0, max, min, min, max].map(Number));
+    },
+  );
+
+  test('i64 keeps every digit beyond 2^53, and wraps at 2^64', async () => {
+    const xs = [2n ** 53n + 1n, -(2n ** 53n) - 1n, 2n ** 62n + 3n, -(2n ** 63n), 2n ** 31n, 7n];
+    const x: Tensor = { dtype: 'i64', shape: [xs.length], data: BigInt64Array.from(xs) };
+    const { graph, inputs } = graphOf({ x }, (b) => {
+      const c = (v: bigint) => b.constant({ dtype: 'i64', shape: [], data: BigInt64Array.of(v) });
+      const ops = [
+        ['Add', 1n],
+        ['Sub', 5n],
+        ['Mul', 3n],
+        ['Div', 7n],
+        ['Mod', 10n],
+      ] as const;
+      return ops.map(([op, v]) => b.node(op, ['x', c(v)])[0]);
+    });
+    const actual = (await run(graph, inputs))!;
+    const wrap = (v: bigint) => BigInt.asIntN(64, v);
+    const mod = (v: bigint) => ((v % 10n) + 10n) % 10n;
+    const wanted = [(v: bigint) => v + 1n, (v: bigint) => v - 5n, (v: bigint) => v * 3n, (v: bigint) => v / 7n, mod];
+    graph.outputs.forEach((name, i) => {
+      expect([...actual.get(name)!.data], `output ${i}`).toEqual(xs.map((v) => wrap(wanted[i](v))));
+    });
+  });
+});
+
 /** Where onnxruntime decides otherwise on what ONNX leaves open, or errs: values that are left out. */
 const APART: { readonly [D in DType]?: (x: number, saturate: boolean) => boolean } = {
   // It rounds halves away from zero, and its NaN and infinities differ by processor.
@@ -93,7 +136,6 @@ const VALUES = [
   ...[0, 0.5, 1, 1.5, 2.5, 3.3, 5, 7.75, 15.9, 17, 239, 241, 247, 249, 447, 449, 500, 57344, 61439, 61441, 1e6, 1e30],
   ...[1e-3, 2 ** -9, 3 * 2 ** -11, 2 ** -10, 2 ** -16, 2 ** -17, 2 ** -18, 1e-30],
 ];
-const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
 
 describe('Cast as onnxruntime does it', () => {
   const kinds = ['i4', 'u4', 'f8e4m3fn', 'f8e4m3fnuz', 'f8e5m2', 'f8e5m2fnuz'] as const;
