@@ -59,6 +59,19 @@ const GRAPHS: readonly { readonly graph: Graph; readonly shapes: Readonly<Record
     shapes: { x: [3, 7] },
   },
   {
+    // As a detector joins what is left of each of its classes: a size of many terms.
+    graph: network('many parts', (b) => {
+      const x = b.input('x', 'f32', [70, 3]);
+      const parts = b.node('Split', [x], {
+        attrs: { axis: 0, num_outputs: 70 },
+        outputs: Array.from({ length: 70 }, (_, i) => `part${i}`),
+      });
+      const rows = parts.map((part) => above(b, part, part));
+      return [one(b, 'Concat', rows, { axis: 0 })];
+    }),
+    shapes: { x: [70, 3] },
+  },
+  {
     graph: network('one-row', (b) => {
       const x = b.input('x', 'f32', [1]);
       return [one(b, 'NonZero', [x]), one(b, 'Unique', [x])];

@@ -55,6 +55,8 @@ const TARGETS: Readonly<Record<TargetName, true>> = {
   webgpu: true,
 };
 const MOST_DIMS = 64;
+/** A size may be a sum over many: the detections of each class. */
+const MOST_TERMS = 1 << 12;
 const LARGEST_DIM = 2 ** 31 - 1;
 const LARGEST_TILE = 16;
 
@@ -89,7 +91,7 @@ const openDim = (depth: number): Check<SymDim> => {
     const { of: made, ...plain } = term(value, path);
     return made ? { ...plain, of: made } : plain;
   };
-  return record({ terms: list(terms, MOST_DIMS), constant: integer(-LARGEST_DIM, LARGEST_DIM) });
+  return record({ terms: list(terms, MOST_TERMS), constant: integer(-LARGEST_DIM, LARGEST_DIM) });
 };
 const sizesInFile = record({
   buffer,

@@ -6,12 +6,31 @@
  *
  * The kernel makes a heap of the boxes of a class and takes them best first. What is taken leaves a place free behind the heap, where
  * those that are kept stand: each box is compared with them, in pieces, so that places behind the last one cost little: no loop ends
- * when it likes.
+ * when it likes. Most boxes are free of a whole block of kept ones. That is seen in lanes, from edges that lie side by side as float32:
+ * only a block in which one may overlap too much is looked at box by box. Rounding keeps the order of edges; the overlap of edges that
+ * are float32 anyway is wrong in its last places only, far less than SLACK allows.
  */
 import { type Dim, minDims } from '../core/shape.ts';
 import { fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import { add, axis, binary, cast, constant, div, index, like, local, max, min, mul, sub } from '../loop/expr.ts';
+import {
+  add,
+  axis,
+  binary,
+  bitcast,
+  cast,
+  constant,
+  div,
+  index,
+  like,
+  local,
+  max,
+  min,
+  mul,
+  select,
+  sub,
+  unary,
+} from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
 import { storeCount } from './counted.ts';
 import { product } from './dims.ts';
@@ -83,8 +102,12 @@ function mostRows(ctx: InferContext<unknown>): Dim {
 
 /** More boxes than there can be. */
 const FAR = 2 ** 31 - 1;
-/** Pieces of pieces in which the kept boxes are looked at: together as many as there can be. */
-const PIECES = [128, 256, 256, 256];
+/** Kept boxes that are compared in lanes at once. */
+const BLOCK = 64;
+/** By how much less than the threshold an overlap computed in float32 counts as one that may be above it. */
+const SLACK = 1e-5;
+/** Pieces of pieces of blocks in which the kept boxes are looked at: together as many as there can be. */
+const PIECES = [512, 256, 256];
 
 function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): KernelSpec {
   const [batches, count] = ctx.input(0).shape;
@@ -93,7 +116,7 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
   const [n, c] = ['batch', 'class'].map((hint) => ctx.fresh(hint));
   const names = ['total', 'size', 'kept', 'box', 'other'].map((hint) => ctx.fresh(hint));
   const [total, size, kept, box] = names.map((name) => local(name, 'i32'));
-  const [isFree, mayBeApart] = ['isFree', 'mayBeApart'].map((hint) => ctx.fresh(hint));
+  const [isFree, mayBeApart, almost] = ['isFree', 'mayBeApart', 'almost'].map((hint) => ctx.fresh(hint));
   const score = (at: Expr): Expr => ctx.load(1, [axis(n), axis(c), at]);
   const heap = heapIn(ctx, heapArray, (a, b, into) => {
     const [p, q] = [score(a), score(b)];
@@ -136,19 +159,58 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     ),
   ];
   const free = local(isFree, 'bool');
+  const edges = [own.top, own.left, own.bottom, own.right].map((edge, i) => {
+    const hint = ['top', 'left', 'bottom', 'right'][i];
+    const name = ctx.fresh(`${hint}Edge`);
+    return { set: assign(name, cast('f32', edge)), own: local(name, 'f32'), kept: ctx.scratch(1, hint) };
+  });
+  const block = Math.min(BLOCK, count);
+  const edgesAreExact = !ctx.attrs.center_point_box && ctx.input(0).dtype !== 'f64';
+  /** Whether the box may meet one of the kept ones from `from` on, or a few before. */
+  const mayMeet = (from: Expr, into: string): Stmt => {
+    const lane = { name: ctx.fresh('lane'), extent: block };
+    const at = add(max(min(from, index(count - block)), index(0)), axis(lane.name));
+    const [top, left, bottom, right] = edges.map((edge) => bitcast('f32', edge.kept.load(at)));
+    const [ownTop, ownLeft, ownBottom, ownRight] = edges.map((edge) => edge.own);
+    const pairs = [
+      [bottom, ownTop],
+      [ownBottom, top],
+      [right, ownLeft],
+      [ownRight, left],
+    ] as const;
+    const height = sub(min(bottom, ownBottom), max(top, ownTop));
+    const both = mul(height, sub(min(right, ownRight), max(left, ownLeft)));
+    const area = mul(sub(bottom, top), sub(right, left));
+    const ownArea = mul(sub(ownBottom, ownTop), sub(ownRight, ownLeft));
+    const isLittle = binary('lt', both, mul(local(almost, 'f32'), sub(add(area, ownArea), both)));
+    const isKept = select(binary('lt', at, kept), index(1), index(0));
+    const isClose = edgesAreExact ? select(isLittle, index(0), isKept) : isKept;
+    const value = pairs.reduceRight((inner, [a, b]) => select(binary('ge', a, b), inner, index(0)), isClose);
+    return { kind: 'reduce', local: into, dtype: 'i32', op: 'max', axes: [lane], value };
+  };
+  const lookAtBlock = (from: Expr): Stmt[] => {
+    const meets = ctx.fresh('meets');
+    const isClose = binary('or', unary('not', local(mayBeApart, 'bool')), binary('gt', local(meets, 'i32'), index(0)));
+    const each = scan('k', BLOCK, (k) => {
+      const at = add(from, k);
+      return [when(binary('and', free, binary('lt', at, kept)), ...look(at))];
+    });
+    return [mayMeet(from, meets), when(isClose, each)];
+  };
   /** Looks at the kept boxes from `from` on, in pieces of which those behind the last one are passed over. */
   const compare = (from: Expr, [size, ...rest]: readonly number[]): Stmt => {
-    const pieces = rest.reduce((n, inner) => n * inner, 1);
+    const pieces = rest.reduce((n, inner) => n * inner, BLOCK);
     return scan('piece', size, (piece) => {
       const name = ctx.fresh('from');
       const start = local(name, 'i32');
       const isMore = binary('and', free, binary('lt', start, kept));
-      const body = rest.length === 0 ? look(start) : [compare(start, rest)];
+      const body = rest.length === 0 ? lookAtBlock(start) : [compare(start, rest)];
       return [assign(name, add(from, mul(piece, index(pieces)))), when(isMore, ...body)];
     });
   };
   const keep = [
     heapArray.store(sub(index(count - 1), kept), box),
+    ...edges.map((edge) => edge.kept.store(kept, bitcast('i32', edge.own))),
     ...[axis(n), axis(c), box].map((value, d) => ctx.store(0, [total, index(d)], cast('i64', value))),
     step(names[2], 1),
     step(names[0], 1),
@@ -162,6 +224,7 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
       when(binary('gt', size, index(0)), ...heap.sink(size)),
       ...own.setHeight(axis(n), box),
       ...own.setWidth(axis(n), box),
+      ...edges.map((edge) => edge.set),
       assign(isFree, constant('bool', 1)),
       compare(index(0), PIECES),
       when(free, ...keep),
@@ -175,7 +238,15 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     body: [{ kind: 'scan', axis: { name: c, extent: classes }, body: each }],
   };
   const apart = assign(mayBeApart, binary('ge', threshold, constant('f64', 0)));
-  const body = [apart, assign(names[0], index(0)), assign(names[3], index(0)), rows, ...storeCount(ctx, 0, total)];
+  const nearly = assign(almost, cast('f32', mul(threshold, constant('f64', 1 - SLACK))));
+  const body = [
+    apart,
+    nearly,
+    assign(names[0], index(0)),
+    assign(names[3], index(0)),
+    rows,
+    ...storeCount(ctx, 0, total),
+  ];
   return { form: { kind: 'routine', name: 'nms' }, axes: [], body };
 }
 
