@@ -19,7 +19,7 @@ import { CHIPS, emitTactic, runTactic } from './ptx/run-kernel.ts';
 import { random, randomArray } from './random-kernel.ts';
 import { convKernel, gemmKernel } from './support/contract-kernels.ts';
 import { withDType } from './support/cuda-gemm.ts';
-import { evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
+import { type Draw, drawKernel, evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
 import { longestSum } from './support/longest-sum.ts';
 import { loopKernels } from './support/loop-kernels.ts';
 
@@ -102,48 +102,24 @@ function compare(
   }
 }
 
+const DRAW: Draw = {
+  larger: 7,
+  columns: [1, 8, 16, 24],
+  nests: [
+    [5, 7, 9],
+    [13, 1, 64],
+    [3, 2, 131],
+    [2, 31, 3],
+    [1, 40, 96],
+    [1, 1, 5003],
+    [1, 1, 40_003],
+  ],
+};
+
 describe('limits', () => {
   const rnd = random(SEED);
   const cases = Array.from({ length: RUNS }, (_, i) => {
-    const group = rnd.pick([1, 1, 2, 12]);
-    const window = rnd.pick([1, 3, 3]);
-    const made =
-      i % 3 === 0
-        ? gemmKernel({
-            batch: rnd.pick([1, 1, 3]),
-            m: rnd.pick([1, 5, 13, 24, 40]),
-            n: rnd.pick([1, 7, 16, 33, 64]),
-            k: rnd.pick([1, 5, 16, 37]),
-            transA: rnd.below(4) === 0,
-            transB: rnd.below(2) === 0,
-            epilogue: rnd.pick(['none', 'bias', 'bias-residual-relu'] as const),
-          })
-        : i % 3 === 1
-          ? convKernel({
-              batch: rnd.pick([1, 2, 3]),
-              size: [window + rnd.below(7), window + rnd.below(7)],
-              ic: group * rnd.pick([1, 3, 8, 16]),
-              oc: group * (group === 12 ? 1 : rnd.pick([1, 8, 16, 24])),
-              kernel: [window, window],
-              stride: rnd.pick([1, 1, 2]),
-              pad: rnd.pick([0, 1]),
-              group,
-              layout: rnd.pick(['nhwc', 'nhwc', 'nchw'] as const),
-              epilogue: rnd.pick(['none', 'bias-relu'] as const),
-            })
-          : rnd.pick(
-              loopKernels(
-                rnd.pick([
-                  [5, 7, 9],
-                  [13, 1, 64],
-                  [3, 2, 131],
-                  [2, 31, 3],
-                  [1, 40, 96],
-                  [1, 1, 5003],
-                  [1, 1, 40_003],
-                ] as const),
-              ),
-            );
+    const made = drawKernel(rnd, i, DRAW);
     const kernel = made.form.kind === 'contract' && i % 2 === 0 ? withDType(made, 'f16') : made;
     const chip = CHIPS[i % 4 === 0 ? 2 : i % 3];
     return [`${i} ${kernel.name}`, withLimits(kernel, random(SEED + i)), SEED + i, chip] as const;

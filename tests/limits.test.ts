@@ -15,10 +15,8 @@ import { findFaults, verifyKernel } from '../src/loop/verify.ts';
 import { packWeight } from '../src/targets/cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../src/targets/cpu/templates.ts';
 import { random, randomArray } from './random-kernel.ts';
-import { convKernel, gemmKernel } from './support/contract-kernels.ts';
 import { KERNEL_MACHINES, loadKernel } from './support/kernel-runner.ts';
-import { evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
-import { loopKernels } from './support/loop-kernels.ts';
+import { type Draw, drawKernel, evalTwice, type Limited, withLimits } from './support/limited-kernels.ts';
 
 const SEED = 4711;
 const PRESENT = KERNEL_MACHINES.filter(({ absent }) => absent === undefined);
@@ -74,46 +72,22 @@ function inputOf(b: Buffer, seed: number): TypedArray {
   return Float32Array.from({ length: b.elements }, () => rnd.next() * 2 - 1);
 }
 
+const DRAW: Draw = {
+  larger: 12,
+  columns: [1, 8, 16, 17, 24, 32],
+  nests: [
+    [5, 7, 9],
+    [13, 1, 64],
+    [3, 2, 131],
+    [2, 31, 3],
+    [1, 1, 5003],
+  ],
+};
+
 describe('limits', () => {
   const rnd = random(SEED);
   const cases = Array.from({ length: 210 }, (_, i) => {
-    const group = rnd.pick([1, 1, 2, 12]);
-    const window = rnd.pick([1, 3, 3]);
-    const made =
-      i % 3 === 0
-        ? gemmKernel({
-            batch: rnd.pick([1, 1, 3]),
-            m: rnd.pick([1, 5, 13, 24, 40]),
-            n: rnd.pick([1, 7, 16, 33, 64]),
-            k: rnd.pick([1, 5, 16, 37]),
-            transA: rnd.below(4) === 0,
-            transB: rnd.below(2) === 0,
-            epilogue: rnd.pick(['none', 'bias', 'bias-residual-relu'] as const),
-          })
-        : i % 3 === 1
-          ? convKernel({
-              batch: rnd.pick([1, 2, 3]),
-              size: [window + rnd.below(12), window + rnd.below(12)],
-              ic: group * rnd.pick([1, 3, 8, 16]),
-              oc: group * (group === 12 ? 1 : rnd.pick([1, 8, 16, 17, 24, 32])),
-              kernel: [window, window],
-              stride: rnd.pick([1, 1, 2]),
-              pad: rnd.pick([0, 1]),
-              group,
-              layout: rnd.pick(['nhwc', 'nhwc', 'nchw'] as const),
-              epilogue: rnd.pick(['none', 'bias-relu'] as const),
-            })
-          : rnd.pick(
-              loopKernels(
-                rnd.pick([
-                  [5, 7, 9],
-                  [13, 1, 64],
-                  [3, 2, 131],
-                  [2, 31, 3],
-                  [1, 1, 5003],
-                ] as const),
-              ),
-            );
+    const made = drawKernel(rnd, i, DRAW);
     return [`${i} ${made.name}`, withLimits(made, random(SEED + i)), SEED + i] as const;
   });
   it.each(cases)('%s', (_, limited, seed) => {

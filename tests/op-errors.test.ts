@@ -12,6 +12,8 @@ import { drawCase, evalCase, runLowering } from './lowering-harness.ts';
 const x = (...shape: number[]): Tensor => zeros('f32', shape);
 const ints = (...values: number[]): Tensor => fromNumbers('i64', [values.length], values);
 
+const LINEAR = { q_num_heads: 2, kv_num_heads: 2, update_rule: 'gated' };
+
 /** Operator, attributes, inputs (all constant), what the message says. */
 const REFUSED: readonly (readonly [string, Attrs, readonly Tensor[], RegExp])[] = [
   ['Add', {}, [x(2, 3), x(4)], /\[2,3\] and \[4\] do not broadcast/],
@@ -53,6 +55,23 @@ const REFUSED: readonly (readonly [string, Attrs, readonly Tensor[], RegExp])[] 
   ['DequantizeLinear', {}, [x(2), x()], /input 0 is f32, expected one of i8, u8, i16, u16, i4, .*, i32/],
   ['MatMulInteger', {}, [zeros('u8', [2, 3]), zeros('i8', [4, 2])], /the inner dims differ: 3 .* and 4/],
   ['ConvInteger', {}, [zeros('u8', [1, 2, 4, 4]), zeros('u8', [1, 3, 2, 2])], /input has 2 channels, weight expects 3/],
+  ['CumSum', {}, [fromNumbers('bool', [2], [1, 0]), ints(0)], /the input is bool/],
+  ['BitCast', { to: 'i64' }, [x(3)], /f32 has 32 bits and i64 has 64/],
+  ['LinearAttention', LINEAR, [x(1, 2, 8), x(1, 2, 8), x(1, 2, 8)], /rule gated needs decay/],
+  [
+    'LinearAttention',
+    LINEAR,
+    [x(1, 2, 8), x(1, 2, 8), x(1, 2, 8), x(1, 2, 4, 3), x(1, 2, 2)],
+    /state is \[1,2,4,3\], expected/,
+  ],
+  [
+    'LinearAttention',
+    LINEAR,
+    [x(1, 2, 8), x(1, 2, 8), x(1, 2, 8), x(1, 2, 4, 4), x(1, 2, 3)],
+    /decay is \[1,2,3\], expected/,
+  ],
+  ['CausalConvWithState', {}, [x(1, 3, 5), x(2, 1, 3)], /the weights are \[2,1,3\]/],
+  ['SwiGLU', {}, [x(2, 3), x(3)], /the gate is \[2,3\]/],
   ['Attention', {}, [x(1, 3, 8), x(1, 3, 8), x(1, 3, 8)], /q_num_heads and kv_num_heads must be given/],
   ['Attention', {}, [x(1, 3, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)], /3 heads of queries are no multiple of 2/],
   ['com.microsoft.MultiHeadAttention', { num_heads: 3 }, [x(1, 2, 8), x(1, 2, 8), x(1, 2, 8)], /8 do not split into 3/],

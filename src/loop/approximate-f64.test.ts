@@ -4,11 +4,10 @@
  */
 import { expect, test } from 'vitest';
 import { random } from '../../tests/random-kernel.ts';
+import { legalFunction } from '../../tests/support/legal-function.ts';
 import { erf } from '../core/erf.ts';
-import { compileExpr, type EvalEnv } from './eval.ts';
-import { binary, local, unary } from './expr.ts';
-import type { Expr, UnaryOp } from './ir.ts';
-import { COMMON_OPS, legalizeExpr } from './legalize.ts';
+import { binary, unary } from './expr.ts';
+import type { UnaryOp } from './ir.ts';
 
 const bits = new DataView(new ArrayBuffer(8));
 function fromBits(upper: number, lower: number): number {
@@ -18,28 +17,6 @@ function fromBits(upper: number, lower: number): number {
 }
 /** The distance between neighbours at a float64 value. */
 const ulp = (x: number): number => 2 ** (Math.max(-1022, Math.floor(Math.log2(Math.abs(x)))) - 52);
-
-function evaluator(make: (x: Expr, y: Expr) => Expr) {
-  const values = [0, 0];
-  const env: EvalEnv = {
-    buffers: new Map(),
-    rounding: 'each',
-    axes: [],
-    locals: values,
-    axisSlots: new Map(),
-    localSlots: new Map([
-      ['x', 0],
-      ['y', 1],
-    ]),
-    evaluation: 0,
-  };
-  const thunk = compileExpr(legalizeExpr(make(local('x', 'f64'), local('y', 'f64')), COMMON_OPS), env);
-  return (x: number, y = 0): number => {
-    values[0] = x;
-    values[1] = y;
-    return thunk() as number;
-  };
-}
 
 /** Error in ulps; infinite where one of the two is special and the other is not it. */
 function error(got: number, want: number): number {
@@ -148,13 +125,13 @@ function* arguments_([lo, hi]: readonly [number, number], count: number): Iterab
 }
 
 test.each(ROWS)('$op within $ulps ulp', ({ op, real, ulps, range }) => {
-  const f = evaluator((x) => unary(op, x));
+  const f = legalFunction('f64', (x) => unary(op, x));
   const [worst, at] = worstOf(f, real, arguments_(range, op === 'erf' ? 3_000 : 40_000));
   expect(worst, `at ${at}: ${f(at)} for ${real(at)}`).toBeLessThan(ulps);
 });
 
 test.each(ROWS.filter(({ range }) => range === ANGLES))('$op near the multiples of π/2', ({ op, real, ulps }) => {
-  const f = evaluator((x) => unary(op, x));
+  const f = legalFunction('f64', (x) => unary(op, x));
   const rnd = random(3);
   function* near(): Iterable<number> {
     for (let i = 0; i < 60_000; i++) {
@@ -169,7 +146,7 @@ test.each(ROWS.filter(({ range }) => range === ANGLES))('$op near the multiples 
 });
 
 test.each(ROWS)('$op of special values', ({ op, real, range }) => {
-  const f = evaluator((x) => unary(op, x));
+  const f = legalFunction('f64', (x) => unary(op, x));
   const tiny = [2 ** -1074, 2 ** -1022, 2 ** -1023, 3e-310, 1e-200];
   const xs = [0, 1, 0.5, Infinity, Number.MAX_VALUE, ...tiny, 2 ** 28, 2 ** 53 + 2, 709.7, 709.8, 745, 746];
   for (const x of [Number.NaN, ...xs, ...xs.map((v) => -v)]) {
@@ -185,7 +162,7 @@ test.each(ROWS)('$op of special values', ({ op, real, range }) => {
 const realPow = (x: number, y: number): number => (x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : x ** y);
 
 test('pow of all pairs of special values', () => {
-  const f = evaluator((x, y) => binary('pow', x, y));
+  const f = legalFunction('f64', (x, y) => binary('pow', x, y));
   const positive = [
     0,
     1,
@@ -207,7 +184,7 @@ test('pow of all pairs of special values', () => {
 });
 
 test('pow within 3 ulp', () => {
-  const f = evaluator((x, y) => binary('pow', x, y));
+  const f = legalFunction('f64', (x, y) => binary('pow', x, y));
   const rnd = random(2);
   let [worst, at]: [number, readonly number[]] = [0, []];
   for (let i = 0; i < 200_000; i++) {

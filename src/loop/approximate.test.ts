@@ -4,11 +4,10 @@
  */
 import { expect, test } from 'vitest';
 import { random } from '../../tests/random-kernel.ts';
+import { legalFunction } from '../../tests/support/legal-function.ts';
 import { erf } from '../core/erf.ts';
-import { compileExpr, type EvalEnv } from './eval.ts';
-import { binary, local, unary } from './expr.ts';
+import { binary, unary } from './expr.ts';
 import type { UnaryOp } from './ir.ts';
-import { COMMON_OPS, legalizeExpr } from './legalize.ts';
 
 const bits = new DataView(new ArrayBuffer(4));
 const fromBits = (b: number): number => {
@@ -17,28 +16,6 @@ const fromBits = (b: number): number => {
 };
 /** The distance between neighbours at a float32 value. */
 const ulp = (x: number): number => 2 ** (Math.max(-126, Math.floor(Math.log2(Math.abs(x)))) - 23);
-
-function evaluator(make: (x: ReturnType<typeof local>, y: ReturnType<typeof local>) => ReturnType<typeof local>) {
-  const values = [0, 0];
-  const env: EvalEnv = {
-    buffers: new Map(),
-    rounding: 'each',
-    axes: [],
-    locals: values,
-    axisSlots: new Map(),
-    localSlots: new Map([
-      ['x', 0],
-      ['y', 1],
-    ]),
-    evaluation: 0,
-  };
-  const thunk = compileExpr(legalizeExpr(make(local('x', 'f32'), local('y', 'f32')), COMMON_OPS), env);
-  return (x: number, y = 0): number => {
-    values[0] = x;
-    values[1] = y;
-    return thunk() as number;
-  };
-}
 
 const SPECIAL = [
   0,
@@ -97,7 +74,7 @@ const ROWS: readonly Row[] = [
 ];
 
 test.each(ROWS)('$op within $ulps ulp', ({ op, real, ulps, range: [lo, hi], absolute = 0 }) => {
-  const f = evaluator((x) => unary(op, x));
+  const f = legalFunction('f32', (x) => unary(op, x));
   const rnd = random(1);
   let worst = 0;
   let at = 0;
@@ -114,7 +91,7 @@ test.each(ROWS)('$op within $ulps ulp', ({ op, real, ulps, range: [lo, hi], abso
 });
 
 test.each(ROWS)('$op of special values', ({ op, real }) => {
-  const f = evaluator((x) => unary(op, x));
+  const f = legalFunction('f32', (x) => unary(op, x));
   for (const x of SPECIAL) {
     // Beyond the range of the reduction sin, cos and tan promise only their bounds.
     if (Math.abs(x) > 1e38 && Number.isFinite(x) && /sin|cos|tan/.test(op) && op.length === 3) {
@@ -128,7 +105,7 @@ test.each(ROWS)('$op of special values', ({ op, real }) => {
 });
 
 test('erf is within 5e-7 everywhere', () => {
-  const f = evaluator((x) => unary('erf', x));
+  const f = legalFunction('f32', (x) => unary('erf', x));
   let worst = 0;
   for (let x = -5; x <= 5; x += 1e-4) worst = Math.max(worst, Math.abs(f(Math.fround(x)) - erf(Math.fround(x))));
   expect(worst).toBeLessThan(5e-7);
@@ -138,14 +115,14 @@ test('erf is within 5e-7 everywhere', () => {
 const realPow = (x: number, y: number): number => (x === 1 || (x === -1 && Math.abs(y) === Infinity) ? 1 : x ** y);
 
 test('pow of all pairs of special values', () => {
-  const f = evaluator((x, y) => binary('pow', x, y));
+  const f = legalFunction('f32', (x, y) => binary('pow', x, y));
   const values = [...SPECIAL, 2, -2, 3, -3, 1.5, -1.5, 2 ** 24, 2 ** 24 - 1, -(2 ** 24) + 1, 1e10];
   for (const x of values)
     for (const y of values) expect(error(f(x, y), realPow(x, y)), `${x} ^ ${y} is ${f(x, y)}`).toBeLessThan(5);
 });
 
 test('pow within 5 ulp', () => {
-  const f = evaluator((x, y) => binary('pow', x, y));
+  const f = legalFunction('f32', (x, y) => binary('pow', x, y));
   const rnd = random(2);
   let worst = 0;
   let at: readonly number[] = [];
@@ -162,7 +139,7 @@ test('pow within 5 ulp', () => {
 test.each([0, 1, 2, 3, 5, 8, -1, -2, 0.5, -0.5, 0.25, 0.75, 2.5, -0.75])(
   'constant exponent %d needs no logarithm',
   (n) => {
-    const f = evaluator((x) => binary('pow', x, { kind: 'const', dtype: 'f32', value: n }));
+    const f = legalFunction('f32', (x) => binary('pow', x, { kind: 'const', dtype: 'f32', value: n }));
     for (const x of [0.1, 1, 2.5, 7, 100]) expect(error(f(Math.fround(x)), Math.fround(x) ** n)).toBeLessThan(5);
   },
 );

@@ -26,6 +26,7 @@ const cumulative = (name: string, since: number, fold: 'add' | 'mul', cases: rea
     inputs: [2, 2],
     infer(ctx) {
       const x = ctx.input(0);
+      if (x.dtype === 'bool') ctx.fail('the input is bool, expected numbers', 'cast it to an integer');
       const axes =
         intsInput(ctx, 1) ??
         ctx.fail('the axis is computed while running', 'it must be known when the engine is built');

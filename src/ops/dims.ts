@@ -93,6 +93,9 @@ export const dimwise =
     return out;
   };
 
+/** Sizes that are not known to differ. */
+export const mayBeEqual = (a: Dim, b: Dim): boolean => typeof a !== 'number' || typeof b !== 'number' || a === b;
+
 /** How many elements a rank-1 integer input has. Throws through ctx.fail where it is no vector or its length is open. */
 export function vectorLength(ctx: InferContext<unknown>, i: number): number {
   const { shape } = ctx.input(i);

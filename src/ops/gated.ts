@@ -2,10 +2,10 @@
  * What recent networks put between their products: SwiGLU, a gate times a linear part; and CausalConvWithState, the short convolution
  * along time that stands before linear attention, with the end of the sequence carried from call to call.
  */
-import { addDims, type Dim, printShape, shapesEqual } from '../core/shape.ts';
+import { addDims, printShape, shapesEqual } from '../core/shape.ts';
 import { zeros } from '../core/tensor.ts';
 import { defineComposite } from './composite.ts';
-import { checkFloats } from './dims.ts';
+import { checkFloats, mayBeEqual } from './dims.ts';
 import { float, type Op, type OpCase, oneOf } from './op.ts';
 
 const f32 = (shape: readonly number[]) => ({ dtype: 'f32', shape }) as const;
@@ -31,9 +31,6 @@ const swiGlu = defineComposite({
   ],
 });
 
-/** Sizes that are not known to differ. */
-const fits = (a: Dim, b: Dim): boolean => typeof a !== 'number' || typeof b !== 'number' || a === b;
-
 const causalConvWithState = defineComposite({
   name: 'CausalConvWithState',
   onnx: { since: 27 },
@@ -47,11 +44,11 @@ const causalConvWithState = defineComposite({
     const weight = ctx.input(1).shape;
     if (x.shape.length !== 3) ctx.fail(`the input is ${printShape(x.shape)}, expected [batch, channels, length]`);
     const [batch, channels] = x.shape;
-    if (weight.length !== 3 || !fits(weight[0], channels) || !fits(weight[1], 1))
+    if (weight.length !== 3 || !mayBeEqual(weight[0], channels) || !mayBeEqual(weight[1], 1))
       ctx.fail(`the weights are ${printShape(weight)}, expected [channels, 1, kernel size]`);
     const state = [batch, channels, addDims(weight[2], -1)];
     const past = ctx.inputs[3]?.shape;
-    if (past && !(past.length === 3 && past.every((d, i) => fits(d, state[i]))))
+    if (past && !(past.length === 3 && past.every((d, i) => mayBeEqual(d, state[i]))))
       ctx.fail(`the state is ${printShape(past)}, expected ${printShape(state)}`);
     return [x, { dtype: x.dtype, shape: state }].slice(0, ctx.outputCount);
   },

@@ -10,12 +10,12 @@
  * each other: a kernel has a point a column, which goes through the tokens in order. https://arxiv.org/abs/2412.06464 (gated delta)
  */
 import type { DType } from '../core/dtype.ts';
-import { type Dim, floorDivDims, mulDims } from '../core/shape.ts';
+import { type Dim, floorDivDims, mulDims, printShape, type Shape } from '../core/shape.ts';
 import { fromNumbers, type Tensor, type TensorType } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { add, axis, cast, constant, index, local, mul, sub, unary } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
-import { checkFloats } from './dims.ts';
+import { checkFloats, mayBeEqual } from './dims.ts';
 import {
   type AttrsOf,
   defineOp,
@@ -98,11 +98,28 @@ function inferLinear(ctx: InferContext<LinearAttrs>) {
   const valueSize: Dim = floorDivDims(v.shape[2], kvHeads);
   const state = [q.shape[0], kvHeads, floorDivDims(q.shape[2], heads), valueSize];
   const past = ctx.inputs[3];
-  if (past && past.shape.length !== 4) ctx.fail(`the state has rank ${past.shape.length}, expected 4`);
+  checkShape(ctx, 'state', past?.shape, [state]);
+  const [batch, length] = q.shape;
+  const perHead = [batch, length, kvHeads];
+  checkShape(ctx, 'decay', ctx.inputs[4]?.shape, [perHead, [batch, length, k.shape[2]]]);
+  checkShape(ctx, 'beta', ctx.inputs[5]?.shape, [perHead, [batch, length, 1]]);
   return [
     { dtype: q.dtype, shape: [q.shape[0], q.shape[1], mulDims(valueSize, heads)] },
     { dtype: past?.dtype ?? q.dtype, shape: state },
   ].slice(0, ctx.outputCount);
+}
+
+/** Throws through ctx.fail unless an optional input may have one of the shapes. */
+function checkShape(
+  ctx: InferContext<unknown>,
+  what: string,
+  given: Shape | undefined,
+  wanted: readonly Shape[],
+): void {
+  const fits = (shape: Shape): boolean =>
+    given?.length === shape.length && given.every((d, i) => mayBeEqual(d, shape[i]));
+  if (given && !wanted.some(fits))
+    ctx.fail(`${what} is ${printShape(given)}, expected ${wanted.map(printShape).join(' or ')}`);
 }
 
 function evalLinear(inputs: readonly (Tensor | undefined)[], attrs: LinearAttrs, outputs: readonly TensorType[]) {

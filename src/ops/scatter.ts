@@ -7,13 +7,13 @@
  *
  * ⊕ is assignment or a reduction. Updates of one place come in row-major order, so of assignments the last one stays.
  */
-import { type Dim, elements, printShape, rowMajorStrides, type StaticShape } from '../core/shape.ts';
+import { elements, printShape, rowMajorStrides, type StaticShape } from '../core/shape.ts';
 import { decodeScalar, encodeScalar, fromNumbers, type Tensor } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
 import { binaryFn } from '../loop/arithmetic.ts';
 import { add, axis, binary, index, min } from '../loop/expr.ts';
 import type { BinaryOp, Expr, Stmt } from '../loop/ir.ts';
-import { checkAxis, intsOf } from './dims.ts';
+import { checkAxis, intsOf, mayBeEqual } from './dims.ts';
 import { defineOp, int, type KernelContext, type KernelSpec, type Op, type OpCase, oneOf } from './op.ts';
 import { checkPosition, loadPosition } from './position.ts';
 import { dimOffsets, otherDims } from './rows.ts';
@@ -265,8 +265,6 @@ function buildScatterNd(ctx: KernelContext<{ readonly reduction: string }>): Ker
   });
   return { form: { kind: 'routine', name: 'scatter' }, axes, body: [...copy, ...updates] };
 }
-
-const mayBeEqual = (a: Dim, b: Dim): boolean => typeof a !== 'number' || typeof b !== 'number' || a === b;
 
 const tensorScatter = defineOp({
   name: 'TensorScatter',

@@ -6,6 +6,8 @@ import { evalKernel } from '../../src/loop/eval.ts';
 import * as e from '../../src/loop/expr.ts';
 import type { Access, Attend, Axis, Buffer, Kernel, Stmt } from '../../src/loop/ir.ts';
 import type { Random } from '../random-kernel.ts';
+import { convKernel, gemmKernel } from './contract-kernels.ts';
+import { loopKernels } from './loop-kernels.ts';
 
 export interface Limited {
   readonly kernel: Kernel;
@@ -72,4 +74,47 @@ export function evalTwice(kernel: Kernel, inputs: ReadonlyMap<string, TypedArray
     return buffers;
   };
   return [run(1), run(2)] as const;
+}
+
+/** What differs between machines in the kernels that they are tried on. */
+export interface Draw {
+  /** Pictures are by less than so much larger than the window. */
+  readonly larger: number;
+  /** Channels of the result, a group. */
+  readonly columns: readonly number[];
+  /** Extents of loop nests. */
+  readonly nests: readonly (readonly [number, number, number])[];
+}
+
+/** A product, a convolution or a loop nest, by turns. */
+export function drawKernel(rnd: Random, turn: number, { larger, columns, nests }: Draw): Kernel {
+  const group = rnd.pick([1, 1, 2, 12]);
+  const window = rnd.pick([1, 3, 3]);
+  switch (turn % 3) {
+    case 0:
+      return gemmKernel({
+        batch: rnd.pick([1, 1, 3]),
+        m: rnd.pick([1, 5, 13, 24, 40]),
+        n: rnd.pick([1, 7, 16, 33, 64]),
+        k: rnd.pick([1, 5, 16, 37]),
+        transA: rnd.below(4) === 0,
+        transB: rnd.below(2) === 0,
+        epilogue: rnd.pick(['none', 'bias', 'bias-residual-relu'] as const),
+      });
+    case 1:
+      return convKernel({
+        batch: rnd.pick([1, 2, 3]),
+        size: [window + rnd.below(larger), window + rnd.below(larger)],
+        ic: group * rnd.pick([1, 3, 8, 16]),
+        oc: group * (group === 12 ? 1 : rnd.pick(columns)),
+        kernel: [window, window],
+        stride: rnd.pick([1, 1, 2]),
+        pad: rnd.pick([0, 1]),
+        group,
+        layout: rnd.pick(['nhwc', 'nhwc', 'nchw'] as const),
+        epilogue: rnd.pick(['none', 'bias-relu'] as const),
+      });
+    default:
+      return rnd.pick(loopKernels(rnd.pick(nests)));
+  }
 }
