@@ -9,6 +9,7 @@
 import { chooseAttention } from './build-attention.ts';
 import { lowerOpen, type OpenRoom } from './build-open.ts';
 import type { BuildOptions, BuildReport } from './build-options.ts';
+import { forOneSample, recallFrom, userFindings } from './build-precision.ts';
 import { runnerOf, samplesOf } from './build-processor.ts';
 import { BuildRun } from './build-run.ts';
 import { ModelError } from './core/errors.ts';
@@ -20,6 +21,7 @@ import type { Graph } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
 import { fixedShapes } from './graph/profiles.ts';
 import { processorName } from './host/processor.ts';
+import { kernelCost } from './loop/cost.ts';
 import { verifyKernel } from './loop/verify.ts';
 import { countable } from './lower/data-sizes.ts';
 import { withoutHalves } from './lower/emulate-halves.ts';
@@ -71,6 +73,7 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const { computes, widensBytes = false } = target;
   const context = { ops, computes, widensBytes, onWarning };
   const optimise = (bound: Graph, table = ops): Graph => runPipeline(bound, { ...context, ops: table }, passOptions);
+  const optimiseAgain = (bound: Graph): Graph => runPipeline(bound, { ...context, onWarning: () => {} }, passOptions);
   const { profiles = [] } = options;
   const fixed = fixedShapes(profiles);
   if (profiles.length > 0 && !fixed) {
@@ -97,16 +100,21 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
     onWarning(
       'int8 was calibrated on random numbers: give typical inputs (--sample NAME=FILE.npy, or BuildOptions.samples)',
     );
-  const settings = assignOptions(graph, ops, { ...options, precision }, onWarning);
+  const settings = assignOptions(ops, { ...options, precision }, onWarning);
   const quantized =
     precision === 'int8'
       ? await run.stage(
           'calibrate',
-          async () => optimise(await quantizeGraph(graph, ops, settings.samples(), settings.open)),
+          async () => optimise(await quantizeGraph(graph, ops, settings.samples(graph), settings.open)),
           printGraph,
         )
       : graph;
-  const assigned = await run.stage('precision', () => assignPrecision(quantized, ops, settings), printGraph);
+  const alone = { forOneSample: (of: Graph) => forOneSample({ read, graph: of }, ops, optimiseAgain) };
+  const assigned = await run.stage(
+    'precision',
+    () => assignPrecision(quantized, ops, options.samples?.length ? settings : { ...settings, ...alone }),
+    printGraph,
+  );
   const engine = target.templates
     ? await buildProgram(run, assigned, target, ops, { ...options, precision })
     : graphEngine(assigned, ops, VERSION);
@@ -136,7 +144,7 @@ async function buildOpen(
     run,
     optimise,
     assign: async (graph, table) => {
-      chosen ??= await choosePrecisions(graph, table, assignOptions(graph, table, options, run.onWarning));
+      chosen ??= await choosePrecisions(graph, table, assignOptions(table, options, run.onWarning));
       return chosen.assign(graph);
     },
     constant: (name, find) => (chosen ? chosen.constant(name, find) : find(name)),
@@ -148,16 +156,21 @@ async function buildOpen(
 }
 
 const assignOptions = (
-  graph: Graph,
   ops: ReadonlyMap<string, Op>,
-  { precision = 'fp32', samples }: BuildOptions,
+  options: BuildOptions,
   onWarning: (message: string) => void,
-): AssignOptions => ({
-  precision,
-  samples: () => samplesOf(graph, ops, samples),
-  open: (g) => openOnProcessor(g, ops),
-  onWarning,
-});
+): AssignOptions => {
+  const { precision = 'fp32', samples } = options;
+  // Kept where it can be told by what is hashed: operators of the caller's have code of their own, and who verifies wants all done.
+  const findings = options.ops || options.verify ? undefined : userFindings();
+  return {
+    precision,
+    samples: (graph) => samplesOf(graph, ops, samples),
+    open: (g, mostFlops) => openOnProcessor(g, ops, mostFlops),
+    ...(findings && { recall: recallFrom(findings, precision, samples) }),
+    onWarning,
+  };
+};
 
 const needsSizes = (): ModelError =>
   new ModelError('option-invalid', 'precision int8 is calibrated at one shape an input, and all sizes must be known', {
@@ -236,13 +249,21 @@ async function compileCode(run: BuildRun, engine: Engine, target: Target, option
   return options.embedCode ? { ...engine, code: [...engine.code, ...code] } : engine;
 }
 
-/** A graph of f32 and halves ready to run on this machine's processor, which computes what a machine with halves would. */
-export async function openOnProcessor(graph: Graph, ops: ReadonlyMap<string, Op>): Promise<GraphRunner> {
+/**
+ * A graph of f32 and halves ready to run on this machine's processor, which computes what a machine with halves would. Undefined where a
+ * run takes more than `mostFlops`.
+ */
+export async function openOnProcessor(
+  graph: Graph,
+  ops: ReadonlyMap<string, Op>,
+  mostFlops = Number.POSITIVE_INFINITY,
+): Promise<GraphRunner | undefined> {
   const target = await chooseProcessor();
   const expanded = expandOps(graph, { ops, computes: target.computes, onWarning: () => {} });
   checkLowerable(expanded, ops, target.name);
   const run = new BuildRun({});
   const lowered = withoutHalves(await lowerGraph(run, expanded, ops, {}));
+  if (lowered.steps.reduce((sum, { kernel }) => sum + kernelCost(kernel).flops, 0) > mostFlops) return undefined;
   return runnerOf(await finishProgram(run, lowered, target, {}), target);
 }
 

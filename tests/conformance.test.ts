@@ -11,6 +11,7 @@ import { evalGraph } from '../src/graph/eval.ts';
 import type { Graph } from '../src/graph/ir.ts';
 import { readOnnx } from '../src/onnx/read.ts';
 import { OPS } from '../src/ops/all.ts';
+import { cudaDevice } from '../src/targets/cuda/device.ts';
 import { x64Device } from '../src/targets/x64/device.ts';
 import { conformanceCases, hasConformanceData } from './conformance-cases.ts';
 import { GAPS } from './conformance-gaps.ts';
@@ -43,10 +44,12 @@ const hasOpenOutput = (graph: Graph): boolean =>
 
 if (hasConformanceData()) {
   const cases = conformanceCases();
-  const { available, reason } = await x64Device.probe();
-  for (const runner of [reference, compiled('wasm'), ...(available ? [compiled('x64')] : [])])
-    conformanceSuite(runner, cases);
-  if (!available) it.skip(`x64: ${reason}`);
+  for (const runner of [reference, compiled('wasm')]) conformanceSuite(runner, cases);
+  for (const device of [x64Device, cudaDevice]) {
+    const { target, available, reason } = await device.probe();
+    if (available) conformanceSuite(compiled(target), cases);
+    else it.skip(`${target}: ${reason}`);
+  }
 } else {
   describe('ONNX backend tests', () => {
     it.skip('libonnx-testdata is not installed (apt-get install libonnx-testdata)', () => {});

@@ -1,6 +1,6 @@
 /**
- * Engines with open sizes for target cuda without a GPU: one engine, built with profiles, opened on a driver that interprets PTX and run at
- * the least, the usual and the largest shapes and between, against graph evaluation at each. The arena is not cleared between runs.
+ * Engines with open sizes for target cuda: one engine, built with profiles, opened on a driver that interprets PTX, and on the GPU where
+ * there is one, and run at the least, the usual and the largest shapes and between, against graph evaluation at each. The arena is not cleared between runs.
  *
  * Tolerance: f32 sums in another order; f16 rounds each value in memory to 11 bits.
  */
@@ -20,7 +20,7 @@ import type { ShapeProfile } from '../src/graph/profiles.ts';
 import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
 import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
-import { fakeDevice } from './cuda/fake-device.ts';
+import { cudaDevices } from './cuda/devices.ts';
 import { attention, convolutions, expectClose, inputsFor, places } from './open-networks.ts';
 
 type Shapes = Readonly<Record<string, StaticShape>>;
@@ -74,19 +74,13 @@ const wanted = (graph: Graph, shapes: Shapes, inputs: ReturnType<typeof inputsFo
   );
 
 describe.each(CASES.map((c) => [c.graph.name, c] as const))('%s', (_, { graph, profile, runs }) => {
-  it.each([
-    ['sm_90', 'fp32'],
-    ['sm_80', 'fp16'],
-    ['sm_90', 'fp16'],
-  ] as const)('%s %s at many shapes', { timeout: 300_000 }, async (arch, precision) => {
-    const { engine } = await build(graph, {
-      target: 'cuda',
-      gpuArch: arch,
-      precision,
-      profiles: [profile],
-      verify: true,
-    });
-    const { fake, device } = fakeDevice(Number(arch.slice(3)));
+  const where = [
+    ...cudaDevices(90).map((place) => [place.name, 'fp32', place] as const),
+    ...cudaDevices(80, 90).map((place) => [place.name, 'fp16', place] as const),
+  ];
+  it.each(where)('%s %s at many shapes', { timeout: 300_000 }, async (_, precision, { gpuArch, make }) => {
+    const { engine } = await build(graph, { target: 'cuda', gpuArch, precision, profiles: [profile], verify: true });
+    const { device, live } = make();
     const loaded = await loadEngine(serializeEngine(engine), { devices: [device] });
     const context = loaded.createContext();
     for (const [i, shapes] of [...runs, runs[0]].entries()) {
@@ -100,17 +94,19 @@ describe.each(CASES.map((c) => [c.graph.name, c] as const))('%s', (_, { graph, p
       }
     }
     loaded.dispose();
-    expect(fake.live()).toEqual({});
+    expect(live()).toEqual({});
   });
 });
 
-it('inferences in a stream each have the sizes of their time', async () => {
+const DEVICES = cudaDevices(90).map((place) => [place.name, place] as const);
+
+it.each(DEVICES)('%s: inferences in a stream each have the sizes of their time', async (_, { gpuArch, make }) => {
   const profile: ShapeProfile = {
     x: { min: [2, 6], opt: [10, 6], max: [40, 6] },
     y: { min: [3, 6], opt: [3, 6], max: [3, 6] },
   };
-  const { engine } = await build(places, { target: 'cuda', gpuArch: 'sm_90', profiles: [profile] });
-  const { driver, device } = fakeDevice(90);
+  const { engine } = await build(places, { target: 'cuda', gpuArch, profiles: [profile] });
+  const { driver, device } = make();
   const loaded = await loadEngine(engine, { devices: [device] });
   const context = loaded.createContext();
   const machine = machineOf(driver) as CudaMachine;
@@ -156,9 +152,12 @@ const picked = ((): Graph => {
   return b.finish();
 })();
 
-it.each(['fp32', 'fp16'] as const)('sizes that the data decide, %s', async (precision) => {
-  const { engine } = await build(picked, { target: 'cuda', gpuArch: 'sm_90', precision });
-  const { device } = fakeDevice(90);
+const PRECISIONS = DEVICES.flatMap(([name, place]) =>
+  (['fp32', 'fp16'] as const).map((precision) => [name, precision, place] as const),
+);
+it.each(PRECISIONS)('%s: sizes that the data decide, %s', async (_, precision, { gpuArch, make }) => {
+  const { engine } = await build(picked, { target: 'cuda', gpuArch, precision });
+  const { device } = make();
   const loaded = await loadEngine(serializeEngine(engine), { devices: [device] });
   const context = loaded.createContext();
   for (const [run, above] of [0, 1, 30, 65, 2].entries()) {

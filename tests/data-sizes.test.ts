@@ -21,15 +21,21 @@ import { index } from '../src/loop/expr.ts';
 import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
 import { TARGETS as ALL_TARGETS } from '../src/targets/all.ts';
+import { cudaDevice } from '../src/targets/cuda/device.ts';
 import { referenceDevice } from '../src/targets/reference/device.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
 import { x64Device, x64Machine } from '../src/targets/x64/device.ts';
+import { GPU } from './cuda/gpu-here.ts';
 import { random } from './random-kernel.ts';
 
 const machine = await x64Machine();
-const TARGETS = typeof machine === 'string' ? (['wasm'] as const) : (['wasm', 'x64'] as const);
+const TARGETS = [
+  'wasm',
+  ...(typeof machine === 'string' ? [] : ['x64' as const]),
+  ...(GPU ? ['cuda' as const] : []),
+] as const;
 it.skipIf(typeof machine !== 'string')(`x64: ${typeof machine === 'string' ? machine : ''}`, () => {});
-const DEVICES = [wasmDevice, x64Device, referenceDevice];
+const DEVICES = [wasmDevice, x64Device, cudaDevice, referenceDevice];
 
 const i64 = (b: GraphBuilder, ...values: number[]) => b.constant(fromNumbers('i64', [values.length], values));
 const one = (b: GraphBuilder, op: string, inputs: readonly string[], attrs = {}): string =>

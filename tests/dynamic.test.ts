@@ -15,15 +15,21 @@ import type { Graph } from '../src/graph/ir.ts';
 import type { ShapeProfile } from '../src/graph/profiles.ts';
 import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
+import { cudaDevice } from '../src/targets/cuda/device.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
 import { x64Device, x64Machine } from '../src/targets/x64/device.ts';
+import { GPU } from './cuda/gpu-here.ts';
 import { attention, CASES, expectClose, inputsFor, places } from './open-networks.ts';
 
 const machine = await x64Machine();
-const TARGETS = typeof machine === 'string' ? (['wasm'] as const) : (['wasm', 'x64'] as const);
+const TARGETS = [
+  'wasm',
+  ...(typeof machine === 'string' ? [] : ['x64' as const]),
+  ...(GPU ? ['cuda' as const] : []),
+] as const;
 it.skipIf(typeof machine !== 'string')(`x64: ${typeof machine === 'string' ? machine : ''}`, () => {});
 
-const DEVICES = [wasmDevice, x64Device];
+const DEVICES = [wasmDevice, x64Device, cudaDevice];
 const codeOf = (work: () => unknown): string => {
   try {
     work();

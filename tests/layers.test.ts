@@ -92,6 +92,7 @@ const OPEN = [
   'build.ts',
   'build-run.ts',
   'build-processor.ts',
+  'build-precision.ts',
   'build-open.ts',
   'build-attention.ts',
   'build-options.ts',

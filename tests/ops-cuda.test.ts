@@ -3,7 +3,7 @@
  * interpreted, which also finds accesses out of bounds, misaligned vectors, races and missing barriers.
  */
 import { it } from 'vitest';
-import { cudaDevice } from '../src/targets/cuda/device.ts';
+import { GPU, INTERPRETS, WITHOUT_GPU } from './cuda/gpu-here.ts';
 import { type Gap, opSuite } from './op-suite.ts';
 import { runInterpreted } from './ptx/run-engine.ts';
 import { CHIPS } from './ptx/run-kernel.ts';
@@ -19,8 +19,6 @@ const SUM_ORDER: Gap = {
 };
 const GAPS = [SUM_ORDER];
 
-opSuite({ name: 'cuda, interpreted', run: runInterpreted(CHIPS[2]), gaps: GAPS });
-
-const { available, reason } = await cudaDevice.probe();
-if (available) opSuite({ name: 'cuda', run: runOnGpu, gaps: GAPS });
-else it.skip(`cuda: ${reason}`);
+if (INTERPRETS) opSuite({ name: 'cuda, interpreted', run: runInterpreted(CHIPS[2]), gaps: GAPS });
+if (GPU) opSuite({ name: 'cuda', run: runOnGpu, gaps: GAPS });
+else it.skip(`cuda: ${WITHOUT_GPU}`);

@@ -26,7 +26,7 @@ const node = (b: GraphBuilder, op: string, ...inputs: string[]): string => b.nod
 const dtypesOf = (graph: Graph): Record<string, string> =>
   Object.fromEntries(graph.nodes.map(({ op, outputs }) => [op, graph.values.get(outputs[0])!.dtype]));
 
-const open: OpenGraph = (graph) => openOnProcessor(graph, OPS);
+const open: OpenGraph = (graph, mostFlops) => openOnProcessor(graph, OPS, mostFlops);
 
 const outputOf = (graph: Graph, x: Tensor): ArrayLike<number> =>
   toNumbers(evalGraph(graph, OPS, new Map([['x', x]])).get(graph.outputs[0])!);
@@ -182,10 +182,16 @@ describe('auto', () => {
   });
 
   it('does not search where that takes too long, and says that the outputs are off', async () => {
-    const { flops } = await open(cancelling);
+    const { flops } = (await open(cancelling))!;
     const kept = (await chooseWideNodes(cancelling, OPS, samples, open, 20 * flops))!;
     expect(kept).toMatchObject({ isAccurate: false, inaccurate: new Set() });
     expect(kept.error).toBeGreaterThan(1e-2);
+  });
+
+  it('is told what a run takes before anything is made ready', async () => {
+    const { flops } = (await open(cancelling))!;
+    expect(await open(cancelling, flops - 1)).toBeUndefined();
+    expect(await open(cancelling, flops)).toBeDefined();
   });
 
   it('narrows everything where nothing is at stake', async () => {
@@ -253,12 +259,18 @@ describe('assignPrecision', () => {
   it('leaves the check out where a run takes too long', async () => {
     const warnings: string[] = [];
     const runner = { flops: 1e12, run: () => expect.fail('it was run'), dispose: () => {} };
+    const made: Graph[] = [];
     await assignPrecision(graph, OPS, {
       precision: 'fp16',
       samples: () => [new Map([['x', f32([2, 8])]])],
-      open: async () => runner,
+      open: async (asked, most = Number.POSITIVE_INFINITY) => {
+        if (runner.flops > most) return undefined;
+        made.push(asked);
+        return runner;
+      },
       onWarning: (w) => warnings.push(w),
     });
+    expect(made).toEqual([]);
     expect(warnings[0]).toMatch(/^values were not checked for overflow in f16, for a run .* takes long/);
   });
   it('names weights that lose digits, with counts', async () => {

@@ -24,7 +24,7 @@ export async function runHalves(
   precision: Precision,
   options: Options = {},
 ): Promise<ReadonlyMap<string, Tensor>> {
-  const runner = await openOnProcessor(await narrowedForCuda(model, precision, options), OPS);
+  const runner = (await openOnProcessor(await narrowedForCuda(model, precision, options), OPS))!;
   try {
     return runner.run(inputs);
   } finally {
@@ -40,8 +40,8 @@ async function narrowedForCuda(model: Uint8Array, precision: Precision, options:
   const graph = runPipeline(bound, context, { verify: false, stopAfter: '' });
   return assignPrecision(graph, OPS, {
     precision,
-    samples: () => samplesOf(graph, OPS, options.samples),
-    open: (g) => openOnProcessor(g, OPS),
+    samples: (g) => samplesOf(g, OPS, options.samples),
+    open: (g, mostFlops) => openOnProcessor(g, OPS, mostFlops),
     onWarning,
   });
 }

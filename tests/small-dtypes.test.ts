@@ -11,17 +11,20 @@ import { evalGraph } from '../src/graph/eval.ts';
 import { OPS } from '../src/ops/all.ts';
 import { SMALL } from '../src/ops/elementwise.ts';
 import { x64Device } from '../src/targets/x64/device.ts';
+import { GPU, INTERPRETS } from './cuda/gpu-here.ts';
 import { runOnTarget } from './engine-runner.ts';
 import { runGraph } from './onnxruntime.ts';
 import { runInterpreted } from './ptx/run-engine.ts';
 import { CHIPS } from './ptx/run-kernel.ts';
+import { runOnGpu } from './ptx/run-on-gpu.ts';
 import { randomTensor } from './random.ts';
 
 const { available } = await x64Device.probe();
 const TARGETS = ['reference', 'wasm', ...(available ? ['x64' as const] : [])] as const satisfies readonly TargetName[];
 const RUNNERS = [
   ...TARGETS.map((name) => [name, runOnTarget(name)] as const),
-  ['cuda, interpreted', runInterpreted(CHIPS[2])] as const,
+  ...(INTERPRETS ? [['cuda, interpreted', runInterpreted(CHIPS[2])] as const] : []),
+  ...(GPU ? [['cuda', runOnGpu] as const] : []),
 ];
 
 const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];

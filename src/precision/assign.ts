@@ -18,11 +18,17 @@ import { type NarrowDType, roundConstant } from './round-constant.ts';
 export interface AssignOptions {
   readonly precision: Precision;
   /** Inputs that are typical for the network, one map a sample: what `auto` and `fp16` measure on. */
-  readonly samples: () => Samples;
+  readonly samples: (graph: Graph) => Samples;
+  /** The graph for one sample of its batch with the same nodes, where there is one: it tells as much in less time. */
+  readonly forOneSample?: (graph: Graph) => Graph;
   /** Makes a graph ready to run, for these two. */
   readonly open: OpenGraph;
+  /** What a search of that graph found before; else searches and keeps it. */
+  readonly recall?: Recall;
   readonly onWarning: (message: string) => void;
 }
+
+export type Recall = (graph: Graph, search: () => Promise<KeptWide | undefined>) => Promise<KeptWide | undefined>;
 
 const NARROW: { readonly [P in Precision]?: NarrowDType } = { fp16: 'f16', bf16: 'bf16', auto: 'f16' };
 const MOST_NAMES = 5;
@@ -77,16 +83,20 @@ const NOTHING: KeptWide = { large: [], nodes: new Set(), inaccurate: new Set(), 
 
 /** bf16 has the exponents of f32, so nothing overflows there, and who asks for it knows its eight bits. */
 async function chooseWide(
-  graph: Graph,
+  whole: Graph,
   ops: ReadonlyMap<string, Op>,
-  { precision, samples, open, onWarning }: AssignOptions,
+  { precision, samples, forOneSample, open, recall = (_, search) => search(), onWarning }: AssignOptions,
 ): Promise<KeptWide> {
+  const search = async (mostFlops?: number): Promise<KeptWide | undefined> => {
+    const graph = forOneSample?.(whole) ?? whole;
+    return recall(graph, () => chooseWideNodes(graph, ops, samples(graph), open, mostFlops));
+  };
   switch (precision) {
     case 'auto':
-      return (await chooseWideNodes(graph, ops, samples(), open)) ?? NOTHING;
+      return (await search()) ?? NOTHING;
     case 'fp16':
       try {
-        const found = await chooseWideNodes(graph, ops, samples(), open, MOST_FLOPS);
+        const found = await search(MOST_FLOPS);
         if (found) return found;
         onWarning(
           'values were not checked for overflow in f16, for a run of the network takes long here; precision auto does',

@@ -16,8 +16,11 @@ import type { Op } from '../ops/op.ts';
 import { type GraphRunner, instrument } from './instrument.ts';
 import { narrow } from './narrow.ts';
 
-/** Halves in the graph are rounded as a machine would that computes in f32 and stores f16. */
-export type OpenGraph = (graph: Graph) => Promise<GraphRunner>;
+/**
+ * Halves in the graph are rounded as a machine would that computes in f32 and stores f16. Undefined where a run takes more than
+ * `mostFlops`, if that is given: then nothing was made ready.
+ */
+export type OpenGraph = (graph: Graph, mostFlops?: number) => Promise<GraphRunner | undefined>;
 export type Samples = readonly ReadonlyMap<string, Tensor>[];
 
 /** A quarter of f16's largest number: inputs beside the samples may be larger. */
@@ -57,9 +60,9 @@ export async function chooseWideNodes(
   const inOrder = ({ narrowed: names }: { readonly narrowed: ReadonlySet<string> }): readonly string[] =>
     graph.nodes.map((node) => node.outputs[0]).filter((name) => names.has(name));
   const instrumented = instrument(graph, ops, inOrder(narrowed(new Set())));
-  const runner = await open(instrumented.graph);
+  const runner = await open(instrumented.graph, mostFlops / (2 * samples.length));
+  if (!runner) return undefined;
   try {
-    if (2 * runner.flops * samples.length > mostFlops) return undefined;
     const run = (on: ReadonlySet<string>): ReadonlyMap<string, Tensor>[] =>
       samples.map((sample) => runner.run(new Map([...sample, ...instrumented.switches(on)])));
     const baseline = run(new Set());
@@ -78,7 +81,7 @@ export async function chooseWideNodes(
         const on = search(candidates, switchedError, ALLOWED_ERROR / 2 ** (i / 2));
         inaccurate = withReaders(graph, new Set(candidates.filter((name) => !on.has(name))), i / 2);
       } else inaccurate = withReaders(graph, inaccurate, 1);
-      const exact = await open(narrowed(new Set([...ranged, ...inaccurate])).graph);
+      const exact = (await open(narrowed(new Set([...ranged, ...inaccurate])).graph)) as GraphRunner;
       try {
         error = errorOf(samples.map((sample) => exact.run(sample)));
       } finally {

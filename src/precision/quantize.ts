@@ -15,6 +15,7 @@ import { factsOf, inferContext } from '../graph/infer.ts';
 import type { Graph, Node } from '../graph/ir.ts';
 import { rewriteNodes } from '../graph/rewrite-nodes.ts';
 import type { Op } from '../ops/op.ts';
+import type { GraphRunner } from './instrument.ts';
 import type { OpenGraph, Samples } from './keep-wide.ts';
 
 /** Least and largest value. */
@@ -70,7 +71,7 @@ async function rangesOf(
     bounds: ['ReduceMin', 'ReduceMax'].map((reduce) => b.node(reduce, [value], { attrs: { keepdims: false } })[0]),
   }));
   for (const name of [...graph.outputs, ...probes.flatMap(({ bounds }) => bounds)]) b.output(name);
-  const runner = await open(b.finish());
+  const runner = (await open(b.finish())) as GraphRunner;
   const ranges = new Map<string, Range>();
   try {
     for (const sample of samples) {

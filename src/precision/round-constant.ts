@@ -14,6 +14,11 @@ export type NarrowDType = 'f16' | 'bf16';
 const SMALLEST_NORMAL: { readonly [D in NarrowDType]: number } = { f16: 2 ** -14, bf16: 2 ** -126 };
 const ENCODE: { readonly [D in NarrowDType]: (value: number) => number } = { f16: numberToF16, bf16: numberToBf16 };
 
+/** Bits of float32: 2^-14 and 65504, and what is between the biases of the exponents. */
+const FIRST_NORMAL = 0x38800000;
+const LAST_FINITE = 0x477fe000;
+const BIAS = 112 << 23;
+
 export interface RoundedConstant {
   readonly value: Tensor;
   /** Finite elements larger than the dtype holds. */
@@ -45,7 +50,16 @@ function round(constant: Tensor, to: NarrowDType): RoundedConstant {
   let overflows = 0;
   let subnormals = 0;
   let vanished = 0;
+  const words = to === 'f16' && numbers instanceof Float32Array ? wordsOf(numbers) : undefined;
   for (let i = 0; i < numbers.length; i++) {
+    if (words) {
+      // What is normal in f16, and most weights are.
+      const word = words[i] & 0x7fffffff;
+      if (word >= FIRST_NORMAL && word <= LAST_FINITE) {
+        value.data[i] = ((words[i] >>> 16) & 0x8000) | ((word - BIAS + 0xfff + ((word >>> 13) & 1)) >>> 13);
+        continue;
+      }
+    }
     const x = numbers[i];
     const magnitude = Math.abs(x);
     if (magnitude > largest && magnitude !== Number.POSITIVE_INFINITY) {
@@ -62,3 +76,6 @@ function round(constant: Tensor, to: NarrowDType): RoundedConstant {
   }
   return { value, overflows, subnormals, vanished };
 }
+
+const wordsOf = ({ buffer, byteOffset, length }: Float32Array): Uint32Array =>
+  new Uint32Array(buffer, byteOffset, length);

@@ -7,6 +7,7 @@ import type { BuildOptions } from '../../src/build-options.ts';
 import { DTYPES } from '../../src/core/dtype.ts';
 import { elements } from '../../src/core/shape.ts';
 import type { Tensor } from '../../src/core/tensor.ts';
+import type { Device } from '../../src/engine/device.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
 import { loadEngine } from '../../src/runtime/load.ts';
@@ -47,12 +48,11 @@ export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<
 }
 
 /** Engines with open sizes need a runtime around them: sizes go in and come out. */
-async function runOnFake(
+export async function runOpened(
+  device: Device,
   engine: Engine,
-  chip: Chip,
   inputs: ReadonlyMap<string, Tensor>,
 ): Promise<Map<string, Tensor>> {
-  const { device } = fakeDevice(chip.computeCapability);
   const loaded = await loadEngine(engine, { devices: [device] });
   const context = loaded.createContext();
   const results = context.run(Object.fromEntries(engine.inputs.map(({ name }) => [name, inputs.get(name) as Tensor])));
@@ -70,5 +70,7 @@ export const runInterpreted =
   async (graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> => {
     const gpuArch = `sm_${chip.computeCapability}`;
     const { engine } = await build(graph, { target: 'cuda', gpuArch, verify: true, ...options });
-    return engine.sizes ? runOnFake(engine, chip, inputs) : interpretEngine(engine, chip, inputs);
+    return engine.sizes
+      ? runOpened(fakeDevice(chip.computeCapability).device, engine, inputs)
+      : interpretEngine(engine, chip, inputs);
   };

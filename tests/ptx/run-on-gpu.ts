@@ -6,24 +6,17 @@ import { build } from '../../src/build.ts';
 import { DTYPES } from '../../src/core/dtype.ts';
 import { elements } from '../../src/core/shape.ts';
 import type { Tensor } from '../../src/core/tensor.ts';
-import { Context } from '../../src/cuda/context.ts';
+import type { Context } from '../../src/cuda/context.ts';
 import { Launch } from '../../src/cuda/launch.ts';
 import { DeviceBuffer } from '../../src/cuda/memory.ts';
 import { Module } from '../../src/cuda/module.ts';
 import { Stream } from '../../src/cuda/stream.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
-import { cudaMachine } from '../../src/targets/cuda/machine.ts';
+import { cudaDevice } from '../../src/targets/cuda/device.ts';
 import { type Chip, type CudaArg, emitProgram } from '../../src/targets/cuda/program.ts';
-
-let shared: { readonly gpu: Context; readonly chip: Chip } | undefined;
-
-async function gpuHere(): Promise<{ readonly gpu: Context; readonly chip: Chip }> {
-  const machine = await cudaMachine();
-  if (typeof machine === 'string') throw new Error(machine);
-  shared ??= { gpu: new Context(machine.driver, machine.device), chip: machine.chip };
-  return shared;
-}
+import { GPU, gpuHere } from '../cuda/gpu-here.ts';
+import { runOpened } from './run-engine.ts';
 
 /** The engine's outputs by name. Its arena begins as NaN; launches overlap, as they do in a context. */
 function runEngine(gpu: Context, chip: Chip, engine: Engine, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
@@ -59,8 +52,9 @@ function runEngine(gpu: Context, chip: Chip, engine: Engine, inputs: ReadonlyMap
   }
 }
 
+/** Runs a graph as an engine for the GPU here would. Engines with open sizes need a runtime around them: sizes go in and come out. */
 export async function runOnGpu(graph: Graph, inputs: ReadonlyMap<string, Tensor>): Promise<Map<string, Tensor>> {
-  const { gpu, chip } = await gpuHere();
+  const { gpu } = gpuHere();
   const { engine } = await build(graph, { target: 'cuda', verify: true });
-  return runEngine(gpu, chip, engine, inputs);
+  return engine.sizes ? runOpened(cudaDevice, engine, inputs) : runEngine(gpu, GPU!.chip, engine, inputs);
 }

@@ -1,9 +1,11 @@
 /**
- * Tensor-core kernels in the interpreter of PTX, beside eval: inputs made, weights packed, outputs poisoned.
+ * Tensor-core kernels in the interpreter of PTX and on the GPU where there is one, beside eval: inputs made, weights packed, outputs poisoned.
  */
 import { expect } from 'vitest';
 import { DTYPES, type DType, type TypedArray } from '../../src/core/dtype.ts';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../src/core/float16.ts';
+import { Launch, type LaunchOptions } from '../../src/cuda/launch.ts';
+import { Module } from '../../src/cuda/module.ts';
 import { contractKernel } from '../../src/loop/contract.ts';
 import { evalKernel } from '../../src/loop/eval.ts';
 import * as e from '../../src/loop/expr.ts';
@@ -13,6 +15,7 @@ import { emitGemm } from '../../src/targets/cuda/gemm-emit.ts';
 import { packRows, rowsPacking } from '../../src/targets/cuda/gemm-packing.ts';
 import { type GemmShape, sharedBytes, type TileParams } from '../../src/targets/cuda/gemm-tiles.ts';
 import { moduleText } from '../../src/targets/cuda/ptx.ts';
+import { GPU, GuardedMemory, gpuHere, INTERPRETS } from '../cuda/gpu-here.ts';
 import { PtxProgram } from '../ptx/machine.ts';
 import { GlobalMemory } from '../ptx/memory.ts';
 import { random } from '../random-kernel.ts';
@@ -39,7 +42,36 @@ export interface GemmRun {
   readonly dtype: DType;
 }
 
-export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): GemmRun {
+type OneLaunch = LaunchOptions & { readonly entry: string };
+
+/** Every buffer's bytes after the launch on the GPU here. */
+function runHere(
+  kernel: Kernel,
+  text: string,
+  { entry, ...options }: OneLaunch,
+  inputs: ReadonlyMap<string, TypedArray>,
+): readonly Uint8Array[] {
+  const here = gpuHere();
+  const memory = new GuardedMemory(
+    here,
+    kernel.buffers.map(({ name, role, dtype, elements }) => {
+      if (role !== 'in') return { name, bytes: new Uint8Array(elements * DTYPES[dtype].bytes).fill(0xff) };
+      const { buffer, byteOffset, byteLength } = inputs.get(name) as TypedArray;
+      return { name, bytes: new Uint8Array(buffer, byteOffset, byteLength), isConstant: true };
+    }),
+  );
+  const module = new Module(here.gpu, text);
+  try {
+    const args = kernel.buffers.map((_, i) => ({ address: memory.addressOf(i) }));
+    new Launch(module.function(entry), { ...options, programmatic: true }, args).enqueue(here.stream);
+    return memory.finish();
+  } finally {
+    module.dispose();
+  }
+}
+
+/** What the kernel gives, interpreted and on the GPU where there is one, beside eval. */
+export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): readonly GemmRun[] {
   const rnd = random(seed);
   const data = new Map<string, TypedArray>();
   for (const b of kernel.buffers) {
@@ -49,50 +81,53 @@ export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParam
     data.set(b.name, array);
   }
   evalKernel(kernel, data);
-  const memory = new GlobalMemory();
   const packed = new Map(data);
   if (shape.b === 'packed') {
     const name = shape.plan.b.buffer;
     packed.set(name, packRows(data.get(name) as TypedArray, rowsPacking(shape)));
   }
-  const args = kernel.buffers.map((b) =>
-    b.role === 'in'
-      ? memory.alloc(b.name, packed.get(b.name) as TypedArray, true)
-      : memory.alloc(b.name, b.elements * DTYPES[b.dtype].bytes),
-  );
   const emitted = emitGemm(
     { name: 'k', kernel, alignments: kernel.buffers.map(() => 64), programmatic: true },
     shape,
     tile,
   );
-  new PtxProgram(moduleText(90, [emitted.code])).run(memory, {
+  const launch = {
     entry: 'k',
     grid: emitted.grid,
     block: emitted.block,
     sharedBytes: sharedBytes(tile),
-    args,
     ...(emitted.cluster && { cluster: emitted.cluster }),
-  });
+  };
+  const text = moduleText(90, [emitted.code]);
   const out = kernel.buffers.findIndex((b) => b.role === 'out');
   const { name, dtype, elements } = kernel.buffers[out];
-  const bytes = memory.bytesAt(args[out], elements * DTYPES[dtype].bytes);
-  const got = new DTYPES[dtype].array(bytes.slice().buffer, 0, elements);
-  return {
-    got: [...(got as Float32Array)].map((x) => decode(dtype, x)),
-    want: [...(data.get(name) as Float32Array)].map((x) => decode(dtype, x)),
-    dtype,
-  };
+  const decoded = (values: TypedArray): number[] => [...(values as Float32Array)].map((x) => decode(dtype, x));
+  const results: Uint8Array[] = [];
+  if (INTERPRETS) {
+    const memory = new GlobalMemory();
+    const args = kernel.buffers.map((b) =>
+      b.role === 'in'
+        ? memory.alloc(b.name, packed.get(b.name) as TypedArray, true)
+        : memory.alloc(b.name, b.elements * DTYPES[b.dtype].bytes),
+    );
+    new PtxProgram(text).run(memory, { ...launch, args });
+    results.push(memory.bytesAt(args[out], elements * DTYPES[dtype].bytes).slice());
+  }
+  if (GPU && GPU.chip.computeCapability >= 90) results.push(runHere(kernel, text, launch, packed)[out]);
+  const want = decoded(data.get(name) as TypedArray);
+  return results.map((bytes) => ({ got: decoded(new DTYPES[dtype].array(bytes.buffer, 0, elements)), want, dtype }));
 }
-
 /** Sums are exact; the last rounding of a value that lies between two may fall either way. */
 const TOLERANCE: Partial<Record<DType, number>> = { f16: 2 ** -10, bf16: 2 ** -7, f32: 2 ** -22 };
 
-export function closeTo({ got, want, dtype }: GemmRun, tile: TileParams): void {
-  const wrong = want.findIndex(
-    (w, i) => !(Math.abs(got[i] - w) <= (TOLERANCE[dtype] as number) * Math.max(1, Math.abs(w))),
-  );
-  if (wrong >= 0)
-    expect.fail(
-      `${JSON.stringify(tile)}: element ${wrong} of ${want.length} is ${got[wrong]}, expected ${want[wrong]}`,
+export function closeTo(runs: readonly GemmRun[], tile: TileParams): void {
+  for (const { got, want, dtype } of runs) {
+    const wrong = want.findIndex(
+      (w, i) => !(Math.abs(got[i] - w) <= (TOLERANCE[dtype] as number) * Math.max(1, Math.abs(w))),
     );
+    if (wrong >= 0)
+      expect.fail(
+        `${JSON.stringify(tile)}: element ${wrong} of ${want.length} is ${got[wrong]}, expected ${want[wrong]}`,
+      );
+  }
 }

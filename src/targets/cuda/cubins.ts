@@ -1,18 +1,17 @@
 /**
  * PTX texts to cubins: from the user's cache, from the engine where the caller trusts its file, else compiled and kept.
  *
- * A cubin is machine code, and the driver takes one that is damaged at its word, so an entry of the cache begins with the digest of the
- * rest. The key says all that a cubin depends on: the text, the driver, the chip.
+ * A cubin is machine code, and the driver takes one that is damaged at its word, so entries of the cache are sealed. The key says all that a cubin depends on: the text, the driver, the chip.
  */
 import { compileAll } from '../../cuda/compile.ts';
 import type { Context } from '../../cuda/context.ts';
 import type { CodeSection } from '../../engine/engine.ts';
 import { type CacheFolder, cacheHome, openCacheFolder } from '../../host/cache-folder.ts';
+import { keyOf, readSealed, seal, unseal } from '../../host/sealed.ts';
 import { sha256 } from '../../host/sha256.ts';
 
 /** All cubins of a user together. */
 const MAX_CACHE_BYTES = 512 * 2 ** 20;
-const DIGEST_BYTES = 32;
 const SECTION_PREFIX = 'cubin-';
 
 let cache: CacheFolder | undefined | null = null;
@@ -45,7 +44,8 @@ export async function obtainCubins(context: Context, ptxs: readonly string[], so
   const keys = await Promise.all(ptxs.map((ptx) => cubinKey(context, ptx)));
   const known = new Map<string, Uint8Array>();
   for (const key of new Set(keys)) {
-    const image = (await embeddedCubin(sources.embedded, key)) ?? (await cachedCubin(sources.cache, key));
+    const image =
+      (await embeddedCubin(sources.embedded, key)) ?? (sources.cache && (await readSealed(sources.cache, key)));
     if (image) known.set(key, image);
   }
   const missing = [...new Set(keys)].filter((key) => !known.has(key));
@@ -55,7 +55,7 @@ export async function obtainCubins(context: Context, ptxs: readonly string[], so
   );
   for (const [i, key] of missing.entries()) {
     known.set(key, compiled[i].cubin);
-    sources.cache?.write(key, await sealed(compiled[i].cubin));
+    sources.cache?.write(key, await seal(compiled[i].cubin));
   }
   if (missing.length > 0) sources.cache?.trim(MAX_CACHE_BYTES);
   return { images: keys.map((key) => known.get(key) as Uint8Array), keys, compiled: missing.length };
@@ -65,41 +65,15 @@ export async function obtainCubins(context: Context, ptxs: readonly string[], so
 export async function cubinSections({ images, keys }: Cubins): Promise<readonly CodeSection[]> {
   const byKey = new Map(keys.map((key, i) => [key, images[i]]));
   const sorted = [...byKey].sort(([a], [b]) => (a < b ? -1 : 1));
-  return Promise.all(sorted.map(async ([key, image]) => ({ name: SECTION_PREFIX + key, bytes: await sealed(image) })));
+  return Promise.all(sorted.map(async ([key, image]) => ({ name: SECTION_PREFIX + key, bytes: await seal(image) })));
 }
 
 async function cubinKey({ driver, device }: Context, ptx: string): Promise<string> {
   const text = `driver ${driver.version} sm_${device.computeCapability}\n${ptx}`;
-  return hex(await sha256(new TextEncoder().encode(text)));
+  return keyOf(await sha256(new TextEncoder().encode(text)));
 }
-
-/** 128 bits of a digest: names of sections are short. */
-const hex = (digest: Uint8Array): string =>
-  [...digest.subarray(0, 16)].map((b) => b.toString(16).padStart(2, '0')).join('');
 
 async function embeddedCubin(sections: readonly CodeSection[], key: string): Promise<Uint8Array | undefined> {
   const section = sections.find(({ name }) => name === SECTION_PREFIX + key);
-  return section && (await unsealed(section.bytes));
-}
-
-async function cachedCubin(folder: CacheFolder | undefined, key: string): Promise<Uint8Array | undefined> {
-  const entry = folder?.read(key);
-  if (!folder || !entry) return undefined;
-  const image = await unsealed(entry);
-  if (!image) folder.remove(key);
-  return image;
-}
-
-async function sealed(image: Uint8Array): Promise<Uint8Array> {
-  const out = new Uint8Array(DIGEST_BYTES + image.length);
-  out.set(await sha256(image));
-  out.set(image, DIGEST_BYTES);
-  return out;
-}
-
-/** The image, if it is what was sealed. */
-async function unsealed(entry: Uint8Array): Promise<Uint8Array | undefined> {
-  const image = entry.subarray(DIGEST_BYTES);
-  const digest = await sha256(image);
-  return entry.length > DIGEST_BYTES && digest.every((b, i) => b === entry[i]) ? image : undefined;
+  return section && (await unseal(section.bytes));
 }
