@@ -13,7 +13,7 @@ import type { Precision } from './engine/engine.ts';
 import { bindShapes } from './graph/bind.ts';
 import type { Graph, Node } from './graph/ir.ts';
 import { printGraph } from './graph/print.ts';
-import { type CacheFolder, cacheHome, openCacheFolder } from './host/cache-folder.ts';
+import { type CacheFolder, openUserCache } from './host/cache-folder.ts';
 import { now } from './host/clock.ts';
 import { processorName } from './host/processor.ts';
 import { keyOf, readSealed, seal } from './host/sealed.ts';
@@ -28,11 +28,8 @@ const MAX_CACHE_BYTES = 8 * 2 ** 20;
 /** What takes less is done again each time. */
 const WORTH_KEEPING_NS = 2e8;
 
-/** What was found for networks by this user; undefined where there is no place for it. */
-export function userFindings(): CacheFolder | undefined {
-  const home = cacheHome('hotrod');
-  return home === undefined ? undefined : openCacheFolder(`${home}/precisions`);
-}
+/** What was found for networks by this user; undefined where there is no place for it, or it is not wanted. */
+export const userFindings = (): CacheFolder | undefined => openUserCache('precisions');
 
 /** Looks in the folder before it searches. `samples` are the caller's own. */
 export const recallFrom =

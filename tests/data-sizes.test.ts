@@ -24,7 +24,8 @@ import { TARGETS as ALL_TARGETS } from '../src/targets/all.ts';
 import { cudaDevice } from '../src/targets/cuda/device.ts';
 import { referenceDevice } from '../src/targets/reference/device.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
-import { x64Device, x64Machine } from '../src/targets/x64/device.ts';
+import { x64Device } from '../src/targets/x64/device.ts';
+import { x64Machine } from '../src/targets/x64/machine.ts';
 import { GPU } from './cuda/gpu-here.ts';
 import { random } from './random-kernel.ts';
 

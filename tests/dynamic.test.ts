@@ -17,7 +17,8 @@ import { OPS } from '../src/ops/all.ts';
 import { loadEngine } from '../src/runtime/load.ts';
 import { cudaDevice } from '../src/targets/cuda/device.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
-import { x64Device, x64Machine } from '../src/targets/x64/device.ts';
+import { x64Device } from '../src/targets/x64/device.ts';
+import { x64Machine } from '../src/targets/x64/machine.ts';
 import { GPU } from './cuda/gpu-here.ts';
 import { attention, CASES, expectClose, inputsFor, places } from './open-networks.ts';
 

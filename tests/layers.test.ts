@@ -201,6 +201,13 @@ test('the runtime entry loads nothing of the compiler, and no package', () => {
   expect(wrong.map(([, path]) => path)).toEqual([]);
 });
 
+test('device x64 loads nothing of the compiler until it has something to compile', () => {
+  const loaded = loadedBy('targets/x64/device.ts');
+  expect([...loaded.keys()]).toContain('targets/x64/kept-code.ts');
+  const wrong = [...loaded].filter(([to]) => [...COMPILER, 'targets/x64/program.ts'].some((room) => isIn(to, room)));
+  expect(wrong.map(([, path]) => path)).toEqual([]);
+});
+
 /** Files that package.json exports. */
 const ENTRIES = ['index.ts', 'runtime/runtime.ts', 'cuda/cuda.ts'];
 

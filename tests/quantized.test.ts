@@ -15,7 +15,7 @@ import { type GraphBuilder, graphBuilder } from '../src/graph/build.ts';
 import { evalGraph } from '../src/graph/eval.ts';
 import type { Attrs, Graph } from '../src/graph/ir.ts';
 import { OPS } from '../src/ops/all.ts';
-import { x64Machine } from '../src/targets/x64/device.ts';
+import { x64Machine } from '../src/targets/x64/machine.ts';
 import { runModelOn } from './engine-runner.ts';
 import { randomTensor } from './random.ts';
 import { type Random, random } from './random-kernel.ts';

@@ -34,6 +34,9 @@ export function writeU64(view: DataView, byteOffset: number, value: number): voi
   view.setUint32(byteOffset + 4, Math.floor(value / 2 ** 32), true);
 }
 
+/** Two digits a byte. */
+export const hex = (bytes: Uint8Array): string => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
   // Weights are compared too: in words where both lie at multiples of four.

@@ -14,6 +14,10 @@ export const KNOBS = {
     default: '',
     doc: 'where published weights are downloaded from instead of torchvision’s server: the folder of a mirror',
   },
+  HOTROD_CACHE: {
+    default: 'on',
+    doc: 'off: code compiled for this machine, and precisions that were searched for, are neither looked for in the user’s cache folder nor kept there',
+  },
   DEBUG: {
     default: '0',
     doc: '1 stages and times; 2 kernels and tactics; 3 the graph after each pass; 4 emitted code; 5 loop IR after each rewrite; 6 runtime steps. Each level shows those below too, and errors come with their stack',

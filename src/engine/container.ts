@@ -21,6 +21,11 @@ export interface Section {
   readonly name: string;
   readonly bytes: Uint8Array;
 }
+/** A section of a file, found undamaged, or to be found so later. */
+export interface HashedSection extends Section {
+  /** SHA-256 of its bytes. */
+  readonly digest: Uint8Array;
+}
 export type Hash = (bytes: Uint8Array) => Uint8Array;
 export type AsyncHash = (bytes: Uint8Array) => Promise<Uint8Array>;
 
@@ -69,7 +74,7 @@ export interface LaterCheck {
 }
 
 /** The sections as views on the file. Throws ModelError `engine-parse` where anything is damaged, `engine-version` where it is newer. */
-export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: LaterCheck): Promise<Section[]> {
+export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: LaterCheck): Promise<HashedSection[]> {
   const count = checkHeader(file);
   const stated = file.subarray(HASHED_HEADER_BYTES, HEADER_BYTES);
   if (!bytesEqual(await hash(headerAndTable(file, count)), stated)) throw damaged('its header or table has changed');
@@ -82,7 +87,7 @@ export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: 
     if (row.name === later?.section) later.take(check(row));
     else await check(row);
   }
-  return rows.map(({ name, bytes }) => ({ name, bytes }));
+  return rows.map(({ name, bytes, digest }) => ({ name, bytes, digest }));
 }
 
 export const damaged = (what: string, cause?: unknown): ModelError =>
@@ -129,9 +134,8 @@ function checkHeader(file: Uint8Array): number {
   return count;
 }
 
-interface Row extends Section {
+interface Row extends HashedSection {
   readonly offset: number;
-  readonly digest: Uint8Array;
 }
 
 function readTable(file: Uint8Array, count: number): Row[] {

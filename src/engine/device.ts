@@ -19,6 +19,8 @@ export interface OpenOptions {
   readonly threads: number | 'auto';
   /** The engine's file is the caller's own: machine code in it may be used as it is, instead of being made here again. */
   readonly trusted?: boolean;
+  /** False: code compiled before is not looked for in the user's cache, and none is kept there. */
+  readonly cache?: boolean;
   /** Told once of each thing that makes the engine run slower than it could (no shared memory, no relaxed SIMD). */
   readonly onWarning: (message: string) => void;
 }
@@ -26,6 +28,11 @@ export interface OpenOptions {
 export interface Device {
   readonly target: TargetName;
   probe(): Promise<DeviceInfo>;
+  /**
+   * Opens an engine by what the device kept when it opened an equal one on this machine, which was found valid then: its kernels are not
+   * looked at. Undefined where nothing was kept. Absent where the device keeps nothing of the kind. Throws as `open`.
+   */
+  recall?(engine: Engine, options: OpenOptions): Promise<OpenEngine | undefined>;
   /** Makes the engine ready at full speed. Throws ModelError `engine-machine`, `target-unavailable` or `out-of-memory`. */
   open(engine: Engine, options: OpenOptions): Promise<OpenEngine>;
 }

@@ -5,6 +5,7 @@
  * checks of the manifest and of what it refers to find a hostile file, so whatever the bytes are the answer is a valid engine or a
  * ModelError. The same engine gives the same bytes. Weights and code of a parsed engine are views on the file, at multiples of 64.
  */
+import { hex } from '../core/bytes.ts';
 import { sha256 } from '../core/hash.ts';
 import type { Kernel } from '../loop/ir.ts';
 import { parseKernel } from '../loop/parse.ts';
@@ -13,6 +14,7 @@ import {
   type AsyncHash,
   damaged,
   type Hash,
+  type HashedSection,
   hasMagic,
   packSections,
   type Section,
@@ -44,10 +46,9 @@ const KERNEL_SEPARATOR = '\n\n';
 export const isEngine = hasMagic;
 
 export function serializeEngine(engine: Engine, options: SerializeOptions = {}): Uint8Array<ArrayBuffer> {
-  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
   const sections: Section[] = [
-    { name: 'manifest', bytes: encode(writeManifest(engine)) },
-    { name: 'kernels', bytes: encode(engine.kernels.map(printKernel).join(KERNEL_SEPARATOR)) },
+    { name: 'manifest', bytes: manifestBytes(engine) },
+    { name: 'kernels', bytes: kernelBytes(engine) },
     { name: 'weights', bytes: engine.weightBytes },
     ...engine.code.map(({ name, bytes }) => ({ name: `${CODE_PREFIX}${name}`, bytes })),
   ];
@@ -55,31 +56,72 @@ export function serializeEngine(engine: Engine, options: SerializeOptions = {}):
   return packSections(sections, options.sha256 ?? sha256);
 }
 
+const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+const manifestBytes = (engine: Engine): Uint8Array => encode(writeManifest(engine));
+const kernelBytes = ({ kernels }: Engine): Uint8Array => encode(kernels.map(printKernel).join(KERNEL_SEPARATOR));
+
+/**
+ * The engine with its kernels as a file has them: expressions that are equal are one there. So an engine just built gives the same code as
+ * the file that it becomes.
+ */
+export const asWritten = (engine: Engine): Engine => ({
+  ...engine,
+  kernels: engine.kernels.map((kernel) => parseKernel(printKernel(kernel))),
+});
+
 /** Throws ModelError `engine-parse` where the bytes are no engine or are damaged, `engine-version` where their format is newer. */
 export async function parseEngine(bytes: Uint8Array, options: ParseOptions = {}): Promise<Engine> {
+  const engine = await readEngine(bytes, options);
+  validateEngine(engine);
+  return engine;
+}
+
+/**
+ * The same for who may find that somebody has seen it valid before: kernels are read when they are asked for, and `validateEngine` is the
+ * caller's to call.
+ */
+export async function readEngine(bytes: Uint8Array, options: ParseOptions = {}): Promise<Engine> {
   const hash = options.sha256 ?? (async (b: Uint8Array) => sha256(b));
   const unpacked = await unpackSections(bytes, hash, options.later && { section: 'weights', take: options.later });
-  const sections = new Map(unpacked.map((s) => [s.name, s.bytes]));
-  const take = (name: string): Uint8Array => {
+  const sections = new Map(unpacked.map((s) => [s.name, s]));
+  const take = (name: string): HashedSection => {
     const section = sections.get(name);
     if (section === undefined) throw damaged(`section "${name}" is missing`);
     sections.delete(name);
     return section;
   };
-  const manifest = readManifest(parseJson(decode(take('manifest'), 'manifest')));
-  const kernels = readKernels(decode(take('kernels'), 'kernels'));
-  const weightBytes = take('weights');
-  const graph = sections.has('graph') ? decode(take('graph'), 'graph') : undefined;
+  const [manifest, kernels, weights] = [take('manifest'), take('kernels'), take('weights')];
+  const graph = sections.has('graph') ? decode(take('graph').bytes, 'graph') : undefined;
+  let read: readonly Kernel[] | undefined;
   const engine: Engine = {
-    ...manifest,
-    kernels,
-    weightBytes,
-    code: [...sections].map(readCode),
+    ...readManifest(parseJson(decode(manifest.bytes, 'manifest'))),
+    get kernels() {
+      read ??= readKernels(decode(kernels.bytes, 'kernels'));
+      return read;
+    },
+    weightBytes: weights.bytes,
+    code: [...sections.values()].map(readCode),
     ...(graph !== undefined && { graph }),
   };
-  validateEngine(engine);
+  fingerprints.set(engine, fingerprint(manifest.digest, kernels.digest, weights.bytes));
   return engine;
 }
+
+/** Of engines that were read from a file. */
+const fingerprints = new WeakMap<Engine, string>();
+
+/**
+ * Engines of one fingerprint are equal but for what their weights and their code for sandboxes hold: whatever else is made of one may be
+ * used for another. Undefined for an engine that was not read from a file.
+ */
+export const fileFingerprint = (engine: Engine): string | undefined => fingerprints.get(engine);
+
+/** The fingerprint that a file of this engine has. */
+export const fingerprintOf = (engine: Engine, hash: Hash): string =>
+  fileFingerprint(engine) ?? fingerprint(hash(manifestBytes(engine)), hash(kernelBytes(engine)), engine.weightBytes);
+
+const fingerprint = (manifest: Uint8Array, kernels: Uint8Array, weights: Uint8Array): string =>
+  `${hex(manifest)} ${hex(kernels)} ${weights.length}`;
 
 function decode(bytes: Uint8Array, section: string): string {
   try {
@@ -99,7 +141,7 @@ function parseJson(text: string): unknown {
 
 const readKernels = (text: string): Kernel[] => (text === '' ? [] : text.split(KERNEL_SEPARATOR).map(parseKernel));
 
-function readCode([name, bytes]: [string, Uint8Array]): CodeSection {
+function readCode({ name, bytes }: Section): CodeSection {
   if (!name.startsWith(CODE_PREFIX)) throw damaged(`it has an unknown section "${name}"`);
   return { name: name.slice(CODE_PREFIX.length), bytes };
 }

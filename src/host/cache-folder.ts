@@ -1,10 +1,16 @@
 /**
  * The user's cache: files that can be made again, by key, in the folder that the platform has for such.
  *
- * A file appears whole or not at all, but a crash may leave one with wrong bytes: whoever reads checks them. Nothing here throws: a
- * folder that cannot be written is a cache that forgets.
+ * A file appears whole or not at all, but a crash may leave one with wrong bytes: whoever reads checks them (`sealed.ts`). Files may hold
+ * code that will run, so where the system tells who owns what (not Windows, whose folders are the user's own by their access lists), a
+ * folder or a file that is another user's, or that others may write, is as if it were not there. Nothing here throws: a folder that
+ * cannot be used is a cache that forgets.
  */
+import { knob } from '../core/knobs.ts';
 import { nodeModule } from './node-module.ts';
+
+/** Bits of a file's mode: group and others may write it. */
+const BY_OTHERS = 0o022;
 
 export interface CacheFolder {
   readonly folder: string;
@@ -17,14 +23,26 @@ export interface CacheFolder {
 }
 
 /** The parts of Node's modules that are used, typed by hand so that browsers' builds need no Node types. */
+interface NodeStat {
+  readonly size: number;
+  readonly mtimeMs: number;
+  readonly mode: number;
+  readonly uid: number;
+  isDirectory(): boolean;
+  isFile(): boolean;
+}
 interface NodeFs {
-  readFileSync(file: string): Uint8Array;
+  readonly constants: { readonly O_RDONLY: number; readonly O_NOFOLLOW?: number };
+  openSync(file: string, flags: number): number;
+  fstatSync(descriptor: number): NodeStat;
+  closeSync(descriptor: number): void;
+  readFileSync(descriptor: number): Uint8Array;
   writeFileSync(file: string, bytes: Uint8Array, options: { mode: number }): void;
   renameSync(from: string, to: string): void;
   rmSync(file: string, options: { force: true }): void;
   mkdirSync(folder: string, options: { recursive: true; mode: number }): void;
   readdirSync(folder: string): string[];
-  statSync(file: string): { readonly size: number; readonly mtimeMs: number };
+  lstatSync(file: string): NodeStat;
   utimesSync(file: string, atime: number, mtime: number): void;
 }
 interface NodeOs {
@@ -34,6 +52,11 @@ interface NodeOs {
 interface NodePath {
   join(...parts: string[]): string;
   isAbsolute(path: string): boolean;
+}
+interface NodeProcess {
+  readonly pid: number;
+  /** Not on Windows. */
+  getuid?(): number;
 }
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -54,27 +77,48 @@ export function cacheHome(name: string, env?: Environment): string | undefined {
   }
 }
 
+/** This user's folder of that name for what was made or found here; undefined where there is no place for one, or HOTROD_CACHE says off. */
+export function openUserCache(name: string): CacheFolder | undefined {
+  const home = knob('HOTROD_CACHE') === 'off' ? undefined : cacheHome('hotrod');
+  return home === undefined ? undefined : openCacheFolder(`${home}/${name}`);
+}
+
 /** Undefined where there is no file system. The folder is made when something is written. */
 export function openCacheFolder(folder: string): CacheFolder | undefined {
   const [fs, path] = [nodeModule<NodeFs>('node:fs'), nodeModule<NodePath>('node:path')];
-  const process = nodeModule<{ readonly pid: number }>('node:process');
+  const process = nodeModule<NodeProcess>('node:process');
   if (!fs || !path || !process) return undefined;
   const fileOf = (key: string): string => path.join(folder, key);
+  const user = process.getuid?.();
+  const isOurs = ({ uid, mode }: NodeStat): boolean => user === undefined || (uid === user && (mode & BY_OTHERS) === 0);
+  const isOurFolder = (): boolean => {
+    const stat = fs.lstatSync(folder);
+    return stat.isDirectory() && isOurs(stat);
+  };
   let writes = 0;
   return {
     folder,
     read: (key) =>
       attempt(() => {
+        if (!isOurFolder()) return undefined;
         const file = fileOf(key);
-        const bytes = fs.readFileSync(file);
-        const now = Date.now() / 1000;
-        // A file that is not ours to touch is still ours to read.
-        attempt(() => fs.utimesSync(file, now, now));
-        return bytes;
+        const descriptor = fs.openSync(file, fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0));
+        try {
+          const stat = fs.fstatSync(descriptor);
+          if (!stat.isFile() || !isOurs(stat)) return undefined;
+          const { buffer, byteOffset, length } = fs.readFileSync(descriptor);
+          const now = Date.now() / 1000;
+          // Of a file system that is not to be written.
+          attempt(() => fs.utimesSync(file, now, now));
+          return new Uint8Array(buffer, byteOffset, length);
+        } finally {
+          fs.closeSync(descriptor);
+        }
       }),
     write: (key, bytes) =>
       void attempt(() => {
         fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+        if (!isOurFolder()) return;
         const temporary = fileOf(`.${key}.${process.pid}.${writes++}`);
         try {
           fs.writeFileSync(temporary, bytes, { mode: 0o600 });
@@ -84,7 +128,7 @@ export function openCacheFolder(folder: string): CacheFolder | undefined {
           throw error;
         }
       }),
-    trim: (maxBytes) => void attempt(() => removeOldest(fs, folder, fileOf, maxBytes)),
+    trim: (maxBytes) => void attempt(() => isOurFolder() && removeOldest(fs, folder, fileOf, maxBytes)),
     remove: (key) => void attempt(() => fs.rmSync(fileOf(key), { force: true })),
   };
 }
@@ -99,7 +143,7 @@ function attempt<T>(f: () => T): T | undefined {
 
 function removeOldest(fs: NodeFs, folder: string, fileOf: (key: string) => string, maxBytes: number): void {
   const files = fs.readdirSync(folder).flatMap((key) => {
-    const stat = attempt(() => fs.statSync(fileOf(key)));
+    const stat = attempt(() => fs.lstatSync(fileOf(key)));
     return stat ? [{ key, size: stat.size, mtimeMs: stat.mtimeMs }] : [];
   });
   let total = files.reduce((sum, { size }) => sum + size, 0);

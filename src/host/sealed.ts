@@ -1,14 +1,15 @@
 /**
- * Entries of the user's cache that show damage: they begin with the digest of the rest.
+ * Entries of the user's cache that show damage: they begin with the digest of the rest. It tells damage, not intent: that nobody else wrote
+ * an entry is for the folder to see to (`cache-folder.ts`).
  */
+import { hex } from '../core/bytes.ts';
 import type { CacheFolder } from './cache-folder.ts';
 import { sha256 } from './sha256.ts';
 
 const DIGEST_BYTES = 32;
 
 /** A digest as a key: 128 bits of it, so that names of files and sections stay short. */
-export const keyOf = (digest: Uint8Array): string =>
-  [...digest.subarray(0, 16)].map((b) => b.toString(16).padStart(2, '0')).join('');
+export const keyOf = (digest: Uint8Array): string => hex(digest.subarray(0, 16));
 
 export async function seal(bytes: Uint8Array): Promise<Uint8Array> {
   const out = new Uint8Array(DIGEST_BYTES + bytes.length);

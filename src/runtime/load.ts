@@ -4,7 +4,8 @@
 import { ModelError } from '../core/errors.ts';
 import type { Device, OpenEngine } from '../engine/device.ts';
 import type { Binding, Engine, Profile, TargetName } from '../engine/engine.ts';
-import { parseEngine } from '../engine/format.ts';
+import { readEngine } from '../engine/format.ts';
+import { validateEngine } from '../engine/validate.ts';
 import { sha256Beside } from '../host/sha256.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
 import { Shapes } from './shapes.ts';
@@ -14,6 +15,11 @@ export interface LoadOptions {
   readonly threads?: number | 'auto';
   /** The engine's file is the caller's own: compiled GPU code in it may be used as it is, instead of being compiled again. */
   readonly trusted?: boolean;
+  /**
+   * Code compiled for this machine is kept in the user's cache folder, and found there by the next load of the engine, in this process or
+   * another; false: it is made again, and not kept. The environment variable HOTROD_CACHE=off says so for all engines.
+   */
+  readonly cache?: boolean;
   /** Refuses an engine that was built for a machine with more features than this one, instead of running it slower. */
   readonly strict?: boolean;
   /** Told of each thing that makes the engine run slower than it could. */
@@ -49,7 +55,7 @@ export async function loadEngine(
   source: Uint8Array | Engine,
   options: LoadOptions & { readonly devices: readonly Device[] },
 ): Promise<RuntimeEngine> {
-  const { threads = 'auto', strict = false, trusted = false, onWarning = () => {}, devices } = options;
+  const { threads = 'auto', strict = false, trusted = false, cache = true, onWarning = () => {}, devices } = options;
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1))
     throw new ModelError('option-invalid', `threads is ${threads}, expected 'auto' or a whole number from 1`);
   const checks: Promise<void>[] = [];
@@ -58,7 +64,7 @@ export async function loadEngine(
     check.catch(() => {});
     checks.push(check);
   };
-  const engine = ArrayBuffer.isView(source) ? await parseEngine(source, { sha256: sha256Beside, later }) : source;
+  const engine = ArrayBuffer.isView(source) ? await readEngine(source, { sha256: sha256Beside, later }) : source;
   const device = devices.find((d) => d.target === engine.target);
   if (!device) {
     const here = devices.map((d) => d.target).join(', ');
@@ -67,7 +73,12 @@ export async function loadEngine(
     });
   }
   const warnings: string[] = [];
-  const open = await device.open(engine, { threads, trusted, onWarning: (message) => warnings.push(message) });
+  const settings = { threads, trusted, cache, onWarning: (message: string) => void warnings.push(message) };
+  let open = await device.recall?.(engine, settings);
+  if (!open) {
+    if (engine !== source) validateEngine(engine);
+    open = await device.open(engine, settings);
+  }
   try {
     await Promise.all(checks);
   } catch (damage) {

@@ -24,6 +24,7 @@ export { type LoadOptions, loadEngine, type RuntimeEngine } from './load.ts';
 const lazyDevice = (target: TargetName, device: () => Promise<Device>): Device => ({
   target,
   probe: async () => (await device()).probe(),
+  recall: async (engine, options) => (await device()).recall?.(engine, options),
   open: async (engine, options) => (await device()).open(engine, options),
 });
 

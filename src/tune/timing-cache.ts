@@ -3,7 +3,7 @@
  *
  * A file of it is JSON with sorted keys: to read, to diff, to merge, to carry along. The same cache gives the same engine.
  */
-
+import { hex } from '../core/bytes.ts';
 import { ModelError } from '../core/errors.ts';
 import { sha256 } from '../core/hash.ts';
 import type { Tactic } from '../engine/engine.ts';
@@ -74,6 +74,5 @@ export const factsKey = ({ constant, tf32, unaligned }: KernelFacts): string =>
 /** The name of a measurement: machine, kernel by its text, constant buffers, tactic. */
 export function timingKey(machine: string, { kernel, facts }: TuningTask, { template, params }: Tactic): string {
   const digest = sha256(new TextEncoder().encode(`${kernelKey(kernel)}\n${factsKey(facts)}`));
-  const hex = Array.from(digest.subarray(0, 12), (byte) => byte.toString(16).padStart(2, '0')).join('');
-  return `${machine} ${kernel.name} ${hex} ${template} ${printParams(params)}`.trimEnd();
+  return `${machine} ${kernel.name} ${hex(digest.subarray(0, 12))} ${template} ${printParams(params)}`.trimEnd();
 }

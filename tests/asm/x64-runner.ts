@@ -3,10 +3,11 @@ import { openNativeSystem } from '../../src/host/native-system.ts';
 import type { NativeSystem } from '../../src/host/native-types.ts';
 import { type ProcessorFeature, readProcessorFeatures } from '../../src/host/processor-features.ts';
 import type { Asm } from '../../src/targets/cpu/asm.ts';
-import { BASE_FEATURES, WIDE_FEATURES, X64Asm } from '../../src/targets/x64/asm.ts';
+import { X64Asm } from '../../src/targets/x64/asm.ts';
 import type { VectorLanes } from '../../src/targets/x64/builder.ts';
 import type { Vnni } from '../../src/targets/x64/byte-ops.ts';
 import { Encoder } from '../../src/targets/x64/encode.ts';
+import { BASE_FEATURES, WIDE_FEATURES } from '../../src/targets/x64/machine.ts';
 
 async function open(): Promise<NativeSystem | string> {
   if (process.arch !== 'x64') return `this is ${process.arch}`;

@@ -1,12 +1,13 @@
 /**
  * PTX texts to cubins: from the user's cache, from the engine where the caller trusts its file, else compiled and kept.
  *
- * A cubin is machine code, and the driver takes one that is damaged at its word, so entries of the cache are sealed. The key says all that a cubin depends on: the text, the driver, the chip.
+ * A cubin is machine code, and the driver takes one that is damaged at its word, so entries of the cache are sealed. The key says all that
+ * a cubin depends on: the text, the driver, the chip.
  */
 import { compileAll } from '../../cuda/compile.ts';
 import type { Context } from '../../cuda/context.ts';
 import type { CodeSection } from '../../engine/engine.ts';
-import { type CacheFolder, cacheHome, openCacheFolder } from '../../host/cache-folder.ts';
+import { type CacheFolder, openUserCache } from '../../host/cache-folder.ts';
 import { keyOf, readSealed, seal, unseal } from '../../host/sealed.ts';
 import { sha256 } from '../../host/sha256.ts';
 
@@ -16,12 +17,9 @@ const SECTION_PREFIX = 'cubin-';
 
 let cache: CacheFolder | undefined | null = null;
 
-/** The cubins of this user; undefined where there is no place for them. */
+/** The cubins of this user; undefined where there is no place for them, or none is wanted. */
 export function userCubins(): CacheFolder | undefined {
-  if (cache === null) {
-    const home = cacheHome('hotrod');
-    cache = home === undefined ? undefined : openCacheFolder(`${home}/cubins`);
-  }
+  if (cache === null) cache = openUserCache('cubins');
   return cache;
 }
 

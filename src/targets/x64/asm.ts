@@ -6,7 +6,6 @@
  * stated in frame.ts: edi begin, esi end, rdx the array of buffer addresses. Addresses are 64-bit; an i32 index extends its sign.
  */
 import { Bug } from '../../core/errors.ts';
-import type { ProcessorFeature } from '../../host/processor-features.ts';
 import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
 import { Addresses } from './addresses.ts';
 import { allocate } from './allocate.ts';
@@ -22,10 +21,6 @@ import { extractLane, horizontal, insertLane, splat } from './lane-ops.ts';
 import { foldLoads, removeDead } from './optimize.ts';
 import { Selections } from './select.ts';
 import { vectorIntegerOp } from './vector-integer-ops.ts';
-
-/** What its code needs of a processor, and what it needs more for 16 lanes: all of it or none. */
-export const BASE_FEATURES: readonly ProcessorFeature[] = ['avx', 'avx2', 'fma', 'f16c', 'bmi2'];
-export const WIDE_FEATURES: readonly ProcessorFeature[] = ['avx512f', 'avx512dq', 'avx512bw', 'avx512vl'];
 
 interface Access {
   readonly reg: RegType;

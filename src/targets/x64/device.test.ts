@@ -2,10 +2,12 @@
 import { readdirSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { emitHandmade, expectHandmade, type HandmadeOptions, handmadeEngine } from '../../../tests/handmade-engine.ts';
+import { openX64Program } from '../../../tests/x64-program.ts';
 import { ModelError } from '../../core/errors.ts';
 import type { DeviceContext, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { openProgram, type X64Machine, x64Device, x64Machine } from './device.ts';
+import { x64Device } from './device.ts';
+import { type X64Machine, x64Machine } from './machine.ts';
 
 const found = await x64Machine();
 const reason = typeof found === 'string' ? ` (skipped: ${found})` : '';
@@ -23,7 +25,7 @@ const input = (seed: number): Int32Array =>
   Int32Array.from({ length: SIZE.n }, (_, i) => Math.imul(i + 1, seed * 2654435));
 
 const openHandmade = (options: Partial<OpenOptions> = {}, which: Engine = engine): OpenEngine =>
-  openProgram(which, which, { ...quiet, ...options }, machine, emitHandmade);
+  openX64Program(which, which, { ...quiet, ...options }, machine, emitHandmade);
 
 /** Runs a context on a seed's input and checks every output. */
 function check(context: DeviceContext, seed: number): void {
@@ -94,7 +96,7 @@ describe.skipIf(typeof found === 'string')(`threads${reason}`, () => {
       },
     };
     const refused = (): OpenEngine =>
-      openProgram(engine, engine, { ...quiet, threads: 6 }, { ...machine, system }, emitHandmade);
+      openX64Program(engine, engine, { ...quiet, threads: 6 }, { ...machine, system }, emitHandmade);
     expect(refused).toThrow(expect.objectContaining({ code: 'target-unavailable' }));
   });
 
@@ -103,7 +105,7 @@ describe.skipIf(typeof found === 'string')(`threads${reason}`, () => {
       throw new Error('denied');
     };
     const strict = { ...machine, system: { ...machine.system, makeExecutable } };
-    expect(() => openProgram(engine, engine, quiet, strict, emitHandmade)).toThrow(
+    expect(() => openX64Program(engine, engine, quiet, strict, emitHandmade)).toThrow(
       expect.objectContaining({ code: 'target-unavailable' }),
     );
   });

@@ -1,9 +1,11 @@
 /** Sharing out tiles: each is done exactly once an inference, however many threads there are and whoever is slow. */
+
 import { describe, expect, test } from 'vitest';
 import { handmadeEngine, KERNELS } from '../../../tests/handmade-engine.ts';
+import { openX64Program } from '../../../tests/x64-program.ts';
 import type { Engine, Step } from '../../engine/engine.ts';
 import type { Asm } from '../cpu/asm.ts';
-import { openProgram, type X64Machine, x64Machine } from './device.ts';
+import { type X64Machine, x64Machine } from './machine.ts';
 import { chunkOf, counterBytes, sharersOf } from './share.ts';
 
 const found = await x64Machine();
@@ -56,7 +58,7 @@ describe.skipIf(typeof found === 'string')(`each tile once${reason}`, () => {
       for (const threads of [1, 2, 3, 13]) {
         for (const maxThreads of [1, 2, 5, 5000].map((n) => Math.min(n, tiles))) {
           const engine = countingEngine(tiles, maxThreads, predictedNs);
-          const open = openProgram(engine, engine, { threads, onWarning: () => {} }, found as X64Machine, count);
+          const open = openX64Program(engine, engine, { threads }, found as X64Machine, count);
           const context = open.createContext();
           for (let run = 1; run <= 5; run++) {
             context.execute();

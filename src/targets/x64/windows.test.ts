@@ -2,17 +2,19 @@
  * The program made for Windows, run here: entries, threads and waiting by Windows' calling convention (tests/support/windows-emulation.ts).
  * Not run: Windows' own functions, which src/host/native-windows.ts names.
  */
+
 import { describe, expect, test } from 'vitest';
 import { emitHandmade, expectHandmade, handmadeEngine } from '../../../tests/handmade-engine.ts';
 import { convKernel } from '../../../tests/support/contract-kernels.ts';
 import { emulateWindows } from '../../../tests/support/windows-emulation.ts';
+import { openX64Program } from '../../../tests/x64-program.ts';
 import type { Engine } from '../../engine/engine.ts';
 import type { Ffi, NativeArgument } from '../../host/ffi.ts';
 import { openNativeSystem } from '../../host/native-system.ts';
 import { windows } from '../../host/native-windows.ts';
 import { readProcessorFeatures } from '../../host/processor-features.ts';
 import { emitKernel } from '../cpu/emit.ts';
-import { openProgram, x64Machine } from './device.ts';
+import { x64Machine } from './machine.ts';
 
 const found = await x64Machine();
 const native = await openNativeSystem();
@@ -26,7 +28,7 @@ describe.skipIf(!runs)('by the convention of Windows, emulated', () => {
     const made = handmadeEngine({ n: 101, rounds: 6 });
     const engine: Engine = { ...made.engine, target: 'x64', code: [] };
     const machine = { ...found, system: emulation.system };
-    const open = openProgram(engine, engine, { threads, onWarning: () => {} }, machine, emitHandmade);
+    const open = openX64Program(engine, engine, { threads }, machine, emitHandmade);
     const context = open.createContext();
     for (let run = 0; run < 200; run++) {
       const x = Int32Array.from({ length: 101 }, (_, i) => Math.imul(i + 1, run * 2654435));
@@ -64,7 +66,7 @@ describe.skipIf(!runs)('by the convention of Windows, emulated', () => {
       arenaBytes: 2 ** 20,
     };
     const machine = { ...found, system: emulation.system };
-    const open = openProgram(engine, engine, { threads: 1, onWarning: () => {} }, machine, emitKernel);
+    const open = openX64Program(engine, engine, { threads: 1 }, machine, emitKernel);
     open.createContext().execute();
     open.dispose();
     expect(emulation.faults()).toBe(0);

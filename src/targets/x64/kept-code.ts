@@ -1,0 +1,101 @@
+/**
+ * Machine code of engines opened before, in the user's own cache folder: whoever finds it there need neither prove the kernels safe nor
+ * emit them. It is never in an engine file, so a stranger's file brings none along.
+ *
+ * The name of an entry is a digest of all that decides its code: the sources of Hotrod, manifest and kernels of the engine, the features
+ * of the machine, the threads. So what was found safe once is what is run, and what anything has changed in is not found. An entry is
+ *
+ *     SHA-256 of the rest | length of the head, u32 | head: JSON | code
+ *
+ * and its head says the same again, for a file under a wrong name. Code runs at any address; on Windows it holds those of two functions of
+ * the system, which are the same until it starts anew and count as what decides the code.
+ */
+import { dataView } from '../../core/bytes.ts';
+import { SOURCES } from '../../core/sources.ts';
+import { type CacheFolder, openUserCache } from '../../host/cache-folder.ts';
+import { keyOf, readSealed, seal } from '../../host/sealed.ts';
+import { sha256 } from '../../host/sha256.ts';
+import type { X64Machine } from './machine.ts';
+import type { CompiledEngine, Crew } from './open.ts';
+
+/** Of all engines of a user together: some hundred large ones. */
+const MAX_CACHE_BYTES = 64 * 2 ** 20;
+const LENGTH_BYTES = 4;
+
+/** What was kept of engines, by their fingerprints. */
+export interface KeptCode {
+  read(fingerprint: string, machine: X64Machine, crew: Crew): Promise<CompiledEngine | undefined>;
+  write(fingerprint: string, machine: X64Machine, crew: Crew, compiled: CompiledEngine): Promise<void>;
+}
+
+let user: KeptCode | undefined | null = null;
+
+/** This user's; undefined where there is no place for it, none is wanted, or it is not known which Hotrod this is. */
+export function userCode(): KeptCode | undefined {
+  if (user === null) {
+    const folder = SOURCES === undefined ? undefined : openUserCache('x64');
+    user = folder && keptCode(folder, SOURCES as string);
+  }
+  return user;
+}
+
+/** `sources` tells one Hotrod from another. */
+export function keptCode(folder: CacheFolder, sources: string): KeptCode {
+  const originOf = (fingerprint: string, { system, features }: X64Machine, { threads, spins }: Crew): string =>
+    JSON.stringify({ sources, fingerprint, features, threads, spins, calls: system.calls });
+  return {
+    read: async (fingerprint, machine, crew) => {
+      const origin = originOf(fingerprint, machine, crew);
+      const key = await nameOf(origin);
+      const entry = await readSealed(folder, key);
+      const compiled = entry && decode(entry, origin);
+      if (entry && !compiled) folder.remove(key);
+      return compiled;
+    },
+    write: async (fingerprint, machine, crew, compiled) => {
+      const origin = originOf(fingerprint, machine, crew);
+      folder.write(await nameOf(origin), await seal(encode(compiled, origin)));
+      folder.trim(MAX_CACHE_BYTES);
+    },
+  };
+}
+
+const nameOf = async (origin: string): Promise<string> => keyOf(await sha256(new TextEncoder().encode(origin)));
+
+/** All but the code itself. */
+interface Head {
+  readonly origin: string;
+  readonly entries: Omit<CompiledEngine['code'], 'bytes'>;
+  readonly contextBytes: number;
+  readonly warnings: readonly string[];
+}
+
+function encode({ code, contextBytes, warnings }: CompiledEngine, origin: string): Uint8Array {
+  const { bytes, ...entries } = code;
+  const head: Head = { origin, entries, contextBytes, warnings };
+  const text = new TextEncoder().encode(JSON.stringify(head));
+  const out = new Uint8Array(LENGTH_BYTES + text.length + bytes.length);
+  dataView(out).setUint32(0, text.length, true);
+  out.set(text, LENGTH_BYTES);
+  out.set(bytes, LENGTH_BYTES + text.length);
+  return out;
+}
+
+/** Undefined where the entry is of something else. */
+function decode(entry: Uint8Array, origin: string): CompiledEngine | undefined {
+  if (entry.length < LENGTH_BYTES) return undefined;
+  const start = LENGTH_BYTES + dataView(entry).getUint32(0, true);
+  const head = headOf(entry.subarray(LENGTH_BYTES, start));
+  // Of one origin is only what this `encode` wrote.
+  if (head?.origin !== origin) return undefined;
+  const { entries, contextBytes, warnings } = head;
+  return { code: { ...entries, bytes: entry.subarray(start) }, contextBytes, warnings };
+}
+
+function headOf(text: Uint8Array): Head | undefined {
+  try {
+    return JSON.parse(new TextDecoder().decode(text)) as Head;
+  } catch {
+    return undefined;
+  }
+}
