@@ -63,7 +63,7 @@ async function openHotrod(model, target, threads) {
   // As loadEngine does: hashes are taken while the device works.
   const checks = [];
   const start = performance.now();
-  const engine = await parseEngine(bytes, { sha256: sha256Beside, later: (check) => checks.push(check) });
+  const engine = await parseEngine(bytes, { sha256: sha256Beside, later: (check) => checks.push(check()) });
   const open = await device.open(engine, { threads, onWarning: () => {} });
   await Promise.all(checks);
   const context = open.createContext();

@@ -67,10 +67,11 @@ export function packSections(sections: readonly Section[], hash: Hash): Uint8Arr
   return file;
 }
 
-/** Which section need not be waited for, and who is given the promise that it is whole. */
+/** Which section need not be waited for. */
 export interface LaterCheck {
   readonly section: string;
-  readonly take: (check: Promise<void>) => void;
+  /** Given what ends when it is found whole, and fails where it is not, and the SHA-256 that it should have. */
+  readonly take: (check: () => Promise<void>, digest: Uint8Array) => void;
 }
 
 /** The sections as views on the file. Throws ModelError `engine-parse` where anything is damaged, `engine-version` where it is newer. */
@@ -84,7 +85,7 @@ export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: 
     if (!bytesEqual(await hash(bytes), digest)) throw damaged(`section "${name}" has changed`);
   };
   for (const row of rows) {
-    if (row.name === later?.section) later.take(check(row));
+    if (row.name === later?.section) later.take(() => check(row), row.digest);
     else await check(row);
   }
   return rows.map(({ name, bytes, digest }) => ({ name, bytes, digest }));

@@ -32,10 +32,11 @@ export interface ParseOptions {
   /** SHA-256; a pure TypeScript one where not given. The platform's own is several times as fast. */
   readonly sha256?: AsyncHash;
   /**
-   * Given the promise that the weights are undamaged, which parsing then does not wait for; it may reject as parsing may. Until it is
-   * settled the engine may be opened, but its answers may be of damaged weights.
+   * Given what looks whether the weights are undamaged, which parsing then leaves to it: a function to call whose promise may reject as
+   * parsing may, and the SHA-256 that the file states for them. Until then the engine may be opened, but its answers may be of damaged
+   * weights.
    */
-  readonly later?: (check: Promise<void>) => void;
+  readonly later?: (check: () => Promise<void>, digest: Uint8Array) => void;
 }
 
 const CODE_PREFIX = 'code/';

@@ -6,9 +6,16 @@
  */
 import { nodeModule } from './node-module.ts';
 
+interface NodeStat {
+  readonly dev: bigint;
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
 interface NodeFs {
   openSync(file: string, flags: 'r'): number;
-  fstatSync(descriptor: number): { readonly size: number };
+  fstatSync(descriptor: number, options: { readonly bigint: true }): NodeStat;
   readSync(descriptor: number, into: Uint8Array, options: { offset: number; length: number }): number;
   closeSync(descriptor: number): void;
 }
@@ -29,15 +36,45 @@ export function readHead(file: string, count: number): Uint8Array {
 /** Throws as Node does, and Error where the host has no files. */
 export function readSharedFile(file: string): Uint8Array<SharedArrayBuffer> {
   return withFile(file, (fs, descriptor) => {
-    const { size } = fs.fstatSync(descriptor);
+    const version = versionOf(fs.fstatSync(descriptor, { bigint: true }));
+    const { size } = version;
     const bytes = new Uint8Array(new SharedArrayBuffer(BEFORE + size + BEHIND), BEFORE, size);
+    versions.set(bytes.buffer, version);
     return bytes.subarray(0, fill(fs, descriptor, bytes));
   });
 }
 
-/** `use` of the open file and its size. */
-export const withDescriptor = <T>(file: string, use: (descriptor: number, size: number) => T): T =>
-  withFile(file, (fs, descriptor) => use(descriptor, fs.fstatSync(descriptor).size));
+/** `use` of the open file; the memory that it gives is known to be of this version. */
+export const withDescriptor = (
+  file: string,
+  use: (descriptor: number, size: number) => Uint8Array | undefined,
+): Uint8Array | undefined =>
+  withFile(file, (fs, descriptor) => {
+    const version = versionOf(fs.fstatSync(descriptor, { bigint: true }));
+    const bytes = use(descriptor, version.size);
+    if (bytes) versions.set(bytes.buffer, version);
+    return bytes;
+  });
+
+/** A file's bytes at one time, as far as the system tells them from those at another. */
+export interface FileVersion {
+  readonly size: number;
+  /** Device, inode, size, and when bytes and entry were changed last, in nanoseconds; nobody but the system's own clock sets the latter. */
+  readonly name: string;
+  /** The later one of these times, in milliseconds since 1970. */
+  readonly changedMs: number;
+}
+
+const versions = new WeakMap<ArrayBufferLike, FileVersion>();
+
+/** Of which version of a file these bytes are; undefined where they come from none. */
+export const fileVersion = ({ buffer }: Uint8Array): FileVersion | undefined => versions.get(buffer);
+
+const versionOf = ({ dev, ino, size, mtimeNs, ctimeNs }: NodeStat): FileVersion => ({
+  size: Number(size),
+  name: [dev, ino, size, mtimeNs, ctimeNs].join(' '),
+  changedMs: Number(mtimeNs > ctimeNs ? mtimeNs : ctimeNs) / 1e6,
+});
 
 function withFile<T>(file: string, read: (fs: NodeFs, descriptor: number) => T): T {
   const fs = nodeModule<NodeFs>('node:fs');

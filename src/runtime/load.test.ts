@@ -1,6 +1,12 @@
-import { expect, test } from 'vitest';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { copyEngine, fakeDevice } from '../../tests/fake-device.ts';
 import { serializeEngine } from '../engine/format.ts';
+import { checkedFile } from '../host/checked-files.ts';
+import { mapOrReadFile } from '../host/mapped-file.ts';
+import { sha256 } from '../host/sha256.ts';
 import { loadEngine } from './load.ts';
 
 const engine = copyEngine([['x', 'f32', [2]]], ['simd128', 'relaxed-simd']);
@@ -62,4 +68,34 @@ test('large weights in shared memory are hashed beside, and damaged ones are ref
   // Who cannot wait for an answer is told before anything is opened.
   const copy = Uint8Array.from(shared);
   await expect(loadEngine(copy, { devices: [device] })).rejects.toThrow(/section "weights" has changed/);
+});
+
+test('weights are hashed once a version of a file, unless no cache is wanted', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'hotrod-load-'));
+  onTestFinished(() => {
+    vi.useRealTimers();
+    vi.unstubAllEnvs();
+    rmSync(folder, { recursive: true });
+  });
+  vi.stubEnv('XDG_CACHE_HOME', folder);
+  vi.stubEnv('HOTROD_CACHE', 'on');
+  const file = join(folder, 'net.engine');
+  const weightBytes = new Uint8Array(2 ** 22).fill(3);
+  const bytes = serializeEngine({ ...engine, weightBytes, arenaBytes: 4096 });
+  const devices = [fakeDevice(['simd128', 'relaxed-simd'])];
+  const load = async (cache = true) => (await loadEngine(await mapOrReadFile(file), { devices, cache })).dispose();
+  writeFileSync(file, bytes);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+  await load();
+  const note = checkedFile(await mapOrReadFile(file));
+  const digest = await sha256(weightBytes);
+  expect(await note?.isKnown(digest)).toBe(true);
+  // Whoever has written to the file is found out.
+  bytes[bytes.lastIndexOf(3) - 2 ** 20] ^= 1;
+  writeFileSync(file, bytes);
+  for (let round = 0; round < 2; round++) await expect(load()).rejects.toThrow(/section "weights" has changed/);
+  // A note that is not true is believed: so nothing is hashed where there is one, and all where no cache is wanted.
+  await checkedFile(await mapOrReadFile(file))?.note(digest);
+  await load();
+  await expect(load(false)).rejects.toThrow(/section "weights" has changed/);
 });

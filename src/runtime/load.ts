@@ -6,6 +6,7 @@ import type { Device, OpenEngine } from '../engine/device.ts';
 import type { Binding, Engine, Profile, TargetName } from '../engine/engine.ts';
 import { readEngine } from '../engine/format.ts';
 import { validateEngine } from '../engine/validate.ts';
+import { type CheckedFile, checkedFile } from '../host/checked-files.ts';
 import { sha256Beside } from '../host/sha256.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
 import { Shapes } from './shapes.ts';
@@ -17,7 +18,8 @@ export interface LoadOptions {
   readonly trusted?: boolean;
   /**
    * Code compiled for this machine is kept in the user's cache folder, and found there by the next load of the engine, in this process or
-   * another; false: it is made again, and not kept. The environment variable HOTROD_CACHE=off says so for all engines.
+   * another; so is which version of a file was found whole, whose weights are then not hashed again. False: code is made again, all is
+   * hashed, nothing is kept. The environment variable HOTROD_CACHE=off says so for all engines.
    */
   readonly cache?: boolean;
   /** Refuses an engine that was built for a machine with more features than this one, instead of running it slower. */
@@ -58,11 +60,13 @@ export async function loadEngine(
   const { threads = 'auto', strict = false, trusted = false, cache = true, onWarning = () => {}, devices } = options;
   if (threads !== 'auto' && !(Number.isInteger(threads) && threads >= 1))
     throw new ModelError('option-invalid', `threads is ${threads}, expected 'auto' or a whole number from 1`);
+  const file = cache && ArrayBuffer.isView(source) ? checkedFile(source) : undefined;
   const checks: Promise<void>[] = [];
-  const later = (check: Promise<void>): void => {
+  const later = (check: () => Promise<void>, digest: Uint8Array): void => {
+    const checking = checkOnce(file, check, digest);
     // Opening may fail first, and then nobody waits for the check.
-    check.catch(() => {});
-    checks.push(check);
+    checking.catch(() => {});
+    checks.push(checking);
   };
   const engine = ArrayBuffer.isView(source) ? await readEngine(source, { sha256: sha256Beside, later }) : source;
   const device = devices.find((d) => d.target === engine.target);
@@ -99,6 +103,13 @@ export async function loadEngine(
   }
   warnings.forEach(onWarning);
   return runtimeEngine(engine, open);
+}
+
+/** Weights that were found whole in this version of the file need not be hashed again. */
+async function checkOnce(file: CheckedFile | undefined, check: () => Promise<void>, digest: Uint8Array): Promise<void> {
+  if (await file?.isKnown(digest)) return;
+  await check();
+  await file?.note(digest);
 }
 
 function runtimeEngine(engine: Engine, open: OpenEngine): RuntimeEngine {

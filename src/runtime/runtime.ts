@@ -44,7 +44,7 @@ export interface LoadFileOptions extends LoadOptions {
  * Loads an engine file by its path, in Node. On Linux the file is mapped: device x64 uses weights where they lie in the system's cache of it,
  * which all processes share. Then it must not be written into or cut short while it is loaded; replacing it by another file is harmless, and
  * is what `hotrod build` does. Elsewhere, and with `map: false`, it is read once into memory that device x64 uses as it is. Either way all
- * of it is hashed. Throws as `load` does, and as Node does where the file cannot be read.
+ * of it is hashed, but for weights that an earlier load of the file has hashed, where nobody has written to the file since (`cache`). Throws as `load` does, and as Node does where the file cannot be read.
  */
 export const loadFile = async (
   path: string,
