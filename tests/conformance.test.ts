@@ -16,6 +16,7 @@ import { x64Device } from '../src/targets/x64/device.ts';
 import { conformanceCases, hasConformanceData } from './conformance-cases.ts';
 import { GAPS } from './conformance-gaps.ts';
 import { type ConformanceRunner, conformanceSuite } from './conformance-suite.ts';
+import { gpuHere } from './cuda/gpu-here.ts';
 import { runModelOn } from './engine-runner.ts';
 
 /** Engines have outputs of known sizes; the definition itself is evaluated where only running tells them. */
@@ -47,6 +48,7 @@ if (hasConformanceData()) {
   for (const runner of [reference, compiled('wasm')]) conformanceSuite(runner, cases);
   for (const device of [x64Device, cudaDevice]) {
     const { target, available, reason } = await device.probe();
+    if (available && target === 'cuda') gpuHere();
     if (available) conformanceSuite(compiled(target), cases);
     else it.skip(`${target}: ${reason}`);
   }

@@ -26,7 +26,7 @@ import { referenceDevice } from '../src/targets/reference/device.ts';
 import { wasmDevice } from '../src/targets/wasm/device.ts';
 import { x64Device } from '../src/targets/x64/device.ts';
 import { x64Machine } from '../src/targets/x64/machine.ts';
-import { GPU } from './cuda/gpu-here.ts';
+import { GPU, gpuHere } from './cuda/gpu-here.ts';
 import { random } from './random-kernel.ts';
 
 const machine = await x64Machine();
@@ -36,6 +36,7 @@ const TARGETS = [
   ...(GPU ? ['cuda' as const] : []),
 ] as const;
 it.skipIf(typeof machine !== 'string')(`x64: ${typeof machine === 'string' ? machine : ''}`, () => {});
+if (GPU) gpuHere();
 const DEVICES = [wasmDevice, x64Device, cudaDevice, referenceDevice];
 
 const i64 = (b: GraphBuilder, ...values: number[]) => b.constant(fromNumbers('i64', [values.length], values));

@@ -14,9 +14,11 @@ import type { Graph } from '../src/graph/ir.ts';
 import { printGraph } from '../src/graph/print.ts';
 import { OPS } from '../src/ops/all.ts';
 import { x64Device } from '../src/targets/x64/device.ts';
+import { GPU, WITHOUT_GPU } from './cuda/gpu-here.ts';
 import { runOnTarget } from './engine-runner.ts';
 import { disagreement, evalWithNoise, expanded, type FuzzGraph, fuzzGraph } from './graph-fuzz.ts';
 import { runGraph } from './onnxruntime.ts';
+import { runOnGpu } from './ptx/run-on-gpu.ts';
 
 const RUNS = Number(process.env.FUZZ_RUNS ?? 60);
 const PATH = process.env.FUZZ_PATH;
@@ -97,4 +99,6 @@ fuzzOn('wasm', target('wasm'));
 const { available, reason } = await x64Device.probe();
 if (available) fuzzOn('x64', target('x64'));
 else it.skip(`x64: ${reason}`);
+if (GPU) fuzzOn('cuda', ({ graph, inputs }) => runOnGpu(graph, inputs));
+else it.skip(`cuda: ${WITHOUT_GPU}`);
 fuzzOn('onnxruntime', onnxruntime);

@@ -32,8 +32,8 @@ export type Recall = (graph: Graph, search: () => Promise<KeptWide | undefined>)
 
 const NARROW: { readonly [P in Precision]?: NarrowDType } = { fp16: 'f16', bf16: 'bf16', auto: 'f16' };
 const MOST_NAMES = 5;
-/** About a second of a few cores: what a check may take that was not asked for. */
-const MOST_FLOPS = 5e10;
+/** About a second of two cores: what a check may take that was not asked for. */
+const MOST_FLOPS = 2e11;
 
 /** The graph to lower. Its inputs and outputs keep their types. */
 export const assignPrecision = async (

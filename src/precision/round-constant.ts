@@ -43,32 +43,27 @@ export function roundConstant(constant: Tensor, to: NarrowDType): RoundedConstan
 
 function round(constant: Tensor, to: NarrowDType): RoundedConstant {
   const value = zeros(to, constant.shape);
+  const out = value.data as Uint16Array;
+  const numbers = toNumbers(constant);
   const largest = Number(DTYPES[to].max);
   const normal = SMALLEST_NORMAL[to];
   const encode = ENCODE[to];
-  const numbers = toNumbers(constant);
+  const rest = to === 'f16' && numbers instanceof Float32Array ? roundNormals(numbers, out) : undefined;
+  const count = rest?.length ?? numbers.length;
   let overflows = 0;
   let subnormals = 0;
   let vanished = 0;
-  const words = to === 'f16' && numbers instanceof Float32Array ? wordsOf(numbers) : undefined;
-  for (let i = 0; i < numbers.length; i++) {
-    if (words) {
-      // What is normal in f16, and most weights are.
-      const word = words[i] & 0x7fffffff;
-      if (word >= FIRST_NORMAL && word <= LAST_FINITE) {
-        value.data[i] = ((words[i] >>> 16) & 0x8000) | ((word - BIAS + 0xfff + ((word >>> 13) & 1)) >>> 13);
-        continue;
-      }
-    }
+  for (let k = 0; k < count; k++) {
+    const i = rest ? rest[k] : k;
     const x = numbers[i];
     const magnitude = Math.abs(x);
     if (magnitude > largest && magnitude !== Number.POSITIVE_INFINITY) {
       overflows++;
-      value.data[i] = encode(Math.sign(x) * largest);
+      out[i] = encode(Math.sign(x) * largest);
       continue;
     }
     const bits = encode(x);
-    value.data[i] = bits;
+    out[i] = bits;
     if (magnitude < normal && magnitude > 0) {
       subnormals++;
       if ((bits & 0x7fff) === 0) vanished++;
@@ -77,5 +72,18 @@ function round(constant: Tensor, to: NarrowDType): RoundedConstant {
   return { value, overflows, subnormals, vanished };
 }
 
-const wordsOf = ({ buffer, byteOffset, length }: Float32Array): Uint32Array =>
-  new Uint32Array(buffer, byteOffset, length);
+/** Writes what is normal or 0 in f16, as most weights are; where the others stand. */
+function roundNormals({ buffer, byteOffset, length }: Float32Array, out: Uint16Array): readonly number[] {
+  const words = new Int32Array(buffer, byteOffset, length);
+  const rest: number[] = [];
+  for (let i = 0; i < length; i++) {
+    const word = words[i];
+    const magnitude = word & 0x7fffffff;
+    const sign = (word >>> 16) & 0x8000;
+    if (magnitude >= FIRST_NORMAL && magnitude <= LAST_FINITE)
+      out[i] = sign | ((magnitude - BIAS + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+    else if (magnitude === 0) out[i] = sign;
+    else rest.push(i);
+  }
+  return rest;
+}

@@ -3,7 +3,7 @@ import type { Driver } from '../../src/cuda/driver.ts';
 import type { Device } from '../../src/engine/device.ts';
 import { cudaDevice } from '../../src/targets/cuda/device.ts';
 import { fakeDevice } from './fake-device.ts';
-import { GPU, INTERPRETS } from './gpu-here.ts';
+import { GPU, gpuHere, INTERPRETS } from './gpu-here.ts';
 
 export interface CudaDeviceOfTests {
   readonly name: string;
@@ -24,6 +24,7 @@ const interpreted = (computeCapability: number): CudaDeviceOfTests => ({
 
 const here = (): readonly CudaDeviceOfTests[] => {
   if (!GPU) return [];
+  gpuHere();
   const { chip, driver, device } = GPU;
   const make = () => ({ device: cudaDevice, driver, live: () => ({}) });
   return [{ name: `the ${device.name} here`, gpuArch: `sm_${chip.computeCapability}`, make }];

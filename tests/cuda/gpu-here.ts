@@ -4,7 +4,9 @@
  * HOTROD_TEST_CUDA=gpu leaves interpreted runs out where a GPU does the same, =interpreted leaves the GPU alone.
  */
 import { Context } from '../../src/cuda/context.ts';
+import { type KernelArgument, Launch, type LaunchOptions } from '../../src/cuda/launch.ts';
 import { DeviceBuffer } from '../../src/cuda/memory.ts';
+import type { CudaFunction } from '../../src/cuda/module.ts';
 import { Stream } from '../../src/cuda/stream.ts';
 import { type CudaMachine, cudaMachine } from '../../src/targets/cuda/machine.ts';
 
@@ -24,7 +26,7 @@ export interface GpuHere {
 }
 let shared: GpuHere | undefined;
 
-/** One context for a whole file of tests: making one takes longer than most of them. */
+/** One context for a whole file of tests: making one takes longer than most of them. As long as it is held, others come at once. */
 export function gpuHere(): GpuHere {
   if (!GPU) throw new Error(WITHOUT_GPU);
   if (!shared) {
@@ -32,6 +34,20 @@ export function gpuHere(): GpuHere {
     shared = { gpu, stream: new Stream(gpu) };
   }
   return shared;
+}
+
+/** What a kernel may use of shared memory without asking. */
+const SHARED_BYTES = 48 * 1024;
+
+/** Puts one launch of a kernel into the stream. */
+export function launchHere(
+  { stream }: GpuHere,
+  fn: CudaFunction,
+  options: LaunchOptions,
+  args: readonly KernelArgument[],
+): void {
+  if ((options.sharedBytes ?? 0) > SHARED_BYTES) fn.setSharedBytes(options.sharedBytes as number);
+  new Launch(fn, options, args).enqueue(stream);
 }
 
 const GAP_BYTES = 256;

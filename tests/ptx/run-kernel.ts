@@ -6,12 +6,12 @@
  * elements from where a whole tensor would begin, so that code for badly aligned parts is run too.
  */
 import { DTYPES, type TypedArray } from '../../src/core/dtype.ts';
-import { type KernelArgument, Launch } from '../../src/cuda/launch.ts';
+import type { KernelArgument } from '../../src/cuda/launch.ts';
 import { Module } from '../../src/cuda/module.ts';
 import type { BufferRef, Step, Tactic } from '../../src/engine/engine.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import { type Chip, type CudaArg, type CudaProgram, emitProgram } from '../../src/targets/cuda/program.ts';
-import { GPU, type GuardedBuffer, GuardedMemory, gpuHere, INTERPRETS } from '../cuda/gpu-here.ts';
+import { GPU, type GuardedBuffer, GuardedMemory, gpuHere, INTERPRETS, launchHere } from '../cuda/gpu-here.ts';
 import { PtxProgram } from './machine.ts';
 import { GlobalMemory } from './memory.ts';
 
@@ -121,9 +121,7 @@ function runHere(kernel: Kernel, { program, refs }: EmittedTactic, inputs: Input
   try {
     for (const { module, entry, args, step: _, ...options } of program.launches) {
       const { programmatic } = program;
-      new Launch(modules[module].function(entry), { ...options, programmatic }, args.map(asArgument)).enqueue(
-        here.stream,
-      );
+      launchHere(here, modules[module].function(entry), { ...options, programmatic }, args.map(asArgument));
     }
     const parts = memory.finish();
     return outputsOf(kernel, (i) => parts[i]);

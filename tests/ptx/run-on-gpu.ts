@@ -7,7 +7,6 @@ import { DTYPES } from '../../src/core/dtype.ts';
 import { elements } from '../../src/core/shape.ts';
 import type { Tensor } from '../../src/core/tensor.ts';
 import type { Context } from '../../src/cuda/context.ts';
-import { Launch } from '../../src/cuda/launch.ts';
 import { DeviceBuffer } from '../../src/cuda/memory.ts';
 import { Module } from '../../src/cuda/module.ts';
 import { Stream } from '../../src/cuda/stream.ts';
@@ -15,7 +14,7 @@ import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
 import { cudaDevice } from '../../src/targets/cuda/device.ts';
 import { type Chip, type CudaArg, emitProgram } from '../../src/targets/cuda/program.ts';
-import { GPU, gpuHere } from '../cuda/gpu-here.ts';
+import { GPU, gpuHere, launchHere } from '../cuda/gpu-here.ts';
 import { runOpened } from './run-engine.ts';
 
 /** The engine's outputs by name. Its arena begins as NaN; launches overlap, as they do in a context. */
@@ -37,7 +36,7 @@ function runEngine(gpu: Context, chip: Chip, engine: Engine, inputs: ReadonlyMap
     };
     for (const { module, entry, args, step: _, ...options } of program.launches) {
       const { programmatic } = program;
-      new Launch(modules[module].function(entry), { ...options, programmatic }, args.map(argument)).enqueue(stream);
+      launchHere({ gpu, stream }, modules[module].function(entry), { ...options, programmatic }, args.map(argument));
     }
     const outputs = engine.outputs.map(({ name, dtype, shape, buffer }): [string, Tensor] => {
       const data = new DTYPES[dtype].array(elements(shape));

@@ -4,7 +4,7 @@
 import { expect } from 'vitest';
 import { DTYPES, type DType, type TypedArray } from '../../src/core/dtype.ts';
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from '../../src/core/float16.ts';
-import { Launch, type LaunchOptions } from '../../src/cuda/launch.ts';
+import type { LaunchOptions } from '../../src/cuda/launch.ts';
 import { Module } from '../../src/cuda/module.ts';
 import { contractKernel } from '../../src/loop/contract.ts';
 import { evalKernel } from '../../src/loop/eval.ts';
@@ -15,7 +15,7 @@ import { emitGemm } from '../../src/targets/cuda/gemm-emit.ts';
 import { packRows, rowsPacking } from '../../src/targets/cuda/gemm-packing.ts';
 import { type GemmShape, sharedBytes, type TileParams } from '../../src/targets/cuda/gemm-tiles.ts';
 import { moduleText } from '../../src/targets/cuda/ptx.ts';
-import { GPU, GuardedMemory, gpuHere, INTERPRETS } from '../cuda/gpu-here.ts';
+import { GPU, GuardedMemory, gpuHere, INTERPRETS, launchHere } from '../cuda/gpu-here.ts';
 import { PtxProgram } from '../ptx/machine.ts';
 import { GlobalMemory } from '../ptx/memory.ts';
 import { random } from '../random-kernel.ts';
@@ -63,7 +63,7 @@ function runHere(
   const module = new Module(here.gpu, text);
   try {
     const args = kernel.buffers.map((_, i) => ({ address: memory.addressOf(i) }));
-    new Launch(module.function(entry), { ...options, programmatic: true }, args).enqueue(here.stream);
+    launchHere(here, module.function(entry), { ...options, programmatic: true }, args);
     return memory.finish();
   } finally {
     module.dispose();

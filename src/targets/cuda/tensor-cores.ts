@@ -66,11 +66,23 @@ export const tensorCores: CudaTemplate = {
 
 const rowOf = (params: Params): GemmParams => params as unknown as GemmParams;
 
+/** By kernel and by what the parameters say of its operands: a build asks for each of hundreds of rows. */
+const shapes = new WeakMap<Kernel, Map<number, GemmShape>>();
+
 /** The shape that the parameters were made for. */
 function shapeOf(kernel: Kernel, params: Params): GemmShape {
+  const { packed, gathered } = rowOf(params);
+  const known = shapes.get(kernel) ?? new Map<number, GemmShape>();
+  shapes.set(kernel, known);
+  const key = 4 * packed + gathered;
+  const shape = known.get(key) ?? makeShape(kernel, packed, gathered);
+  known.set(key, shape);
+  return shape;
+}
+
+function makeShape(kernel: Kernel, packed: number, gathered: number): GemmShape {
   const { form } = kernel;
   if (form.kind !== 'contract') throw new Bug('cuda-gemm', `kernel ${kernel.name} is no contract`);
-  const { packed, gathered } = rowOf(params);
   const facts: KernelFacts = {
     constant: new Set(packed ? [form.b.buffer] : []),
     tf32: true,
