@@ -164,6 +164,8 @@ describe('kernels', () => {
     const args = [x, y, { type: 'u32', value: 1 }] as const;
     new Launch(fn, { ...grid, programmatic: true, cluster: [2, 1, 1] }, args).enqueue(stream);
     expect(launches[0]).toMatchObject({ grid: [4, 2, 1], sharedBytes: 100, attributes: [4, 6], cluster: [2, 1, 1] });
+    new Launch(fn, { ...grid, cooperative: true }, args).enqueue(stream);
+    expect(launches[1].attributes).toEqual([2]);
   });
 
   test('without a driver that knows it, overlap is left out and a cluster refused', () => {
@@ -172,6 +174,7 @@ describe('kernels', () => {
     new Launch(fn, { ...grid, programmatic: true }, args).enqueue(stream);
     expect(launches[0].attributes).toEqual([]);
     expect(codeOf(() => new Launch(fn, { ...grid, cluster: [2, 1, 1] }, args))).toBe('driver-error');
+    expect(codeOf(() => new Launch(fn, { ...grid, cooperative: true }, args))).toBe('driver-error');
   });
 
   test('an impossible grid is refused before the driver sees it', () => {

@@ -25,9 +25,12 @@ export interface LaunchOptions {
    * writes. Where the driver or the chip does not know this, the kernel starts after the other.
    */
   readonly programmatic?: boolean;
+  /** All blocks run at once, so they may wait for each other; the driver refuses a grid that does not fit (`occupancy` says what does). */
+  readonly cooperative?: boolean;
 }
 
 /** cuda.h, CUlaunchAttributeID. */
+const ATTRIBUTE_COOPERATIVE = 2;
 const ATTRIBUTE_CLUSTER = 4;
 const ATTRIBUTE_PROGRAMMATIC = 6;
 /** CUlaunchAttribute: a 32-bit number, 4 bytes of padding, a union of 64 bytes. */
@@ -73,10 +76,12 @@ export class Launch {
     const config = needsConfig ? writeConfig(options, addressOf(this.#attributes), count) : undefined;
     this.#config = config;
     this.#stream = new BigUint64Array(config?.buffer ?? new ArrayBuffer(CONFIG_BYTES), CONFIG_STREAM, 1);
-    if (options.cluster && !needsConfig)
-      throw new ModelError('driver-error', `kernel ${fn.name} needs clusters, which this driver does not know`, {
-        hint: 'CUDA 11.8 (driver 520) is the oldest that does',
-      });
+    if ((options.cluster || options.cooperative) && !needsConfig)
+      throw new ModelError(
+        'driver-error',
+        `kernel ${fn.name} needs ${options.cluster ? 'clusters' : 'a cooperative launch'}, which this driver does not know`,
+        { hint: 'CUDA 11.8 (driver 520) is the oldest that does' },
+      );
   }
 
   /** Puts the launch into the stream. Throws ModelError `device-lost`, `out-of-memory` or `driver-error`. */
@@ -129,8 +134,9 @@ const WRITERS = {
   f32: (slots: DataView, at: number, value: number) => slots.setFloat32(at, value, true),
 };
 
-function writeAttributes({ cluster, programmatic }: LaunchOptions): Uint8Array<ArrayBuffer> {
+function writeAttributes({ cluster, cooperative, programmatic }: LaunchOptions): Uint8Array<ArrayBuffer> {
   const rows: (readonly [number, readonly number[]])[] = [];
+  if (cooperative) rows.push([ATTRIBUTE_COOPERATIVE, [1]]);
   if (cluster) rows.push([ATTRIBUTE_CLUSTER, cluster]);
   if (programmatic) rows.push([ATTRIBUTE_PROGRAMMATIC, [1]]);
   const view = new DataView(new ArrayBuffer(ATTRIBUTE_BYTES * rows.length));

@@ -305,6 +305,9 @@ const VIEWS: Readonly<Record<number, readonly [string, number]>> = {
   8: ['i64', 3],
 };
 
+/** Accesses that may meet those of others. */
+const STRONG: ReadonlySet<string> = new Set(['relaxed', 'acquire', 'release', 'volatile']);
+
 function access(g: Codegen, ins: Instruction, isStore: boolean): void {
   const type = last(ins);
   const space = ins.mods.find((m) => SPACES.has(m))?.split('::')[0] ?? 'generic';
@@ -327,7 +330,13 @@ function access(g: Codegen, ins: Instruction, isStore: boolean): void {
   else if (space === 'param') g.lines.push(`const ${m}=w.params,${at}=${address};`);
   else if (space === 'generic')
     g.lines.push(`const ${m}=w.spaceOf(${address}),${at}=w.generic(${address},${size * count},${isStore},${thread});`);
-  else g.lines.push(`const ${m}=w.global,${at}=${m}.at(${address},${size * count},${isStore});`);
+  else if (ins.mods.some((mod) => STRONG.has(mod))) {
+    g.lines.push(`const ${m}=w.global,${at}=${m}.at(${address},${size * count},${isStore});`);
+    if (ins.mods.includes('acquire')) g.lines.push(`w.acquire(${at});`);
+    if (ins.mods.includes('release')) g.lines.push(`w.release(${at});`);
+    // Whoever looks for what others do should let them.
+    if (!isStore) g.lines.push('w.yields=true;');
+  } else g.lines.push(`const ${m}=w.global,${at}=w.globalAt(${address},${size * count},${isStore});`);
   const [name, by] = type === 'f32' ? ['f32', 2] : type === 'f64' ? ['f64', 3] : VIEWS[size];
   for (const [i, item] of items.entries()) {
     const place = `${m}.${name}[(${at}+${i * size})>>${by}]`;
@@ -370,7 +379,12 @@ function atomic(g: Codegen, ins: Instruction, hasResult: boolean): void {
   const [m, at] = [g.temp(), g.temp()];
   if (ins.mods.some((s) => s.startsWith('shared')))
     g.lines.push(`const ${m}=w.block.shared,${at}=${m}.atomicAt(${address},${size * count},t);`);
-  else g.lines.push(`const ${m}=w.global,${at}=${m}.at(${address},${size * count},true);`);
+  else {
+    g.lines.push(`const ${m}=w.global,${at}=${m}.at(${address},${size * count},true);`);
+    const both = ins.mods.includes('acq_rel');
+    if (both || ins.mods.includes('acquire')) g.lines.push(`w.acquire(${at});`);
+    if (both || ins.mods.includes('release')) g.lines.push(`w.release(${at});`);
+  }
   const values = x?.kind === 'list' ? x.items : [x as Operand];
   for (const [i, item] of values.entries()) {
     const [name, by] = type === 'f32' ? ['f32', 2] : type === 'f64' ? ['f64', 3] : VIEWS[size];

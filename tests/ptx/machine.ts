@@ -8,11 +8,11 @@
  *
  * An entry is compiled once: its code is cut at labels, branches and everything that lanes do together, and each run of lane-wise
  * instructions becomes a JavaScript function (codegen.ts). What a real machine may do late is done late: cp.async delivers at the wait.
- * `concurrent` runs all blocks side by side, for kernels that wait for other blocks.
+ * `concurrent` runs all blocks side by side, for kernels that wait for other blocks, and finds where they do not wait for what they touch.
  */
 import { Codegen, classOf, FILES, type Layout, type RegClass } from './codegen.ts';
 import { LANE_OPS } from './lane-ops.ts';
-import { type GlobalMemory, SHARED_WINDOW, SharedMemory } from './memory.ts';
+import { type GlobalMemory, GridWatch, SHARED_WINDOW, SharedMemory } from './memory.ts';
 import { bytesOf, type Entry, type Instruction, type Operand, PtxError, type PtxModule, parsePtx } from './parse.ts';
 import * as values from './values.ts';
 import { type Block, clusterAddress, LocalMemory, Warp } from './warp.ts';
@@ -54,7 +54,8 @@ interface Compiled {
 
 /** Instructions that one generated function holds: beyond, V8 compiles it badly. */
 const SEGMENT = 300;
-const TURNS_BEFORE_DEADLOCK = 200_000;
+/** Turns in which nothing was done but to look. */
+const TURNS_BEFORE_DEADLOCK = 1000;
 
 export class PtxProgram {
   readonly module: PtxModule;
@@ -80,6 +81,7 @@ export class PtxProgram {
     const [gx, gy, gz] = launch.grid;
     const cluster = launch.cluster ?? [1, 1, 1];
     const [cx, cy, cz] = launch.concurrent ? launch.grid : cluster;
+    const watch = launch.concurrent ? new GridWatch(memory, gx * gy * gz) : undefined;
     for (let z = 0; z < gz; z += cz)
       for (let y = 0; y < gy; y += cy)
         for (let x = 0; x < gx; x += cx) {
@@ -87,7 +89,7 @@ export class PtxProgram {
           for (let k = 0; k < cz; k++)
             for (let j = 0; j < cy; j++)
               for (let i = 0; i < cx; i++)
-                group.push(makeBlock(compiled, memory, params, variables, launch, [x + i, y + j, z + k]));
+                group.push(makeBlock(compiled, memory, params, variables, launch, [x + i, y + j, z + k], watch));
           for (const block of group) {
             const first = (b: Block): string =>
               [b.ctaid.x - b.cluster_ctaid.x, b.ctaid.y - b.cluster_ctaid.y, b.ctaid.z - b.cluster_ctaid.z].join();
@@ -144,6 +146,7 @@ function makeBlock(
   variables: readonly number[],
   launch: PtxLaunch,
   at: readonly number[],
+  watch: GridWatch | undefined,
 ): Block {
   const threads = launch.block.reduce((a, b) => a * b);
   const warps = Math.ceil(threads / 32);
@@ -162,6 +165,8 @@ function makeBlock(
     shared: new SharedMemory(compiled.staticShared + launch.sharedBytes, warps),
     warps: [],
     cluster: [],
+    watch,
+    number: at[0] + launch.grid[0] * (at[1] + launch.grid[1] * at[2]),
   };
   for (let i = 0; i < warps; i++)
     block.warps.push(new Warp(block, i, compiled.layout.sizes, memory, params, compiled.localBytes));

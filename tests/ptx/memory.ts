@@ -72,11 +72,14 @@ export class GlobalMemory {
   }
 
   #fail(address: Wide, offset: number, size: number, write: boolean): never {
-    const before = this.#allocations.findLast((a) => a.start <= offset);
-    const where = before
-      ? `${before.name} (${before.bytes} bytes) at byte ${offset - before.start}`
-      : `address ${address}`;
+    const where = this.where(offset) ?? `address ${address}`;
     throw new PtxError(`${write ? 'write' : 'read'} of ${size} bytes outside a buffer: ${where}`);
+  }
+
+  /** What lies at an offset, or before it. */
+  where(offset: number): string | undefined {
+    const before = this.#allocations.findLast((a) => a.start <= offset);
+    return before && `${before.name} (${before.bytes} bytes) at byte ${offset - before.start}`;
   }
 
   #views(): void {
@@ -89,6 +92,63 @@ export class GlobalMemory {
     const owner = new Int32Array(this.#buffer.byteLength / PAGE);
     owner.set(this.#owner);
     this.#owner = owner;
+  }
+}
+
+/**
+ * Who touched which byte of global memory while a grid's blocks run side by side: two blocks that touch a byte, one of them writing, must
+ * have synchronised between, by a release and an acquire of one word. Blocks carry vector clocks; of several readers before a write only
+ * the latest is remembered, and a block counts as one: what its own threads owe each other is not watched here.
+ */
+export class GridWatch {
+  readonly #clocks: Clock[];
+  readonly #released = new Map<number, Clock>();
+  readonly #memory: GlobalMemory;
+  #writer = new Int32Array(0);
+  #writerClock = new Int32Array(0);
+  #reader = new Int32Array(0);
+  #readerClock = new Int32Array(0);
+
+  constructor(memory: GlobalMemory, blocks: number) {
+    this.#memory = memory;
+    this.#clocks = Array.from({ length: blocks }, (_, b) => new Int32Array(blocks).fill(0).fill(1, b, b + 1));
+    [this.#writer, this.#writerClock, this.#reader, this.#readerClock] = Array.from(
+      { length: 4 },
+      () => new Int32Array(memory.u8.length),
+    );
+  }
+
+  /** An ordinary access of a block to bytes from an offset on. */
+  touch(block: number, at: number, size: number, write: boolean): void {
+    const clock = this.#clocks[block];
+    const unknown = (other: number, then: number): boolean => other >= 0 && other !== block && then > clock[other];
+    for (let i = at; i < at + size; i++) {
+      if (unknown(this.#writer[i] - 1, this.#writerClock[i]))
+        this.#fail(block, write ? 'writes' : 'reads', i, this.#writer[i] - 1, 'wrote');
+      if (write && unknown(this.#reader[i] - 1, this.#readerClock[i]))
+        this.#fail(block, 'writes', i, this.#reader[i] - 1, 'read');
+      const [by, when] = write ? [this.#writer, this.#writerClock] : [this.#reader, this.#readerClock];
+      by[i] = block + 1;
+      when[i] = clock[block];
+    }
+  }
+
+  /** What the block did is known to who acquires the word later. */
+  release(block: number, at: number): void {
+    const into = this.#released.get(at) ?? new Int32Array(this.#clocks.length);
+    join(into, this.#clocks[block]);
+    this.#released.set(at, into);
+    this.#clocks[block][block]++;
+  }
+  acquire(block: number, at: number): void {
+    const from = this.#released.get(at);
+    if (from) join(this.#clocks[block], from);
+  }
+
+  #fail(block: number, does: string, at: number, other: number, did: string): never {
+    throw new PtxError(
+      `race: block ${block} ${does} ${this.#memory.where(at)}, which block ${other} ${did}, with no barrier between`,
+    );
   }
 }
 

@@ -12,6 +12,7 @@ import type { BufferRef, Step, Tactic } from '../../src/engine/engine.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import { type Chip, type CudaArg, type CudaProgram, emitProgram } from '../../src/targets/cuda/program.ts';
 import { GPU, type GuardedBuffer, GuardedMemory, gpuHere, INTERPRETS, launchHere } from '../cuda/gpu-here.ts';
+import { argumentIn } from './arguments.ts';
 import { PtxProgram } from './machine.ts';
 import { GlobalMemory } from './memory.ts';
 
@@ -75,12 +76,18 @@ const outputsOf = (kernel: Kernel, bytesOf: (i: number) => Uint8Array): Outputs 
     ),
   );
 
-const argumentsOf =
-  (refs: readonly BufferRef[], addressOf: (i: number) => number, scratch: number) =>
-  (arg: CudaArg): number => {
-    if (arg.kind === 'u32') return arg.value;
-    return arg.kind === 'scratch' ? scratch + arg.byteOffset : addressOf(refs.indexOf(arg.ref));
-  };
+/** Of a program of single launches. */
+const argumentsOf = (
+  refs: readonly BufferRef[],
+  addressOf: (i: number) => number,
+  scratch: number,
+): ((arg: CudaArg) => number) =>
+  argumentIn({
+    buffer: (ref) => addressOf(refs.indexOf(ref)),
+    scratch,
+    state: Number.NaN,
+    table: () => Number.NaN,
+  });
 
 function interpret(kernel: Kernel, { program, refs }: EmittedTactic, inputs: Inputs): Outputs {
   const memory = new GlobalMemory();

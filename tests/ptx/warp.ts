@@ -3,7 +3,7 @@
  */
 
 import type { RegClass } from './codegen.ts';
-import { type GlobalMemory, SHARED_WINDOW, type SharedMemory } from './memory.ts';
+import { type GlobalMemory, type GridWatch, SHARED_WINDOW, type SharedMemory } from './memory.ts';
 import { PtxError } from './parse.ts';
 import type { Wide } from './values.ts';
 
@@ -27,6 +27,9 @@ export interface Block {
   readonly warps: Warp[];
   /** The blocks of its cluster, by rank. */
   readonly cluster: Block[];
+  /** Where blocks run side by side: who touches what, and the block's number. */
+  readonly watch: GridWatch | undefined;
+  readonly number: number;
 }
 
 interface Copy {
@@ -123,8 +126,22 @@ export class Warp {
   spaceOf(address: Wide): GlobalMemory | SharedMemory {
     return isShared(address) ? this.block.shared : this.global;
   }
+  /** Offset of an ordinary access in global memory. */
+  globalAt(address: Wide, size: number, write: boolean): number {
+    const at = this.global.at(address, size, write);
+    this.block.watch?.touch(this.block.number, at, size, write);
+    return at;
+  }
+  /** Before a load that acquires what other blocks did before they released the word. */
+  acquire(at: number): void {
+    this.block.watch?.acquire(this.block.number, at);
+  }
+  release(at: number): void {
+    this.block.watch?.release(this.block.number, at);
+  }
+
   generic(address: Wide, size: number, write: boolean, thread: number): number {
-    if (!isShared(address)) return this.global.at(address, size, write);
+    if (!isShared(address)) return this.globalAt(address, size, write);
     return write ? this.block.shared.write(address, size, thread) : this.block.shared.read(address, size, thread);
   }
 
@@ -155,8 +172,8 @@ export class Warp {
       throw new PtxError(`cp.async from a source that is not a multiple of ${size} bytes`);
     let source = 0;
     if (bytes > 0) {
-      source = this.global.at(from, bytes === size ? size : 1, false);
-      if (bytes !== size) this.global.at((from as number) + bytes - 1, 1, false);
+      source = this.globalAt(from, bytes === size ? size : 1, false);
+      if (bytes !== size) this.globalAt((from as number) + bytes - 1, 1, false);
     }
     this.#open[lane].push({ to: at, from: source, size, bytes });
   }
@@ -174,7 +191,8 @@ export class Warp {
     const groups = this.#groups[lane];
     while (groups.length > pending) {
       for (const { to, from, size, bytes } of groups.shift() as Copy[]) {
-        const { shared } = this.block;
+        const { shared, watch, number } = this.block;
+        watch?.touch(number, from, bytes, false);
         shared.u8.fill(0, to, to + size);
         shared.u8.set(this.global.u8.subarray(from, from + bytes), to);
         shared.land(to, size, this.base + lane);

@@ -42,6 +42,7 @@ const program: CudaProgram = {
     ],
   })),
   scratchBytes: 64,
+  stateBytes: 0,
   programmatic: true,
 };
 

@@ -8,6 +8,7 @@ import { type CudaFunction, Module } from '../../cuda/module.ts';
 import { Stream } from '../../cuda/stream.ts';
 import type { BufferRef, Engine } from '../../engine/engine.ts';
 import { type DirectIo, type DirectUse, directIo, NO_DIRECT_IO } from './direct-io.ts';
+import { workOf, writeRecords } from './persistent.ts';
 import type { CudaArg, CudaProgram } from './program.ts';
 
 /** What a kernel may use without asking. */
@@ -17,6 +18,9 @@ const SHARED_BYTES = 48 * 1024;
 export interface Memory {
   readonly arena: number;
   readonly scratch: number;
+  readonly state: number;
+  /** Puts what launches read there for as long as the context is open; its address. */
+  table(bytes: Uint8Array): number;
 }
 
 /** A buffer of a step that does not lie where the engine has it. */
@@ -64,31 +68,37 @@ export class LoadedProgram {
    * lie at an address of their own.
    */
   launches(memory: Memory, overlap: boolean, elsewhere: readonly Elsewhere[] = []): readonly StepLaunch[] {
-    return this.program.launches.map(({ step, grid, block, sharedBytes, cluster, args }, i) => {
-      const moved = elsewhere.filter(({ use }) => use.step === step);
-      const options = { grid, block, sharedBytes, programmatic: overlap && this.program.programmatic };
-      return {
-        step,
-        launch: new Launch(
-          this.#functions[i],
-          { ...options, ...(cluster && { cluster }) },
-          args.map((arg) => this.#argument(arg, memory, moved)),
-        ),
-      };
-    });
+    const { programmatic } = this.program;
+    return this.program.launches.map(({ step, args, module: _, entry: __, ...options }, i) => ({
+      step,
+      launch: new Launch(
+        this.#functions[i],
+        { ...options, programmatic: overlap && programmatic && !options.cooperative },
+        args.map((arg): KernelArgument => {
+          const value = this.#valueOf(arg, step, memory, elsewhere);
+          return arg.kind === 'u32' ? { type: 'u32', value } : { address: value };
+        }),
+      ),
+    }));
   }
 
-  #argument(arg: CudaArg, memory: Memory, moved: readonly Elsewhere[]): KernelArgument {
+  #valueOf(arg: CudaArg, step: number, memory: Memory, elsewhere: readonly Elsewhere[]): number {
     switch (arg.kind) {
       case 'buffer': {
         const { space, byteOffset } = arg.ref;
-        const other = moved.find(({ use }) => use.ref.space === space && use.ref.byteOffset === byteOffset);
-        return { address: other?.address ?? this.addressOf(arg.ref, memory) };
+        const other = elsewhere.find(
+          ({ use }) => use.step === step && use.ref.space === space && use.ref.byteOffset === byteOffset,
+        );
+        return other?.address ?? this.addressOf(arg.ref, memory);
       }
       case 'scratch':
-        return { address: memory.scratch + arg.byteOffset };
+        return memory.scratch + arg.byteOffset;
+      case 'state':
+        return memory.state + arg.byteOffset;
+      case 'records':
+        return memory.table(writeRecords(arg.table, (a, own) => this.#valueOf(a, own, memory, elsewhere)));
       case 'u32':
-        return { type: 'u32', value: arg.value };
+        return arg.value;
       default:
         return arg satisfies never;
     }
@@ -99,7 +109,7 @@ export class LoadedProgram {
 function simpleIo(engine: Engine, { launches }: CudaProgram): DirectIo {
   const { inputs, outputs } = directIo(engine);
   const isSimple = (use: DirectUse): boolean => {
-    const own = launches.filter(({ step }) => step === use.step);
+    const own = launches.flatMap(workOf).filter(({ step }) => step === use.step);
     return own.length === 1 && own[0].args.every(({ kind }) => kind !== 'scratch');
   };
   return { inputs, outputs: outputs.map((use) => (use && isSimple(use) ? use : undefined)) };

@@ -9,6 +9,7 @@ import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
+import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
 import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
@@ -23,24 +24,36 @@ export interface Chip {
   readonly sharedBytesPerBlock: number;
 }
 
-/** A kernel's argument: an address (u64) in arena, weights or scratch, or a u32. */
+/** A kernel's argument: an address (u64) in arena, weights, scratch or state, that of a table, or a u32. */
 export type CudaArg =
   | { readonly kind: 'buffer'; readonly ref: BufferRef }
   | { readonly kind: 'scratch'; readonly byteOffset: number }
+  | { readonly kind: 'state'; readonly byteOffset: number }
+  | { readonly kind: 'records'; readonly table: RecordTable }
   | { readonly kind: 'u32'; readonly value: number };
 
-export interface CudaLaunch {
-  /** The step that the launch is a part of. */
+interface LaunchShape {
+  /** The step that the launch is a part of; of several the first. */
   readonly step: number;
-  /** Index into `modules`. */
-  readonly module: number;
-  readonly entry: string;
   readonly grid: readonly [number, number, number];
   readonly block: readonly [number, number, number];
   /** Dynamic shared memory. */
   readonly sharedBytes: number;
   readonly cluster?: readonly [number, number, number];
+  /** Its blocks wait for each other: all must be on the GPU at once. */
+  readonly cooperative?: true;
   readonly args: readonly CudaArg[];
+}
+
+export interface CudaLaunch extends LaunchShape {
+  /** Index into `modules`. */
+  readonly module: number;
+  readonly entry: string;
+}
+
+/** A launch before its code is in a module. */
+export interface CodedLaunch extends LaunchShape {
+  readonly code: PtxEntry;
 }
 
 export interface CudaProgram {
@@ -50,6 +63,8 @@ export interface CudaProgram {
   readonly launches: readonly CudaLaunch[];
   /** Device memory beside arena and weights, zero when an engine is opened; each step leaves it zero again. */
   readonly scratchBytes: number;
+  /** Device memory that is zero when an engine is opened, and left alone between runs. */
+  readonly stateBytes: number;
   /** Every kernel waits for the launch before it (griddepcontrol.wait), so launches may be told to overlap. */
   readonly programmatic: boolean;
 }
@@ -57,6 +72,8 @@ export interface CudaProgram {
 export interface EmitOptions {
   /** False: without griddepcontrol, which chips from sm_90 on have. */
   readonly programmatic?: boolean;
+  /** Joins launches to persistent kernels of such blocks; sm_90 and newer. */
+  readonly persistent?: Residency;
 }
 
 const MODULE_CHARACTERS = 48 * 1024;
@@ -78,27 +95,33 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
     return known;
   });
   const entries = new Entries(chip);
-  const placed = pieces.flatMap((piece, step) =>
+  const single = pieces.flatMap((piece, step) =>
     piece.launches.map((launch, i) => {
       // The first launch of a step asks for the weights of the next.
       const weights = i === 0 ? prefetchedWeights(program.steps[step + 1]) : undefined;
-      return { step, launch, ...entries.place(launch, weights) };
+      const { code, more } = entries.place(launch, weights);
+      return bindLaunch({ ...launch, code }, program.steps[step], step, more);
     }),
   );
-  const modules = packModules(entries.used);
+  const { launches, stateBytes } = options.persistent
+    ? joinLaunches(single, program.steps, program.kernels, options.persistent, 'persistent')
+    : { launches: single, stateBytes: 0 };
+  const modules = packModules([...new Set(launches.map(({ code }) => code))]);
   return {
     modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
-    launches: placed.map(({ step, launch, code, more }) =>
-      bindLaunch({ ...launch, code }, program.steps[step], step, modules, more),
-    ),
+    launches: launches.map(({ code, ...launch }) => ({
+      ...launch,
+      module: modules.findIndex((kernels) => kernels.includes(code)),
+      entry: code.name,
+    })),
     scratchBytes: pieces.reduce((n, piece) => Math.max(n, piece.scratchBytes), 0),
+    stateBytes,
     programmatic,
   };
 }
 
 /** The entries that launches use: as they were emitted, or with a request for the next step's weights. */
 class Entries {
-  readonly used: PtxEntry[] = [];
   readonly #chip: Chip;
   readonly #prefetching = new Map<PtxEntry, PtxEntry>();
 
@@ -110,15 +133,10 @@ class Entries {
     { code, grid }: KernelLaunch,
     weights: BufferRef | undefined,
   ): { readonly code: PtxEntry; readonly more: readonly CudaArg[] } {
-    if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY) return { code: this.#use(code), more: [] };
+    if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY) return { code, more: [] };
     const prefetching = this.#prefetching.get(code) ?? withPrefetch(code);
     this.#prefetching.set(code, prefetching);
-    return { code: this.#use(prefetching), more: prefetchArgs(weights, grid[0] * grid[1]) };
-  }
-
-  #use(code: PtxEntry): PtxEntry {
-    if (!this.used.includes(code)) this.used.push(code);
-    return code;
+    return { code: prefetching, more: prefetchArgs(weights, grid[0] * grid[1]) };
   }
 }
 
@@ -170,20 +188,13 @@ function packModules(kernels: readonly PtxEntry[]): PtxEntry[][] {
 }
 
 /** `more` are arguments behind those of the launch. */
-function bindLaunch(
-  launch: KernelLaunch,
-  step: Step,
-  index: number,
-  modules: readonly PtxEntry[][],
-  more: readonly CudaArg[],
-): CudaLaunch {
+function bindLaunch(launch: KernelLaunch, step: Step, index: number, more: readonly CudaArg[]): CodedLaunch {
   const { code, grid, block, cluster } = launch;
   const bind = (arg: KernelArg): CudaArg =>
     arg.kind === 'buffer' ? { kind: 'buffer', ref: step.buffers[arg.index] } : arg;
   return {
     step: index,
-    module: modules.findIndex((kernels) => kernels.includes(code)),
-    entry: code.name,
+    code,
     grid,
     block,
     sharedBytes: launch.sharedBytes ?? 0,
