@@ -179,8 +179,11 @@ class Maker {
       const local = this.name();
       const kind = depth > 0 ? rnd.below(6) : 5;
       if (kind === 0) body.push({ kind: 'for', axis, body: this.stores(within) });
-      else if (kind === 1) body.push({ kind: 'scan', axis, body: this.body(within, depth - 1) });
-      else if (kind === 2) body.push({ kind: 'if', cond: this.root('bool', inner), body: this.body(inner, depth - 1) });
+      else if (kind === 1) {
+        const condition = rnd.next() < 0.5 ? { while: this.root('bool', within) } : {};
+        body.push({ kind: 'scan', axis, ...condition, body: this.body(within, depth - 1) });
+      } else if (kind === 2)
+        body.push({ kind: 'if', cond: this.root('bool', inner), body: this.body(inner, depth - 1) });
       else if (kind === 3) {
         body.push({ kind: 'let', local, dtype, value: this.root(dtype, inner) });
         inner = { ...inner, locals: [...inner.locals, { name: local, dtype }] };

@@ -145,6 +145,64 @@ describe('not proved, so clamped', () => {
   });
 });
 
+describe('a reduction over neighbours from a place that the data say', () => {
+  const k = e.axis('k');
+  const from = e.cast('i32', e.load('p', 'i64', i));
+  const at = e.add(from, e.mul(k, n(2)));
+  const reduced = (value: Expr, limit?: Expr): Kernel => ({
+    ...kernel(e.local('sum', 'f32')),
+    body: [
+      {
+        kind: 'reduce',
+        local: 'sum',
+        dtype: 'f32',
+        op: 'add',
+        axes: [{ name: 'k', extent: 9, ...(limit && { limit }) }],
+        value,
+      },
+      ...kernel(e.local('sum', 'f32')).body,
+    ],
+  });
+  const clampedPlace = 'min(max(i32(p[i]), 0), 47) + k * 2';
+  const each = 'min(max(i32(p[i]) + k * 2, 0), 63)';
+
+  test('is clamped as a whole, in branches too', () => {
+    const text = printKernel(clampIndices(reduced(e.select(e.binary('lt', x(at), zero), x(at), zero))) as Kernel);
+    expect(text).toContain(`select(x[${clampedPlace}] < 0, x[${clampedPlace}], 0)`);
+    const back = e.sub(from, e.mul(k, n(3)));
+    expect(printKernel(clampIndices(reduced(x(back))) as Kernel)).toContain('x[min(max(i32(p[i]), 24), 63) + k * -3]');
+  });
+  test('but not where some of its points may be left out', () => {
+    const guarded = reduced(e.select(e.binary('lt', k, n(4)), x(at), zero));
+    expect(printKernel(clampIndices(guarded) as Kernel)).toContain(`select(k < 4, x[${each}], 0)`);
+    const limited = reduced(x(at), e.load('sizes', 'i32', n(0)));
+    const sizes = { name: 'sizes', dtype: 'i32', elements: 1, role: 'in' } as const;
+    const safe = clampIndices({ ...limited, buffers: [...limited.buffers, sizes] }) as Kernel;
+    expect(printKernel(safe)).toContain(`x[${each}]`);
+    const wide = reduced(x(e.add(from, e.mul(k, n(8)))));
+    expect(printKernel(clampIndices(wide) as Kernel)).toContain('x[min(max(i32(p[i]) + k * 8, 0), 63)]');
+    const twice = reduced(x(e.add(e.mul(k, k), k)));
+    expect(printKernel(clampIndices(twice) as Kernel)).toContain('x[min(max(k * k + k, 0), 63)]');
+  });
+  test('gives what it gave where all is inside, and stays inside', () => {
+    const plain = reduced(e.select(e.binary('lt', x(at), zero), x(at), e.mul(x(at), x(at))));
+    const safe = clampIndices(plain) as Kernel;
+    const run = (which: Kernel, places: readonly number[]): Float32Array => {
+      const y = new Float32Array(64).fill(Number.NaN);
+      const data = new Map<string, TypedArray>([
+        ['x', Float32Array.from({ length: 64 }, (_, v) => Math.sin(v))],
+        ['p', BigInt64Array.from(places, BigInt)],
+        ['y', y],
+      ]);
+      evalKernel(which, data);
+      return y;
+    };
+    const inside = [0, 1, 5, 13, 22, 31, 40, 47];
+    expect(run(safe, inside)).toEqual(run(plain, inside));
+    expect(() => run(safe, [-1, 48, 2 ** 31 - 1, -(2 ** 31), 63, 64, 1000, 47])).not.toThrow();
+  });
+});
+
 test('random kernels that keep the rules are proved, and so untouched', () => {
   for (let seed = 1; seed <= 400; seed++) {
     const k = randomKernel(seed);

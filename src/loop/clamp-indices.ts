@@ -7,11 +7,27 @@
  *
  *     0 <= 2i + k - 1 < H and 0 <= 2j + l - 1 < W   make   (2i + k - 1)·W + (2j + l - 1)   a number in [0, H·W)
  *
+ * Where an index is x plus a form of axes that a reduction runs over whatever happens, all of x + form is inside or the kernel broke its
+ * rules: then x alone is clamped, so that neighbours stay neighbours.
+ *
  * A form that could leave i32 on the way, in elements or as an offset in bytes, proves nothing: machines differ in where they wrap.
  */
 import { DTYPES } from '../core/dtype.ts';
 import { attendOfBody } from './attend.ts';
-import { constant, index, isConst, load, mapChildren, max, min } from './expr.ts';
+import {
+  add,
+  children,
+  conditionOf,
+  constant,
+  index,
+  isConst,
+  load,
+  mapChildren,
+  mapCondition,
+  max,
+  min,
+  mul,
+} from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
 import type { Axis, BinaryOp, Buffer, Expr, Kernel, Stmt } from './ir.ts';
 import { Structure } from './structure.ts';
@@ -19,7 +35,7 @@ import { Structure } from './structure.ts';
 /** The kernel itself where all is proved. Undefined where an operand of a contract or an attend is not: what reads it cannot change. */
 export function clampIndices(kernel: Kernel): Kernel | undefined {
   const clamper = new Clamper(kernel);
-  const scope: Scope = { facts: within(kernel.axes, noFacts()), known: [], memo: new Map(), branches: new Map() };
+  const scope = scopeOf(within(kernel.axes, noFacts()), [], []);
   const body = clamper.body(kernel.body, scope);
   if (!clamper.changed) return kernel;
   const { form } = kernel;
@@ -36,6 +52,10 @@ export function clampIndices(kernel: Kernel): Kernel | undefined {
 interface Scope {
   readonly facts: Facts;
   readonly known: readonly Linear[];
+  /** Axes at all of whose points what stands here is computed. */
+  readonly swept: readonly Axis[];
+  /** Expressions by structure that are computed there, and where: in branches too they are what they are outside. */
+  readonly certain?: { readonly scope: Scope; readonly ids: ReadonlySet<number> };
   readonly memo: Map<Expr, Expr>;
   /** Scopes of the branches of conditions, so that one condition makes one scope. */
   readonly branches: Map<Expr, readonly [Scope, Scope]>;
@@ -81,8 +101,10 @@ class Clamper {
     switch (s.kind) {
       case 'for':
       case 'scan': {
-        const body = this.body(s.body, inside(scope, [s.axis]));
-        return body === s.body ? s : { ...s, body };
+        const inner = inside(scope, [s.axis]);
+        const loop = mapCondition(s, (x) => this.#expr(x, inner));
+        const body = this.body(s.body, inner);
+        return body === s.body && conditionOf(loop) === conditionOf(s) ? s : { ...loop, body };
       }
       case 'if': {
         const cond = this.#expr(s.cond, scope);
@@ -90,7 +112,7 @@ class Clamper {
         return cond === s.cond && body === s.body ? s : { ...s, cond, body };
       }
       case 'reduce': {
-        const value = this.#expr(s.value, inside(scope, s.axes));
+        const value = this.#expr(s.value, this.#sweeping(scope, s.axes, s.value));
         return value === s.value ? s : { ...s, value };
       }
       case 'let': {
@@ -113,11 +135,32 @@ class Clamper {
   }
 
   #expr(e: Expr, scope: Scope): Expr {
+    const { certain } = scope;
+    if (certain && certain.scope !== scope && certain.ids.has(this.#structure.id(e)))
+      return this.#expr(e, certain.scope);
     const known = scope.memo.get(e);
     if (known) return known;
     const out = this.#rewrite(e, scope);
     scope.memo.set(e, out);
     return out;
+  }
+
+  /** The scope of what a reduction folds over axes. */
+  #sweeping(outer: Scope, axes: readonly Axis[], value: Expr): Scope {
+    const swept = axes.filter((axis) => !axis.limit);
+    if (swept.length === 0) return inside(outer, axes);
+    const ids = new Set<number>();
+    const visit = (x: Expr): void => {
+      const id = this.#structure.id(x);
+      if (ids.has(id)) return;
+      ids.add(id);
+      if (x.kind === 'select') visit(x.cond);
+      else children(x).forEach(visit);
+    };
+    visit(value);
+    const scope: { -readonly [K in keyof Scope]: Scope[K] } = { ...inside(outer, axes), swept };
+    scope.certain = { scope, ids };
+    return scope;
   }
 
   #rewrite(e: Expr, scope: Scope): Expr {
@@ -142,7 +185,29 @@ class Clamper {
     const safe = this.#expr(at, scope);
     if (safe === at && this.#isInside(at, buffer, scope)) return at;
     this.changed = true;
-    return min(max(safe, index(0)), index(buffer.elements - 1));
+    return this.#clampedBefore(safe, buffer, scope) ?? min(max(safe, index(0)), index(buffer.elements - 1));
+  }
+
+  /** x + form, x clamped so that the form's least and greatest are inside. */
+  #clampedBefore(at: Expr, { elements }: Buffer, { swept }: Scope): Expr | undefined {
+    const { terms, constant: c } = this.#linear(at);
+    const extents = new Map(swept.map(({ name, extent }) => [name, extent]));
+    let x: Expr = index(c);
+    let form: Expr = index(0);
+    let [lo, hi] = [0, 0];
+    for (const { atom, coef } of terms.values()) {
+      const extent = atom.kind === 'axis' ? extents.get(atom.name) : undefined;
+      if (extent === undefined) {
+        if (mentions(atom, extents)) return undefined;
+        x = add(x, mul(atom, index(coef)));
+        continue;
+      }
+      form = add(form, mul(atom, index(coef)));
+      if (coef > 0) hi += coef * (extent - 1);
+      else lo += coef * (extent - 1);
+    }
+    if (isConst(form) || hi - lo >= elements) return undefined;
+    return add(min(max(x, index(-lo)), index(elements - 1 - hi)), form);
   }
 
   #isInside(at: Expr, { elements, dtype }: Buffer, scope: Scope): boolean {
@@ -160,9 +225,12 @@ class Clamper {
     if (made) return made;
     const scopes = [true, false].map((holds): Scope => {
       const learnt = this.#scopes < MAX_SCOPES ? this.#learn(cond, holds, scope) : [];
-      if (learnt.length === 0) return scope;
+      if (learnt.length === 0 && scope.swept.length === 0) return scope;
       this.#scopes++;
-      return { facts: scope.facts, known: [...scope.known, ...learnt], memo: new Map(), branches: new Map() };
+      return {
+        ...scopeOf(scope.facts, [...scope.known, ...learnt], []),
+        ...(scope.certain && { certain: scope.certain }),
+      };
     }) as [Scope, Scope];
     scope.branches.set(cond, scopes);
     return scopes;
@@ -267,12 +335,25 @@ class Clamper {
 
 const NEGATED: Readonly<Partial<Record<BinaryOp, BinaryOp>>> = { lt: 'ge', le: 'gt', gt: 'le', ge: 'lt', ne: 'eq' };
 
-const inside = (scope: Scope, axes: readonly Axis[]): Scope => ({
-  facts: within(axes, scope.facts),
-  known: scope.known,
+const inside = (scope: Scope, axes: readonly Axis[]): Scope => scopeOf(within(axes, scope.facts), scope.known, []);
+
+const scopeOf = (facts: Facts, known: readonly Linear[], swept: readonly Axis[]): Scope => ({
+  facts,
+  known,
+  swept,
   memo: new Map(),
   branches: new Map(),
 });
+
+function mentions(root: Expr, axes: ReadonlyMap<string, number>): boolean {
+  const seen = new Set<Expr>();
+  const visit = (x: Expr): boolean => {
+    if (seen.has(x)) return false;
+    seen.add(x);
+    return x.kind === 'axis' ? axes.has(x.name) : children(x).some(visit);
+  };
+  return visit(root);
+}
 
 /** a + factor·b. */
 function sum(a: Linear, b: Linear, factor: number): Linear {

@@ -6,7 +6,7 @@
  */
 import { DTYPES } from '../core/dtype.ts';
 import { axesOf } from './attend.ts';
-import { children } from './expr.ts';
+import { children, conditionOf } from './expr.ts';
 import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
 
 export interface KernelCost {
@@ -73,9 +73,12 @@ function count(kernel: Kernel): { readonly flops: number; readonly touched: Read
     for (const stmt of body) {
       switch (stmt.kind) {
         case 'for':
-        case 'scan':
+        case 'scan': {
+          const condition = conditionOf(stmt);
+          if (condition) countExpr(condition, times * stmt.axis.extent);
           countBody(stmt.body, times * stmt.axis.extent);
           break;
+        }
         case 'if':
           countBody(stmt.body, times);
           break;

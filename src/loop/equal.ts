@@ -2,6 +2,7 @@
  * Whether two pieces of a kernel say the same, whichever objects they are made of. Pairs found equal are remembered, so a DAG costs
  * as much as it has objects.
  */
+import { conditionOf } from './expr.ts';
 import type { Axis, Expr, Stmt } from './ir.ts';
 
 export const equalStmts = (a: readonly Stmt[], b: readonly Stmt[]): boolean => new Comparison().stmts(a, b);
@@ -22,14 +23,23 @@ class Comparison {
 
   #axis(a: Axis, b: Axis): boolean {
     if (a.name !== b.name || a.extent !== b.extent) return false;
-    return a.limit && b.limit ? this.#expr(a.limit, b.limit) : a.limit === b.limit;
+    return this.#maybe(a.limit, b.limit);
+  }
+
+  #maybe(a: Expr | undefined, b: Expr | undefined): boolean {
+    return a && b ? this.#expr(a, b) : a === b;
   }
 
   #stmt(a: Stmt, b: Stmt): boolean {
     switch (a.kind) {
       case 'for':
       case 'scan':
-        return a.kind === b.kind && this.#axis(a.axis, b.axis) && this.stmts(a.body, b.body);
+        return (
+          a.kind === b.kind &&
+          this.#axis(a.axis, b.axis) &&
+          this.#maybe(conditionOf(a), conditionOf(b)) &&
+          this.stmts(a.body, b.body)
+        );
       case 'if':
         return b.kind === 'if' && this.#expr(a.cond, b.cond) && this.stmts(a.body, b.body);
       case 'let':

@@ -9,7 +9,7 @@ import { DTYPES, type DType, isBigInt, isFloat, type Scalar, type TypedArray } f
 import { Bug } from '../core/errors.ts';
 import { decodeScalar, encodeScalar } from '../core/tensor.ts';
 import { binaryFn, bitcastFn, castFn, identity, rounder, unaryFn } from './arithmetic.ts';
-import { boundOf, children } from './expr.ts';
+import { boundOf, children, conditionOf } from './expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from './ir.ts';
 
 export type Thunk = () => Scalar;
@@ -73,14 +73,15 @@ function slotOf(slots: Map<string, number>, name: string): number {
   return slot;
 }
 
-/** `body` for every point of the axes, the last innermost. */
-function nest(axes: readonly Axis[], env: EvalEnv, body: () => void): () => void {
+/** `body` for every point of the axes, the last innermost, as long as `condition` holds. */
+function nest(axes: readonly Axis[], env: EvalEnv, body: () => void, condition?: Thunk): () => void {
   return axes.reduceRight<() => void>((inner, axis) => {
     const slot = slotOf(env.axisSlots, axis.name);
     const bound = compileExpr(boundOf(axis), env) as () => number;
     return () => {
       for (let i = 0, end = bound(); i < end; i++) {
         env.axes[slot] = i;
+        if (condition && !condition()) return;
         inner();
       }
     };
@@ -98,8 +99,10 @@ function compileBody(body: readonly Stmt[], env: EvalEnv): () => void {
 function compileStmt(stmt: Stmt, env: EvalEnv): () => void {
   switch (stmt.kind) {
     case 'for':
-    case 'scan':
-      return nest([stmt.axis], env, compileBody(stmt.body, env));
+    case 'scan': {
+      const condition = conditionOf(stmt);
+      return nest([stmt.axis], env, compileBody(stmt.body, env), condition && compileExpr(condition, env));
+    }
     case 'if': {
       const cond = compileExpr(stmt.cond, env);
       const body = compileBody(stmt.body, env);

@@ -7,7 +7,7 @@
  * (a select evaluates only the branch taken); between statements locals and buffers change, so nothing is kept across them.
  */
 import { type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
-import type { Axis, BinaryOp, Expr, UnaryOp } from './ir.ts';
+import type { Axis, BinaryOp, Expr, Stmt, UnaryOp } from './ir.ts';
 
 const COMPARISONS: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 'gt', 'ge', 'and', 'or', 'xor']);
 const BOOL_UNARY: ReadonlySet<UnaryOp> = new Set(['not', 'isnan', 'isinf']);
@@ -59,6 +59,15 @@ export const like = (x: Expr, value: number): Expr =>
 /** Where an axis or a dim ends: its extent, or the run-time limit where that is less. Never negative, never beyond the extent. */
 export const boundOf = ({ extent, limit }: Pick<Axis, 'extent' | 'limit'>): Expr =>
   limit ? min(max(limit, index(0)), index(extent)) : index(extent);
+
+/** What is asked before each iteration of a loop. */
+export const conditionOf = (loop: Stmt): Expr | undefined => (loop.kind === 'scan' ? loop.while : undefined);
+
+/** The loop with that rewritten. */
+export function mapCondition<L extends Extract<Stmt, { kind: 'for' | 'scan' }>>(loop: L, map: (x: Expr) => Expr): L {
+  const condition = conditionOf(loop);
+  return condition ? { ...loop, while: map(condition) } : loop;
+}
 
 /** 0 <= x < bound, for a coordinate that may leave its dim. */
 export const inRange = (x: Expr, bound: Expr | number): Expr =>

@@ -5,7 +5,7 @@
  * as the axes reach. Where sizes are open, a kernel at some of them (lower/at-sizes.ts) touches less than the buffers hold.
  */
 import { DTYPES } from '../core/dtype.ts';
-import { children } from './expr.ts';
+import { children, conditionOf } from './expr.ts';
 import type { Access, Axis, Expr, Kernel, Stmt } from './ir.ts';
 
 /** Axes around a place in the body, by name. */
@@ -63,9 +63,13 @@ function count({ form, buffers, axes, body }: Kernel): Map<string, number> {
     for (const s of stmts) {
       switch (s.kind) {
         case 'for':
-        case 'scan':
-          statements(s.body, within(scope, [s.axis]));
+        case 'scan': {
+          const inner = within(scope, [s.axis]);
+          const condition = conditionOf(s);
+          if (condition) expr(condition, inner);
+          statements(s.body, inner);
           break;
+        }
         case 'if':
           expr(s.cond, scope);
           statements(s.body, scope);

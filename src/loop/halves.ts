@@ -11,7 +11,7 @@
 import type { DType } from '../core/dtype.ts';
 import { rounder } from './arithmetic.ts';
 import { contractKernel } from './contract.ts';
-import { add, binary, bitcast, cast, constant, mapChildren, mul, select, unary } from './expr.ts';
+import { add, binary, bitcast, cast, constant, mapChildren, mapCondition, mul, select, unary } from './expr.ts';
 import type { Expr, Kernel, Stmt } from './ir.ts';
 
 type Half = 'f16' | 'bf16';
@@ -51,7 +51,7 @@ function rewrite(kernel: Kernel, edge: Edge): Kernel {
       switch (s.kind) {
         case 'for':
         case 'scan':
-          return { ...s, body: stmts(s.body) };
+          return { ...mapCondition(s, wide), body: stmts(s.body) };
         case 'if':
           return { ...s, cond: wide(s.cond), body: stmts(s.body) };
         case 'reduce':

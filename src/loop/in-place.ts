@@ -7,7 +7,7 @@
  * share must do each point once, by one thread, and load before it stores.
  */
 import { affineRange, toAffine } from './affine.ts';
-import { children } from './expr.ts';
+import { children, conditionOf } from './expr.ts';
 import type { Affine, Axis, Expr, Kernel, Stmt } from './ir.ts';
 
 export interface SharedPlace {
@@ -89,7 +89,7 @@ function exprsOf(s: Stmt): readonly Expr[] {
       return [s.value, ...limitsOf(s.axes)];
     case 'for':
     case 'scan':
-      return limitsOf([s.axis]);
+      return [...limitsOf([s.axis]), ...(conditionOf(s) ? [conditionOf(s) as Expr] : [])];
     default:
       return s satisfies never;
   }

@@ -129,8 +129,11 @@ export type Stmt =
     }
   /** First and later assignments alike; a local lives until the end of the parallel point. */
   | { readonly kind: 'let'; readonly local: string; readonly dtype: DType; readonly value: Expr }
-  /** In order, each iteration after the one before; the only loop that may carry locals from one iteration to the next. */
-  | { readonly kind: 'scan'; readonly axis: Axis; readonly body: readonly Stmt[] }
+  /**
+   * In order, each iteration after the one before; the only loop that may carry locals from one iteration to the next. Before each it asks
+   * for `while`, where there is one, and ends where that is false.
+   */
+  | { readonly kind: 'scan'; readonly axis: Axis; readonly while?: Expr; readonly body: readonly Stmt[] }
   | { readonly kind: 'if'; readonly cond: Expr; readonly body: readonly Stmt[] }
   | { readonly kind: 'store'; readonly buffer: string; readonly index: Expr; readonly value: Expr };
 

@@ -10,7 +10,7 @@ import { DTYPES, isFloat } from '../core/dtype.ts';
 import * as f32 from './approximate.ts';
 import * as f64 from './approximate-f64.ts';
 import { pow } from './approximate-pow.ts';
-import { binary, cast, constant, like, mapChildren, select, sub, unary } from './expr.ts';
+import { binary, cast, constant, like, mapChildren, mapCondition, select, sub, unary } from './expr.ts';
 import type { BinaryOp, Expr, Kernel, Stmt, UnaryOp } from './ir.ts';
 import { BINARY_OPS, UNARY_OPS } from './ir.ts';
 import { mapOwnStatements } from './own-statements.ts';
@@ -114,7 +114,7 @@ export function mapStmt(stmt: Stmt, map: (e: Expr) => Expr): Stmt {
   switch (stmt.kind) {
     case 'for':
     case 'scan':
-      return { ...stmt, body: stmt.body.map((s) => mapStmt(s, map)) };
+      return { ...mapCondition(stmt, map), body: stmt.body.map((s) => mapStmt(s, map)) };
     case 'if':
       return { ...stmt, cond: map(stmt.cond), body: stmt.body.map((s) => mapStmt(s, map)) };
     case 'let':

@@ -176,7 +176,11 @@ class KernelParser {
 
   #stmt(): Stmt {
     if (this.#tokens.take('for')) return { kind: 'for', axis: this.#axis(), body: this.#block() };
-    if (this.#tokens.take('scan')) return { kind: 'scan', axis: this.#axis(), body: this.#block() };
+    if (this.#tokens.take('scan')) {
+      const axis = this.#axis();
+      const condition = this.#tokens.take('while') ? { while: this.#exprs.expr('bool') } : {};
+      return { kind: 'scan', axis, ...condition, body: this.#block() };
+    }
     if (this.#tokens.take('if')) return { kind: 'if', cond: this.#exprs.expr('bool'), body: this.#block() };
     if (this.#tokens.take('let')) {
       const [local, dtype] = this.#declaration();

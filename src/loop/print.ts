@@ -5,13 +5,13 @@
  *       y[i] = max(x[i], 0)
  *     }
  *
- * An axis whose end is a size known at run time only reads `i < 128 upto sizes[0]`. A constant carries its dtype (`0:f32`) only where the
+ * An axis whose end is a size known at run time only reads `i < 128 upto sizes[0]`, a scan that may end early `scan i < 31 while i < n`. A constant carries its dtype (`0:f32`) only where the
  * neighbours do not tell. A contract prints its accesses and its epilogue, an attend its accesses, its score and its epilogue; the rest
  * follows from them. A large subexpression that occurs again is written once, `(#1 = …)`, then `#1`; whether two
  * subexpressions are the same is decided by what they say, so text does not depend on how objects are shared.
  */
 import { type DType, isFloat, type Scalar } from '../core/dtype.ts';
-import { children } from './expr.ts';
+import { children, conditionOf } from './expr.ts';
 import type { Access, Affine, Axis, BinaryOp, Expr, Kernel, Stmt } from './ir.ts';
 import { Structure } from './structure.ts';
 
@@ -45,7 +45,7 @@ export const COMPARES: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 
 
 /** Words that a name must be quoted to be. */
 export const RESERVED: ReadonlySet<string> = new Set(
-  'true false inf nan for scan if let reduce over of in out pad stride upto kernel'.split(' '),
+  'true false inf nan for scan if let reduce over of in out pad stride upto while kernel'.split(' '),
 );
 
 /** Tree nodes from which on a repeated subexpression gets a label. */
@@ -137,8 +137,11 @@ function stmtLines(body: readonly Stmt[], indent: string): KernelLine[] {
     ];
     switch (stmt.kind) {
       case 'for':
-      case 'scan':
-        return block(`${stmt.kind} ${printAxis(stmt.axis)}`, stmt.body);
+      case 'scan': {
+        const condition = conditionOf(stmt);
+        const asked = condition ? ` while ${printExpr(condition, 'bool')}` : '';
+        return block(`${stmt.kind} ${printAxis(stmt.axis)}${asked}`, stmt.body);
+      }
       case 'if':
         return block(`if ${printExpr(stmt.cond, 'bool')}`, stmt.body);
       case 'let': {

@@ -6,7 +6,20 @@
  */
 import { DTYPES, type DType, isBigInt, isFloat, type Scalar } from '../core/dtype.ts';
 import { binaryFn, castFn, rounder, unaryFn } from './arithmetic.ts';
-import { add, binary, cast, constant, index, isConst, like, mapChildren, mul, select, unary } from './expr.ts';
+import {
+  add,
+  binary,
+  cast,
+  constant,
+  index,
+  isConst,
+  like,
+  mapChildren,
+  mapCondition,
+  mul,
+  select,
+  unary,
+} from './expr.ts';
 import { type Facts, type Interval, intervalOf, noFacts, within } from './intervals.ts';
 import type { BinaryOp, Expr, Kernel, Stmt } from './ir.ts';
 import { mapOwnStatements } from './own-statements.ts';
@@ -253,8 +266,10 @@ function simplifyBody(body: readonly Stmt[], facts: Facts): readonly Stmt[] {
   return body.map((stmt): Stmt => {
     switch (stmt.kind) {
       case 'for':
-      case 'scan':
-        return { ...stmt, body: simplifyBody(stmt.body, within([stmt.axis], facts)) };
+      case 'scan': {
+        const inner = within([stmt.axis], facts);
+        return { ...mapCondition(stmt, simplifier(inner)), body: simplifyBody(stmt.body, inner) };
+      }
       case 'if':
         return { ...stmt, cond: here(stmt.cond), body: simplifyBody(stmt.body, facts) };
       case 'let':

@@ -13,7 +13,7 @@ import { binaryFn, bitcastFn, unaryFn } from './arithmetic.ts';
 import { attendBody, outerAxes } from './attend.ts';
 import { affineExpr, contractBody, withoutRole } from './contract.ts';
 import { equalAxes, equalStmts } from './equal.ts';
-import { children } from './expr.ts';
+import { children, conditionOf } from './expr.ts';
 import { type Facts, intervalOf, noFacts, within } from './intervals.ts';
 import type { Access, Attend, Axis, Buffer, Contract, Expr, Kernel, Stmt } from './ir.ts';
 import { COMPARES, kernelLines, printExpr, printKernel } from './print.ts';
@@ -214,9 +214,15 @@ class Verifier {
     };
     switch (stmt.kind) {
       case 'for':
-      case 'scan':
-        this.body(stmt.body, inner([stmt.axis]));
+      case 'scan': {
+        const scope = inner([stmt.axis]);
+        const condition = conditionOf(stmt);
+        // Which iterations ask is not known.
+        const body = condition ? { ...scope, certain: false } : scope;
+        if (condition) this.#expr(condition, 'bool', body);
+        this.body(stmt.body, body);
         break;
+      }
       case 'if': {
         this.#expr(stmt.cond, 'bool', scope);
         const certain = scope.certain && intervalOf(stmt.cond, scope.facts).lo === 1;

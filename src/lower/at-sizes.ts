@@ -47,7 +47,7 @@ function withWords(kernel: Kernel, word: (slot: number) => Expr): Kernel {
     switch (s.kind) {
       case 'for':
       case 'scan':
-        return { ...s, axis: axisAt(s.axis), body: body(s.body) };
+        return { ...e.mapCondition(s, at), axis: axisAt(s.axis), body: body(s.body) };
       case 'if':
         return { ...s, cond: at(s.cond), body: body(s.body) };
       case 'let':

@@ -322,7 +322,10 @@ class StepMerger {
       case 'scan': {
         const loops = all(first.kind);
         const [axis] = this.#axes(loops.map((s) => [s.axis]));
-        return { ...first, axis, body: this.#body(loops.map((s) => s.body)) };
+        const conditions = loops.flatMap((s) => e.conditionOf(s) ?? []);
+        this.#same(loops.map((s) => String(e.conditionOf(s) !== undefined)));
+        const loop = e.mapCondition(first, () => this.#expr(conditions));
+        return { ...loop, axis, body: this.#body(loops.map((s) => s.body)) };
       }
       case 'if': {
         const ifs = all('if');

@@ -1,12 +1,8 @@
 /**
  * Heaps of positions inside one kernel: order a few numbers or many without memory beside one array of them.
  *
- *     heap[0] comes before all; heap[i] not after heap[2i + 1] and heap[2i + 2]
- *
- * Loop IR has no loop that ends when it likes, so going down is a scan of as many levels as any array can have, of which the ones after
- * the last do nothing.
- */
-import { add, axis, binary, index, local, select, sub, unary } from '../loop/expr.ts';
+ *     heap[0] comes before all; heap[i] not after heap[2i + 1] and heap[2i + 2] */
+import { add, axis, binary, index, local, select, sub } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
 import type { KernelContext, Scratch } from './op.ts';
 import { assign } from './rows.ts';
@@ -25,73 +21,50 @@ export interface Heap {
 }
 
 export function heapIn(ctx: KernelContext<unknown>, array: Scratch, before: Before): Heap {
-  const names = ['at', 'child', 'item', 'other', 'next', 'isBefore'].map((hint) => ctx.fresh(hint));
-  const [at, child, item, other, next] = names.slice(0, 5).map((name) => local(name, 'i32'));
-  const isBefore = local(names[5], 'bool');
-  const and = (a: Expr, b: Expr): Expr => binary('and', a, b);
-  const half = (x: Expr): Expr => binary('floordiv', x, index(2));
+  const when = (cond: Expr, ...body: Stmt[]): Stmt => ({ kind: 'if', cond, body });
+  const firstChild = (of: Expr): Expr => add(binary('mul', of, index(2)), index(1));
 
-  /** The item at `from` goes down while a child of it comes before it; `at` is -1 when it has stopped. */
+  /** The item at `from` goes down while a child of it comes before it. */
   const down = (from: Expr, size: Expr): readonly Stmt[] => {
-    const level = ctx.fresh('level');
-    const first = add(binary('mul', at, index(2)), index(1));
-    const isInside = binary('lt', child, size);
+    const names = ['at', 'child', 'item', 'other', 'next', 'isBefore'].map((hint) => ctx.fresh(hint));
+    const [at, child, item, other, next] = names.slice(0, 5).map((name) => local(name, 'i32'));
+    const isBefore = local(names[5], 'bool');
+    const sibling = add(child, index(1));
     const step: Stmt[] = [
-      assign(names[1], first),
-      {
-        kind: 'if',
-        cond: isInside,
-        body: [
-          assign(names[4], array.load(child)),
-          {
-            kind: 'if',
-            cond: binary('lt', add(child, index(1)), size),
-            body: [
-              assign(names[3], array.load(add(child, index(1)))),
-              ...before(other, next, names[5]),
-              { kind: 'if', cond: isBefore, body: [assign(names[1], add(child, index(1))), assign(names[4], other)] },
-            ],
-          },
-          ...before(next, item, names[5]),
-        ],
-      },
-      assign(names[5], and(isBefore, isInside)),
-      { kind: 'if', cond: isBefore, body: [array.store(at, next)] },
-      { kind: 'if', cond: unary('not', isBefore), body: [array.store(at, item)] },
-      assign(names[0], select(isBefore, child, index(-1))),
+      assign(names[4], array.load(child)),
+      // Which of two children comes first nobody can foretell, so there is no branch.
+      when(
+        binary('lt', sibling, size),
+        assign(names[3], array.load(sibling)),
+        ...before(other, next, names[5]),
+        assign(names[1], select(isBefore, sibling, child)),
+        assign(names[4], select(isBefore, other, next)),
+      ),
+      ...before(next, item, names[5]),
+      when(isBefore, array.store(at, next), assign(names[0], child)),
+      assign(names[1], select(isBefore, firstChild(child), size)),
     ];
+    const levels = { name: ctx.fresh('level'), extent: LEVELS };
     return [
       assign(names[0], from),
       assign(names[2], array.load(from)),
-      assign(names[3], index(0)),
-      assign(names[4], index(0)),
-      assign(names[5], isFalse),
-      {
-        kind: 'scan',
-        axis: { name: level, extent: LEVELS },
-        body: [{ kind: 'if', cond: binary('ge', at, index(0)), body: step }],
-      },
+      assign(names[1], firstChild(from)),
+      { kind: 'scan', axis: levels, while: binary('lt', child, size), body: step },
+      array.store(at, item),
     ];
   };
 
   return {
     build(size, most) {
-      const i = ctx.fresh('h');
-      const from = ctx.fresh('from');
-      const start = local(from, 'i32');
+      const h = ctx.fresh('h');
+      const parents = ctx.fresh('parents');
+      const left = sub(local(parents, 'i32'), axis(h));
+      const body = down(sub(left, index(1)), size);
       return [
-        {
-          kind: 'scan',
-          axis: { name: i, extent: most },
-          body: [
-            assign(from, sub(sub(half(size), index(1)), axis(i))),
-            { kind: 'if', cond: binary('ge', start, index(0)), body: [...down(start, size)] },
-          ],
-        },
+        assign(parents, binary('floordiv', size, index(2))),
+        { kind: 'scan', axis: { name: h, extent: most }, while: binary('gt', left, index(0)), body },
       ];
     },
     sink: (size) => down(index(0), size),
   };
 }
-
-const isFalse: Expr = { kind: 'const', dtype: 'bool', value: 0 };

@@ -5,8 +5,7 @@
  * [x centre, y centre, width, height].
  *
  * The kernel makes a heap of the boxes of a class and takes them best first. What is taken leaves a place free behind the heap, where
- * those that are kept stand: each box is compared with them, in pieces, so that places behind the last one cost little: no loop ends
- * when it likes. Most boxes are free of a whole block of kept ones. That is seen in lanes, from edges that lie side by side as float32:
+ * those that are kept stand: each box is compared with them until one suppresses it. Most boxes are free of a whole block of kept ones. That is seen in lanes, from edges that lie side by side as float32:
  * only a block in which one may overlap too much is looked at box by box. Rounding keeps the order of edges; the overlap of edges that
  * are float32 anyway is wrong in its last places only, far less than SLACK allows.
  */
@@ -106,15 +105,13 @@ const FAR = 2 ** 31 - 1;
 const BLOCK = 64;
 /** By how much less than the threshold an overlap computed in float32 counts as one that may be above it. */
 const SLACK = 1e-5;
-/** Pieces of pieces of blocks in which the kept boxes are looked at: together as many as there can be. */
-const PIECES = [512, 256, 256];
 
 function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): KernelSpec {
   const [batches, count] = ctx.input(0).shape;
   const classes = ctx.input(1).shape[1];
   const heapArray = ctx.scratch(1, 'heap');
   const [n, c] = ['batch', 'class'].map((hint) => ctx.fresh(hint));
-  const names = ['total', 'size', 'kept', 'box', 'other'].map((hint) => ctx.fresh(hint));
+  const names = ['total', 'size', 'kept', 'box', 'other', 'from'].map((hint) => ctx.fresh(hint));
   const [total, size, kept, box] = names.map((name) => local(name, 'i32'));
   const [isFree, mayBeApart, almost] = ['isFree', 'mayBeApart', 'almost'].map((hint) => ctx.fresh(hint));
   const score = (at: Expr): Expr => ctx.load(1, [axis(n), axis(c), at]);
@@ -123,9 +120,19 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     const isFirst = binary('and', binary('eq', p, q), binary('lt', a, b));
     return [assign(into, binary('or', binary('gt', p, q), isFirst))];
   });
-  const scan = (hint: string, extent: number, body: (i: Expr) => readonly Stmt[]): Stmt => {
-    const name = ctx.fresh(hint);
-    return { kind: 'scan', axis: { name, extent }, body: body(axis(name)) };
+  const scan = (
+    hint: string,
+    extent: number,
+    body: (i: Expr) => readonly Stmt[],
+    condition?: (i: Expr) => Expr,
+  ): Stmt => {
+    const i = ctx.fresh(hint);
+    return {
+      kind: 'scan',
+      axis: { name: i, extent },
+      ...(condition && { while: condition(axis(i)) }),
+      body: body(axis(i)),
+    };
   };
   const when = (cond: Expr, ...body: Stmt[]): Stmt => ({ kind: 'if', cond, body });
   const step = (name: string, by: number): Stmt => assign(name, add(local(name, 'i32'), index(by)));
@@ -178,36 +185,36 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
       [right, ownLeft],
       [ownRight, left],
     ] as const;
-    const height = sub(min(bottom, ownBottom), max(top, ownTop));
-    const both = mul(height, sub(min(right, ownRight), max(left, ownLeft)));
+    const less = (a: Expr, b: Expr): Expr => select(binary('lt', a, b), a, b);
+    const greater = (a: Expr, b: Expr): Expr => select(binary('gt', a, b), a, b);
+    const height = sub(less(bottom, ownBottom), greater(top, ownTop));
+    const both = mul(height, sub(less(right, ownRight), greater(left, ownLeft)));
     const area = mul(sub(bottom, top), sub(right, left));
     const ownArea = mul(sub(ownBottom, ownTop), sub(ownRight, ownLeft));
     const isLittle = binary('lt', both, mul(local(almost, 'f32'), sub(add(area, ownArea), both)));
-    const isKept = select(binary('lt', at, kept), index(1), index(0));
-    const isClose = edgesAreExact ? select(isLittle, index(0), isKept) : isKept;
-    const value = pairs.reduceRight((inner, [a, b]) => select(binary('ge', a, b), inner, index(0)), isClose);
+    // Nothing is left out under a condition, so that all of it is done in lanes.
+    const meets = pairs.map(([a, b]) => binary(edgesAreExact ? 'gt' : 'ge', a, b));
+    const conditions = [binary('lt', at, kept), ...meets, ...(edgesAreExact ? [unary('not', isLittle)] : [])];
+    const value = select(
+      conditions.reduce((all, one) => binary('and', all, one)),
+      index(1),
+      index(0),
+    );
     return { kind: 'reduce', local: into, dtype: 'i32', op: 'max', axes: [lane], value };
   };
   const lookAtBlock = (from: Expr): Stmt[] => {
     const meets = ctx.fresh('meets');
     const isClose = binary('or', unary('not', local(mayBeApart, 'bool')), binary('gt', local(meets, 'i32'), index(0)));
-    const each = scan('k', BLOCK, (k) => {
-      const at = add(from, k);
-      return [when(binary('and', free, binary('lt', at, kept)), ...look(at))];
-    });
+    const stillFree = (k: Expr) => binary('and', free, binary('lt', add(from, k), kept));
+    const each = scan('k', BLOCK, (k) => look(add(from, k)), stillFree);
     return [mayMeet(from, meets), when(isClose, each)];
   };
-  /** Looks at the kept boxes from `from` on, in pieces of which those behind the last one are passed over. */
-  const compare = (from: Expr, [size, ...rest]: readonly number[]): Stmt => {
-    const pieces = rest.reduce((n, inner) => n * inner, BLOCK);
-    return scan('piece', size, (piece) => {
-      const name = ctx.fresh('from');
-      const start = local(name, 'i32');
-      const isMore = binary('and', free, binary('lt', start, kept));
-      const body = rest.length === 0 ? lookAtBlock(start) : [compare(start, rest)];
-      return [assign(name, add(from, mul(piece, index(pieces)))), when(isMore, ...body)];
-    });
-  };
+  const blocks = scan(
+    'block',
+    count,
+    () => [...lookAtBlock(local(names[5], 'i32')), step(names[5], BLOCK)],
+    () => binary('and', free, binary('lt', local(names[5], 'i32'), kept)),
+  );
   const keep = [
     heapArray.store(sub(index(count - 1), kept), box),
     ...edges.map((edge) => edge.kept.store(kept, bitcast('i32', edge.own))),
@@ -215,9 +222,10 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
     step(names[2], 1),
     step(names[0], 1),
   ];
-  const take = scan('i', count, () => [
-    when(
-      binary('and', binary('gt', size, index(0)), binary('lt', kept, limit)),
+  const take = scan(
+    'i',
+    count,
+    () => [
       assign(names[3], heapArray.load(index(0))),
       step(names[1], -1),
       heapArray.store(index(0), heapArray.load(size)),
@@ -226,10 +234,12 @@ function buildNms(ctx: KernelContext<{ readonly center_point_box: boolean }>): K
       ...own.setWidth(axis(n), box),
       ...edges.map((edge) => edge.set),
       assign(isFree, constant('bool', 1)),
-      compare(index(0), PIECES),
+      assign(names[5], index(0)),
+      blocks,
       when(free, ...keep),
-    ),
-  ]);
+    ],
+    () => binary('and', binary('gt', size, index(0)), binary('lt', kept, limit)),
+  );
   const start = [names[1], names[2]].map((name) => assign(name, index(0)));
   const each: Stmt[] = [...start, gather, ...heap.build(size, count), take];
   const rows: Stmt = {

@@ -2,18 +2,29 @@
  * TopK: the k largest or smallest elements along an axis, best first, and where they stand. Of equal ones the first comes first; NaN
  * counts as larger than any number.
  *
- * The kernel selects: each pick is the best of the elements that come after the pick before it in the order (value, position). That is
- * n·k comparisons a row and no memory beside the outputs; k is small where networks use it.
+ * The kernel keeps the k best of a row so far in a heap with the worst of them at its root, so that most elements are told by one
+ * comparison to be worse than all of them. In the end it takes the heap apart.
  */
 import { isFloat } from '../core/dtype.ts';
 import type { StaticShape } from '../core/shape.ts';
-import { type Tensor, zeros } from '../core/tensor.ts';
+import { fromNumbers, type Tensor, zeros } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import { axis, binary, cast, constant, index, like, local, max, min, unary } from '../loop/expr.ts';
+import { add, axis, binary, cast, index, like, local, max, min, mul, sub, unary } from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
 import { isCounted, storeCount } from './counted.ts';
 import { attrToInput, checkAxis, dimsInput, i64Vector } from './dims.ts';
-import { type AttrsOf, bool, defineOp, int, type KernelContext, type KernelSpec, type Op, type OpCase } from './op.ts';
+import { heapIn } from './heap.ts';
+import {
+  type AttrsOf,
+  bool,
+  defineOp,
+  int,
+  type KernelContext,
+  type KernelSpec,
+  type Op,
+  type OpCase,
+  type Scratch,
+} from './op.ts';
 import { toFloat64 } from './product.ts';
 import { assign, dimOffsets, otherDims } from './rows.ts';
 
@@ -81,47 +92,70 @@ function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
   const { largest } = ctx.attrs;
   const dim = along(ctx.attrs, shape);
   const wanted = ctx.outputs.findIndex((out) => out !== undefined);
-  const { axes, coords } = ctx.outputAxes(wanted, otherDims(shape.length, [dim]));
-  const [t, i] = [ctx.fresh('t'), ctx.fresh('n')];
-  const names = ['last', 'best', 'lastValue', 'bestValue', 'value'].map((hint) => ctx.fresh(hint));
-  const [last, best] = names.slice(0, 2).map((name) => local(name, 'i32'));
-  const [lastValue, bestValue, value] = names.slice(2).map((name) => local(name, dtype));
-  const here = axis(i);
-  const tied = unary('not', binary('or', beats(lastValue, value, largest), beats(value, lastValue, largest)));
-  const isAfterLast = binary('or', beats(lastValue, value, largest), binary('and', tied, binary('gt', here, last)));
-  const isLeft = binary('or', binary('lt', last, index(0)), isAfterLast);
-  const isBetter = binary('or', binary('lt', best, index(0)), beats(value, bestValue, largest));
-  const none: Stmt[] = [assign(names[1], index(-1)), assign(names[3], constant(dtype, 0))];
-  const search: Stmt = {
-    kind: 'scan',
-    axis: { name: i, extent: shape[dim] },
-    body: [
-      assign(names[4], ctx.load(0, coords.with(dim, here))),
-      {
-        kind: 'if',
-        cond: binary('and', isLeft, isBetter),
-        body: [assign(names[1], here), assign(names[3], value)],
-      },
-    ],
-  };
-  const at = coords.with(dim, axis(t));
-  const results = [bestValue, cast('i64', best)];
-  const stores = results.flatMap((result, o) => (ctx.outputs[o] ? [ctx.store(o, at, result)] : []));
-  const pick: Stmt[] = [...none, search, ...stores, assign(names[0], best), assign(names[2], bestValue)];
+  const others = otherDims(shape.length, [dim]);
+  const { axes, coords } = ctx.outputAxes(wanted, others);
+  const size = shape[dim];
   const isOpen = isCounted(ctx);
+  const most = isOpen ? size : ctx.outputs[wanted].shape[dim];
   const given = isOpen ? ctx.load(1, [index(0)]) : index(0);
-  const k = cast('i32', min(max(given, like(given, 0)), like(given, shape[dim])));
-  const picks: Stmt = {
-    kind: 'scan',
-    axis: { name: t, extent: isOpen ? shape[dim] : ctx.outputs[wanted].shape[dim] },
-    body: isOpen ? [{ kind: 'if', cond: binary('lt', axis(t), k), body: pick }] : pick,
+
+  const names = ['k', 'left', 'candidate', 'worst'].map((hint) => ctx.fresh(hint));
+  const [k, left, candidate] = names.slice(0, 3).map((name) => local(name, 'i32'));
+  const [value, worst] = [ctx.fresh('value'), names[3]];
+  const setK = assign(names[0], isOpen ? cast('i32', min(max(given, like(given, 0)), like(given, size))) : index(most));
+
+  // Each row has a part of the array of its own.
+  const row = others.reduce((at, d) => add(mul(at, index(shape[d])), coords[d]), index(0));
+  const array = ctx.scratch(0, 'heap');
+  const place = (at: Expr): Expr => add(mul(row, index(size)), at);
+  const positions: Scratch = { load: (at) => array.load(place(at)), store: (at, x) => array.store(place(at), x) };
+  const valueAt = (at: Expr): Expr => ctx.load(0, coords.with(dim, at));
+  const heap = heapIn(ctx, positions, (a, b, into) => {
+    const [p, q] = [ctx.fresh('p'), ctx.fresh('q')];
+    const [ofA, ofB] = [local(p, dtype), local(q, dtype)];
+    const [aBeats, bBeats] = [beats(ofA, ofB, largest), beats(ofB, ofA, largest)];
+    const isTied = unary('not', binary('or', aBeats, bBeats));
+    const isLater = binary('or', bBeats, binary('and', isTied, binary('gt', a, b)));
+    return [assign(p, valueAt(a)), assign(q, valueAt(b)), assign(into, isLater)];
+  });
+  const scan = (hint: string, extent: number, end: Expr, body: (i: Expr) => readonly Stmt[]): Stmt => {
+    const name = ctx.fresh(hint);
+    const i = axis(name);
+    return { kind: 'scan', axis: { name, extent }, while: binary('lt', i, end), body: body(i) };
   };
-  const start = [assign(names[0], index(-1)), assign(names[2], constant(dtype, 0))];
+  const when = (cond: Expr, ...body: Stmt[]): Stmt => ({ kind: 'if', cond, body });
+  const setWorst = assign(worst, valueAt(positions.load(index(0))));
+
+  const fill = scan('i', most, k, (i) => [positions.store(i, i)]);
+  const offers = scan('i', size, sub(index(size), k), (i) => [
+    assign(names[2], add(i, k)),
+    assign(value, valueAt(candidate)),
+    when(
+      beats(local(value, dtype), local(worst, dtype), largest),
+      positions.store(index(0), candidate),
+      ...heap.sink(k),
+      setWorst,
+    ),
+  ]);
+  // The worst goes behind the others, which get fewer by it.
+  const sort = scan('i', most, k, (i) => [
+    assign(names[1], sub(sub(k, index(1)), i)),
+    assign(names[2], positions.load(index(0))),
+    positions.store(index(0), positions.load(left)),
+    positions.store(left, candidate),
+    when(binary('gt', left, index(0)), ...heap.sink(left)),
+  ]);
+  const tell = scan('i', most, k, (i) => {
+    const results = [valueAt(candidate), cast('i64', candidate)];
+    const stores = results.flatMap((x, o) => (ctx.outputs[o] ? [ctx.store(o, coords.with(dim, i), x)] : []));
+    return [assign(names[2], positions.load(i)), ...stores];
+  });
+  const pick = when(binary('gt', k, index(0)), fill, ...heap.build(k, most), setWorst, offers, sort, tell);
   const form = { kind: 'routine', name: 'top-k' } as const;
-  if (!isOpen) return { form, axes, body: [...start, picks] };
+  if (!isOpen) return { form, axes, body: [setK, pick] };
   // One point says how many there are, so it does all rows.
-  const rows = axes.reduceRight<readonly Stmt[]>((body, axis) => [{ kind: 'for', axis, body }], [...start, picks]);
-  return { form, axes: [], body: [...rows, ...storeCount(ctx, 0, k)] };
+  const rows = axes.reduceRight<readonly Stmt[]>((body, axis) => [{ kind: 'for', axis, body }], [pick]);
+  return { form, axes: [], body: [setK, ...rows, ...storeCount(ctx, 0, k)] };
 }
 
 const topKCase = (name: string, shape: number[], k: number, attrs: OpCase['attrs'] = {}): OpCase => ({
@@ -143,13 +177,31 @@ const topK = defineOp({
   outputs: 2,
   infer: inferTopK,
   eval: ([x], attrs, outputs) => evalTopK(x!, attrs, outputs[0].shape).slice(0, outputs.length),
-  lower: { kind: 'kernel', layout: 'row-major', streams: [], counts: true, build: buildTopK },
+  lower: { kind: 'kernel', layout: 'row-major', streams: [], rereads: true, counts: true, build: buildTopK },
   cases: [
     topKCase('last axis', [3, 11], 4),
     topKCase('all of them', [2, 7], 7),
     topKCase('first axis, smallest', [9, 2], 3, { axis: 0, largest: false }),
     topKCase('middle axis', [2, 5, 3], 1, { axis: 1 }),
     topKCase('none', [2, 5], 0),
+    topKCase('a long axis', [2, 301], 40),
+    topKCase('half of a long axis, smallest', [131, 3], 65, { axis: 0, largest: false }),
+    {
+      name: 'many ties',
+      inputs: [{ dtype: 'i32', shape: [3, 200], range: [0, 4] }, { constant: i64Vector([90]) }],
+      outputs: 2,
+    },
+    ...[true, false].map(
+      (largest): OpCase => ({
+        name: `NaN, ${largest ? 'largest' : 'smallest'}`,
+        attrs: { largest },
+        inputs: [
+          fromNumbers('f32', [11], [1, Number.NaN, -2, Infinity, 0, Number.NaN, -Infinity, -0, 7, 1, Number.NaN]),
+          { constant: i64Vector([9]) },
+        ],
+        outputs: 2,
+      }),
+    ),
     {
       name: 'ties',
       inputs: [{ dtype: 'i64', shape: [4, 13], range: [0, 3] }, { constant: i64Vector([6]) }],

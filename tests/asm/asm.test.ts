@@ -369,7 +369,9 @@ describe.each(RUNNERS)('$name', (runner) => {
         out = asm.insert(out, 0, asm.horizontal('add', a));
         out = asm.op('add', [out, asm.splat(asm.horizontal('max', a))]);
         out = asm.op('sub', [out, asm.splat(asm.horizontal('mul', a))]);
-        return asm.op('add', [out, asm.splat(asm.horizontal('min', b))]);
+        out = asm.op('add', [out, asm.splat(asm.horizontal('min', b))]);
+        for (const first of [0, 3]) out = asm.op('add', [out, asm.convert(type, asm.count(first))]);
+        return out;
       });
       agree(runner, ELEMENT[type], memory, [0, count, A, B, OUT], program);
     }
@@ -480,6 +482,39 @@ describe.each(RUNNERS)('$name', (runner) => {
         asm.if(asm.op('eq', [begin, end]), () => asm.op('xor', [total, asm.const('i32', -1)], total));
         asm.store('i32', out, 0, total);
       });
+    }
+  });
+
+  test('loops that end early', () => {
+    for (const n of [-1, 0, 1, 5, 17]) {
+      for (const least of [-1000, -40, 3, 4]) {
+        const memory = new ArrayBuffer(BYTES);
+        agree(runner, 'i32', memory, [0, n, A, B, OUT], (asm) => {
+          const [begin, end, , , out] = asm.params;
+          const [total, kept] = [asm.reg('i32'), asm.reg('i32')];
+          asm.move(total, asm.const('i32', 3));
+          asm.move(kept, asm.const('i32', 100));
+          const isMore = (): Reg => asm.op('gt', [total, asm.const('i32', least)]);
+          const round = (i: Reg): void => {
+            // Whether to go on is told by a register, and by the flags of what was compared last.
+            asm.loop(
+              asm.const('i32', 0),
+              asm.const('i32', 9),
+              1,
+              (j) => {
+                asm.op('sub', [total, asm.op('add', [i, j])], total);
+                asm.op('add', [kept, asm.const('i32', 1)], kept);
+              },
+              (j) => asm.op('and', [isMore(), asm.op('lt', [j, i])]),
+            );
+            asm.store('i32', asm.address(out, i, 4), 16, total);
+          };
+          asm.loop(begin, end, 2, round, isMore);
+          asm.loop(asm.const('i32', 1), asm.const('i32', 4), 1, round, () => asm.op('lt', [begin, end]));
+          asm.store('i32', out, 0, total);
+          asm.store('i32', out, 4, kept);
+        });
+      }
     }
   });
 

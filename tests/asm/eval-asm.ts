@@ -294,6 +294,9 @@ export class EvalAsm implements Asm {
   splat(x: Reg): Reg {
     return this.#map(x.type === 'f32' ? 'vf32' : 'vi32', () => this.#lane(x));
   }
+  count(first: number): Reg {
+    return this.#map('vi32', (lane) => first + lane);
+  }
   extract(x: Reg, lane: number): Reg {
     return this.#new(laneType(x.type), this.#lane(x, lane));
   }
@@ -336,9 +339,13 @@ export class EvalAsm implements Asm {
         put(this.#memory, type === 'vf32' ? 'f32' : 'i32', at + 4 * i, this.#lane(value, i));
   }
 
-  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void {
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void, goesOn?: (i: Reg) => Reg): void {
     const [first, last] = [Number(this.#lane(from)), Number(this.#lane(to))];
-    for (let i = first; i < last; i += step) body(this.#new('i32', i));
+    for (let i = first; i < last; i += step) {
+      const counter = this.#new('i32', i);
+      if (goesOn && !this.#lane(goesOn(counter))) return;
+      body(counter);
+    }
   }
   repeat(count: number, body: () => void): void {
     for (let i = 0; i < count; i++) body();

@@ -198,13 +198,29 @@ class Generator {
       case 13: {
         const count = this.#below(4);
         const counter = this.#fresh('i32');
+        const [a, b] = [this.#use('i32'), this.#use('i32')];
+        const asks = this.#random() < 0.3;
         const body = this.block(this.#below(8) + 1, depth - 1);
         this.#scope.get('i32')!.pop();
-        return (asm, s) =>
-          asm.loop(asm.const('i32', 0), asm.convert('i32', asm.const('i32', count)), 1, (i) => {
+        return (asm, s) => {
+          const bind = (i: Reg): void => {
             s[counter] = i;
-            play(body, asm, s);
-          });
+          };
+          const goesOn = (i: Reg): Reg => {
+            bind(i);
+            return asm.op('le', [s[a], s[b]]);
+          };
+          asm.loop(
+            asm.const('i32', 0),
+            asm.convert('i32', asm.const('i32', count)),
+            1,
+            (i) => {
+              bind(i);
+              play(body, asm, s);
+            },
+            asks ? goesOn : undefined,
+          );
+        };
       }
       case 14: {
         const body = this.block(this.#below(6) + 1, depth - 1);

@@ -235,6 +235,43 @@ function cumulativeSum(s: Extents): Kernel {
   };
 }
 
+/** As many of a row's elements as come before the running sum passes 2, and then one more if it is there; asked by a local and an element. */
+function untilFull(s: Extents): Kernel {
+  const index = at([h, s[1] * s[2]], [w, s[2]], [c, 1]);
+  const [sum, count] = [e.local('s', 'f32'), e.local('n', 'i32')];
+  const isMore = e.binary('and', e.binary('lt', sum, f32(2)), e.binary('lt', e.load('x', 'f32', index), f32(0.9)));
+  return {
+    name: 'until full',
+    form: { kind: 'routine', name: 'until-full' },
+    buffers: [
+      buffer('x', 'f32', size(s)),
+      buffer('y', 'f32', s[0] * s[1], 'out'),
+      buffer('z', 'i32', s[0] * s[1], 'out'),
+    ],
+    axes: axes(s).slice(0, 2),
+    body: [
+      { kind: 'let', local: 's', dtype: 'f32', value: f32(0) },
+      { kind: 'let', local: 'n', dtype: 'i32', value: e.index(0) },
+      {
+        kind: 'scan',
+        axis: axes(s)[2],
+        while: isMore,
+        body: [
+          { kind: 'let', local: 's', dtype: 'f32', value: e.add(sum, e.unary('abs', e.load('x', 'f32', index))) },
+          {
+            kind: 'scan',
+            axis: { name: 'twice', extent: 1 },
+            while: e.binary('gt', count, e.index(-1)),
+            body: [{ kind: 'let', local: 'n', dtype: 'i32', value: e.add(count, e.index(1)) }],
+          },
+        ],
+      },
+      { kind: 'store', buffer: 'y', index: at([h, s[1]], [w, 1]), value: sum },
+      { kind: 'store', buffer: 'z', index: at([h, s[1]], [w, 1]), value: count },
+    ],
+  };
+}
+
 /** f16 and u8 in, f16 and bool out. */
 function mixed(s: Extents): Kernel {
   const x = e.cast('f32', e.load('x', 'f16', place(s)));
@@ -294,6 +331,7 @@ export const loopKernels = (s: Extents): Kernel[] => [
   globalMean(s),
   gather(s),
   cumulativeSum(s),
+  untilFull(s),
   mixed(s),
   maskedScalar(s),
 ];

@@ -108,6 +108,8 @@ export interface Asm {
   bitcast(to: RegType, x: Reg): Reg;
   /** All lanes the scalar x (f32 to vf32, i32 to vi32). */
   splat(x: Reg): Reg;
+  /** vi32: first, first + 1, … by lane. */
+  count(first: number): Reg;
   /** Lane i of a vector, i a constant. */
   extract(x: Reg, lane: number): Reg;
   /** x with lane i replaced; into a fresh register unless given. */
@@ -120,8 +122,11 @@ export interface Asm {
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg;
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void;
 
-  /** for (i = from; i < to; i += step) body(i). step is a positive constant; from and to are i32 and read once. */
-  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void;
+  /**
+   * for (i = from; i < to; i += step) body(i). step is a positive constant; from and to are i32 and read once. `goesOn` is asked at the
+   * start of each round: the loop ends where it is 0.
+   */
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void, goesOn?: (i: Reg) => Reg): void;
   /** body n times, n known; unrolled by the caller if at all. */
   repeat(count: number, body: () => void): void;
   if(cond: Reg, then: () => void, otherwise?: () => void): void;

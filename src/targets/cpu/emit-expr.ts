@@ -7,7 +7,7 @@
  */
 import { DTYPES, type DType, type MachineDType, storageOf } from '../../core/dtype.ts';
 import { Bug } from '../../core/errors.ts';
-import { children } from '../../loop/expr.ts';
+import { children, conditionOf } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { type Address, Addresses } from './addresses.ts';
 import type { Asm, MemType, Reg } from './asm.ts';
@@ -112,23 +112,11 @@ export class ExprEmitter {
         return this.asm.const('i32', binding.value);
       case 'lanes':
         return this.scopes.cached(`lanes ${this.scopes.version(name)}+${binding.offset}`, () => {
-          const offsets = this.#iota(binding.offset);
-          return this.asm.op('add', [this.asm.splat(binding.base), offsets]);
+          return this.asm.op('add', [this.asm.splat(binding.base), this.asm.count(binding.offset)]);
         });
       default:
         return binding satisfies never;
     }
-  }
-
-  /** offset, offset + 1, … by lane. */
-  #iota(offset: number): Reg {
-    return this.scopes.cached(`iota ${offset}`, () => {
-      let out = this.asm.const('vi32', offset);
-      for (let lane = 1; lane < this.asm.lanes; lane++) {
-        out = this.asm.insert(out, lane, this.asm.const('i32', offset + lane));
-      }
-      return out;
-    });
   }
 
   #compute(x: Expr): Reg {
@@ -457,9 +445,10 @@ export class ExprEmitter {
 
   /**
    * Computes now what the statements will need and what does not depend on anything they bind, nor on `axes`: call it before a loop
-   * is entered. With `inLanes`, scalars that will be operands of vectors are spread over the lanes too.
+   * is entered. With `inLanes`, scalars that will be operands of vectors are spread over the lanes too. Unless the statements certainly
+   * run, none of their loads does.
    */
-  prepare(stmts: readonly Stmt[], axes: readonly string[], inLanes = false): void {
+  prepare(stmts: readonly Stmt[], axes: readonly string[], inLanes = false, areCertain = true): void {
     const changing = new Set([...boundNames(stmts), ...axes]);
     const seenCertain = new Set<Expr>();
     const seen = new Set<Expr>();
@@ -484,11 +473,12 @@ export class ExprEmitter {
         if (s.kind === 'store') {
           this.#addresses.prepare(s.buffer, s.index, changing);
           visit(s.value, runs, inLanes);
-        } else for (const x of exprsOf(s)) visit(x, runs, inLanes && s.kind !== 'if');
-        if (s.kind === 'for' || s.kind === 'scan' || s.kind === 'if') visitAll(s.body, runs && s.kind !== 'if');
+        } else for (const x of exprsOf(s)) visit(x, runs, inLanes && s.kind !== 'if' && s.kind !== 'scan');
+        if (s.kind === 'if') visitAll(s.body, false);
+        if (s.kind === 'for' || s.kind === 'scan') visitAll(s.body, runs && !conditionOf(s));
       }
     };
-    visitAll(stmts, true);
+    visitAll(stmts, areCertain);
   }
 }
 

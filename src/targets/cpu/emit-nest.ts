@@ -123,16 +123,27 @@ class NestEmitter {
     } else this.#body(body);
   }
 
-  /** for (axis) body, with all that the body assigns seen as changing. */
-  #serialLoop(axis: Axis, emit: () => void, body: readonly Stmt[]): void {
+  /** for (axis) body as long as `condition` holds, with all that the body assigns seen as changing. */
+  #serialLoop(axis: Axis, emit: () => void, body: readonly Stmt[], condition?: Expr): void {
     const changing = boundNames(body);
     const asm = this.#asm;
     this.#scopes.touch(changing);
-    asm.loop(asm.const('i32', 0), this.#asRegister(this.#endOf(axis)), 1, (i) =>
+    const bind = (i: Reg): void => this.#scopes.bind(axis.name, { kind: 'register', reg: i });
+    const goesOn = (i: Reg): Reg =>
       this.#scopes.scope(() => {
-        this.#scopes.bind(axis.name, { kind: 'register', reg: i });
-        emit();
-      }),
+        bind(i);
+        return this.#exprs.value(condition as Expr);
+      });
+    asm.loop(
+      asm.const('i32', 0),
+      this.#asRegister(this.#endOf(axis)),
+      1,
+      (i) =>
+        this.#scopes.scope(() => {
+          bind(i);
+          emit();
+        }),
+      condition && goesOn,
     );
     this.#scopes.touch(changing);
   }
@@ -243,18 +254,23 @@ class NestEmitter {
         this.#loopStmt(s.axis, s.body);
         return;
       case 'scan':
-        if (s.axis.extent > 0) this.#loopStmt(s.axis, s.body);
+        if (s.axis.extent > 0) this.#loopStmt(s.axis, s.body, s.while);
         return;
       default:
         s satisfies never;
     }
   }
 
-  #loopStmt(axis: Axis, body: readonly Stmt[]): void {
+  #loopStmt(axis: Axis, body: readonly Stmt[], condition?: Expr): void {
+    if (axis.extent === 1 && !axis.limit && !condition) {
+      this.#scopes.bind(axis.name, { kind: 'constant', value: 0 });
+      this.#body(body);
+      return;
+    }
     const changing = boundNames(body);
     this.#scopes.touch(changing);
     this.#touchCopies(changing);
-    this.#exprs.prepare(body, [axis.name], this.#laneAxis !== undefined);
+    this.#exprs.prepare(body, [axis.name], this.#laneAxis !== undefined, !condition);
     this.#serialLoop(
       axis,
       () => {
@@ -262,6 +278,7 @@ class NestEmitter {
         this.#body(body);
       },
       body,
+      condition,
     );
     this.#touchCopies(changing);
   }

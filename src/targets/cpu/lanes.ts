@@ -1,10 +1,10 @@
 /**
  * Which axis lies in the lanes of vectors: chosen for a body so that stores and loads along it are contiguous.
  *
- * An axis is eligible where everything that varies with it fits 32-bit lanes, no condition of an `if` varies with it, and every
+ * An axis is eligible where everything that varies with it fits 32-bit lanes, no condition of an `if` or a `while` varies with it, and every
  * store moves along it. Contiguous accesses speak for an axis, accesses that must be gathered lane by lane against it.
  */
-import { children } from '../../loop/expr.ts';
+import { children, conditionOf } from '../../loop/expr.ts';
 import type { Axis, Buffer, Expr, Stmt } from '../../loop/ir.ts';
 import type { ExprTable } from './linear.ts';
 import { isVectorDType, LANE_MEMORY } from './vector-ops.ts';
@@ -41,7 +41,8 @@ export function laneScore(facts: LaneFacts, body: readonly Stmt[], axis: string)
   let score = 0;
   let legal = true;
   eachStmt(body, (s) => {
-    if (s.kind === 'if' && table.dependsOn(s.cond, varying)) legal = false;
+    const condition = s.kind === 'if' ? s.cond : conditionOf(s);
+    if (condition && table.dependsOn(condition, varying)) legal = false;
     if (s.kind !== 'store') return;
     if (!table.dependsOn(s.index, varying)) legal = false;
     score += stride(s.index) === 1 && comesInLanes(buffers.get(s.buffer)) ? 4 : -4;

@@ -1,7 +1,7 @@
 /**
  * Traversal of kernel bodies: rebuild their expressions, visit every statement and expression, list what they assign.
  */
-import { children, mapChildren } from '../../loop/expr.ts';
+import { children, conditionOf, mapChildren, mapCondition } from '../../loop/expr.ts';
 import type { Expr, Stmt } from '../../loop/ir.ts';
 
 export type ExprMap = (x: Expr) => Expr;
@@ -27,7 +27,7 @@ export function mapStmts(stmts: readonly Stmt[], f: ExprMap): Stmt[] {
     switch (s.kind) {
       case 'for':
       case 'scan':
-        return { ...s, body: mapStmts(s.body, f) };
+        return { ...mapCondition(s, f), body: mapStmts(s.body, f) };
       case 'if':
         return { ...s, cond: f(s.cond), body: mapStmts(s.body, f) };
       case 'reduce':
@@ -53,8 +53,10 @@ export function eachStmt(stmts: readonly Stmt[], visit: (s: Stmt) => void): void
 export function exprsOf(s: Stmt): readonly Expr[] {
   switch (s.kind) {
     case 'for':
-    case 'scan':
-      return [];
+    case 'scan': {
+      const condition = conditionOf(s);
+      return condition ? [condition] : [];
+    }
     case 'if':
       return [s.cond];
     case 'reduce':

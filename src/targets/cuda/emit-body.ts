@@ -8,7 +8,7 @@
 import type { DType } from '../../core/dtype.ts';
 import { identity } from '../../loop/arithmetic.ts';
 import { constant } from '../../loop/expr.ts';
-import type { Axis, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
+import type { Axis, Expr, Kernel, ReduceOp, Stmt } from '../../loop/ir.ts';
 import { boundNames, reassignedLocals } from '../cpu/walk.ts';
 import { divideBy, remainderBy } from './divide.ts';
 import { choose, type ExprEmitter, type Value } from './emit-expr.ts';
@@ -70,7 +70,7 @@ export class BodyEmitter {
         else this.#loop(s.axis, s.body);
         return;
       case 'scan':
-        this.#loop(s.axis, s.body);
+        this.#loop(s.axis, s.body, s.while);
         return;
       default:
         s satisfies never;
@@ -101,10 +101,10 @@ export class BodyEmitter {
     this.exprs.touch(changing);
   }
 
-  /** Iterations one after the other in each thread. */
-  #loop(axis: Axis, body: readonly Stmt[]): void {
+  /** Iterations one after the other in each thread, as long as `condition` holds. */
+  #loop(axis: Axis, body: readonly Stmt[], condition?: Expr): void {
     if (axis.extent === 0) return;
-    if (isPoint(axis)) {
+    if (isPoint(axis) && !condition) {
       this.exprs.bindAxis(axis, { offset: 0 });
       this.body(body);
       return;
@@ -112,11 +112,22 @@ export class BodyEmitter {
     const changing = boundNames(body);
     this.exprs.touch(changing);
     this.exprs.prepare(body, [axis.name]);
-    this.#k.loop(0, endOf(this.exprs, axis), 1, (i) =>
+    const bind = (i: Reg): void => this.exprs.bindAxis(axis, { reg: this.#k.op('mov.b32', i), offset: 0 });
+    const goesOn = (i: Reg): Reg =>
       this.exprs.scope(() => {
-        this.exprs.bindAxis(axis, { reg: this.#k.op('mov.b32', i), offset: 0 });
-        this.body(body);
-      }),
+        bind(i);
+        return this.exprs.scalar(condition as Expr);
+      });
+    this.#k.loop(
+      0,
+      endOf(this.exprs, axis),
+      1,
+      (i) =>
+        this.exprs.scope(() => {
+          bind(i);
+          this.body(body);
+        }),
+      condition && goesOn,
     );
     this.exprs.touch(changing);
   }

@@ -8,7 +8,7 @@
  * Depends on the kernel alone, so that the same choice is made when times are predicted and when code is written.
  */
 import { DTYPES } from '../../core/dtype.ts';
-import { children } from '../../loop/expr.ts';
+import { children, conditionOf } from '../../loop/expr.ts';
 import type { Axis, Expr, Kernel, Stmt } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import { ExprTable } from '../cpu/linear.ts';
@@ -120,7 +120,7 @@ class Facts {
 const hasBranch = (stmts: readonly Stmt[]): boolean => {
   let found = false;
   eachStmt(stmts, (s) => {
-    if (s.kind === 'if') found = true;
+    if (s.kind === 'if' || conditionOf(s)) found = true;
   });
   return found;
 };

@@ -293,8 +293,17 @@ export class PtxKernel {
     }
   }
 
-  /** for (i = from; i < to; i += step) body(i), signed, tested before the first round unless both ends are numbers. */
-  loop(from: Reg | number, to: Reg | number, step: Reg | number, body: (i: Reg) => void): void {
+  /**
+   * for (i = from; i < to; i += step) body(i), signed, tested before the first round unless both ends are numbers. `goesOn` is asked at
+   * the start of each round: the loop ends where its predicate is false.
+   */
+  loop(
+    from: Reg | number,
+    to: Reg | number,
+    step: Reg | number,
+    body: (i: Reg) => void,
+    goesOn?: (i: Reg) => Reg,
+  ): void {
     if (typeof from === 'number' && typeof to === 'number' && from >= to) return;
     const i = this.reg('b32');
     this.move(i, from);
@@ -304,6 +313,7 @@ export class PtxKernel {
     const test = (): Reg => this.op('setp.lt.s32', i, to);
     if (!certain) this.#line(`@!${test().name} bra ${end};`);
     this.#bind(again);
+    if (goesOn) this.scope(() => this.#line(`@!${goesOn(i).name} bra ${end};`));
     this.scope(() => body(i));
     this.to(i, 'add.s32', i, step);
     this.#line(`@${test().name} bra ${again};`);

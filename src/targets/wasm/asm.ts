@@ -271,6 +271,11 @@ export class WasmAsm implements Asm {
     return illegal('splat', x.type);
   }
 
+  count(first: number): Reg {
+    const bytes = Array.from({ length: LANES }, (_, lane) => i32Bytes(first + lane)).flat();
+    return { id: this.#code.emit('v128.const', [], [bytes]).id, type: 'vi32' };
+  }
+
   extract(x: Reg, lane: number): Reg {
     return this.#emit(`${SHAPES[x.type]}.extract_lane`, [x], [lane], this.reg(x.type === 'vf32' ? 'f32' : 'i32'));
   }
@@ -325,7 +330,7 @@ export class WasmAsm implements Asm {
     return byteOffset >= 0 ? [base, byteOffset] : [this.op('add', [base, this.const('i32', byteOffset)]), 0];
   }
 
-  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void {
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void, goesOn?: (i: Reg) => Reg): void {
     const [first, last] = [this.#known.get(from.id), this.#known.get(to.id)];
     if (first !== undefined && last !== undefined && first >= last) return;
     const i = this.reg('i32');
@@ -335,12 +340,14 @@ export class WasmAsm implements Asm {
       limit = this.reg('i32');
       this.move(limit, to);
     }
-    const rounds = (): void =>
+    const repeated = (): void =>
       this.#code.loop(() => {
+        if (goesOn) this.#code.effect('br_if', [local(this.op('eq', [goesOn(i), this.const('i32', 0)]))], [1]);
         body(i);
         this.op('add', [i, this.const('i32', step)], i);
         this.#code.effect('br_if', [local(this.op('lt', [i, limit]))], [0]);
       });
+    const rounds = (): void => (goesOn ? this.#code.block(repeated) : repeated());
     if (first !== undefined && last !== undefined) rounds();
     else this.if(this.op('lt', [i, limit]), rounds);
   }

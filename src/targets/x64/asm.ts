@@ -12,7 +12,7 @@ import { allocate } from './allocate.ts';
 import { Builder, type VectorLanes } from './builder.ts';
 import { type ByteType, dotPairs, isByteType, loadBytes, storeLanes, type Vnni } from './byte-ops.ts';
 import { convert } from './convert.ts';
-import { type Encoder, imm, type Label, mem, type RegisterKind, r64 } from './encode.ts';
+import { type Encoder, imm, type Label, mem, type RegisterKind, r64, ripMem } from './encode.ts';
 import { floatOp, suffixOf } from './float-ops.ts';
 import { BEGIN, BUFFERS, END, encodeFunction } from './frame.ts';
 import { type InstructionName, inverse } from './instructions.ts';
@@ -185,6 +185,13 @@ export class X64Asm implements Asm {
   splat(x: Reg): Reg {
     return splat(this.#b, x);
   }
+  count(first: number): Reg {
+    const numbers = Int32Array.from({ length: this.lanes }, (_, lane) => first + lane);
+    const label = this.#b.code.encoder.constant(`count ${first} ${this.lanes}`, () => new Uint8Array(numbers.buffer));
+    const result = this.reg('vi32');
+    this.#b.emit('vmovups', this.#b.into(result), ripMem(label));
+    return result;
+  }
   extract(x: Reg, lane: number): Reg {
     return extractLane(this.#b, x, lane);
   }
@@ -220,8 +227,8 @@ export class X64Asm implements Asm {
     this.#b.emit(store, this.#addresses.memory(base, byteOffset), register);
   }
 
-  /** i = from; if (i < to) do { body; i += step } while (i < to). */
-  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void): void {
+  /** i = from; if (i < to) do { if (!goesOn) break; body; i += step } while (i < to). */
+  loop(from: Reg, to: Reg, step: number, body: (i: Reg) => void, goesOn?: (i: Reg) => Reg): void {
     const b = this.#b;
     const { code } = b;
     const first = b.known(from);
@@ -245,6 +252,7 @@ export class X64Asm implements Asm {
       b.emit('jge', end);
     }
     const head = code.openLoop();
+    if (goesOn) b.emit(`j${inverse(b.testTruth(goesOn(i)))}`, end);
     body(i);
     b.emit('add_i', b.into(i), imm(step));
     compare();

@@ -22,6 +22,13 @@ const ARITHMETIC: Partial<Record<AsmOp, 'vadd' | 'vsub' | 'vmul' | 'vdiv'>> = {
 const ROUNDINGS: Partial<Record<AsmOp, number>> = { nearest: 8, floor: 9, ceil: 10, trunc: 11 };
 /** Predicates of vcmpps: volume 2, CMPPD, table 3-1. Ordered but for ne. */
 const PREDICATES: Partial<Record<AsmOp, number>> = { eq: 0, lt: 1, le: 2, ne: 4, ge: 13, gt: 14 };
+/** What vucomiss of the greater and the less tells by its flags: false where one is NaN (volume 2, UCOMISS). */
+const ORDERS: Partial<Record<AsmOp, readonly [condition: 'a' | 'ae', greaterFirst: boolean]>> = {
+  gt: ['a', true],
+  ge: ['ae', true],
+  lt: ['a', false],
+  le: ['ae', false],
+};
 const BITS: Partial<Record<AsmOp, InstructionName>> = { and: 'vandps', or: 'vorps', xor: 'vxorps' };
 
 export function suffixOf(type: RegType): Suffix {
@@ -37,6 +44,8 @@ export function floatOp(b: Builder, op: AsmOp, args: readonly Reg[], into: Reg |
   const rounding = ROUNDINGS[op];
   const predicate = PREDICATES[op];
   const bits = BITS[op];
+  const order = type === 'vf32' ? undefined : ORDERS[op];
+  if (order) return compareOrder(b, order, args, into);
   if (predicate !== undefined) return compare(b, predicate, args, into);
   const result = b.result(type, into);
   if (arithmetic) {
@@ -132,6 +141,23 @@ function bothOrders(b: Builder, name: InstructionName, x: Reg, y: Reg): { one: R
   b.emit(name, one, first, second);
   b.emit(name, other, second, first);
   return { one, other };
+}
+
+/** Whether one scalar is greater, in the flags for who asks at once. */
+function compareOrder(
+  b: Builder,
+  [condition, greaterFirst]: readonly [condition: 'a' | 'ae', greaterFirst: boolean],
+  [x, y]: readonly Reg[],
+  into: Reg | undefined,
+): Reg {
+  const [greater, less] = greaterFirst ? [x, y] : [y, x];
+  const truth = b.reg('i32');
+  const result = b.result('i32', into);
+  b.emit(x.type === 'f64' ? 'vucomisd' : 'vucomiss', b.use(greater), b.source(less));
+  b.emit(`set${condition}`, { kind: 'r8', n: truth.id });
+  b.emit('movzx_8', b.into(result), { kind: 'r8', n: truth.id });
+  b.keepFlags(result, condition);
+  return result;
 }
 
 /** On vectors a mask; a scalar's mask comes to a general register, of which one bit is kept. */

@@ -319,6 +319,8 @@ const FLOATS = {
   vroundss: ['VEX.128.66.0F3A.WIG 0A /r ib', 'RVMI', '=x x xm32 i8'],
   vroundsd: ['VEX.128.66.0F3A.WIG 0B /r ib', 'RVMI', '=x x xm64 i8'],
   vcmpps: ['VEX.L.0F.WIG C2 /r ib', 'RVMI', '=v v vm i8'],
+  vucomiss: ['VEX.128.0F.WIG 2E /r', 'RM', 'x xm32'],
+  vucomisd: ['VEX.128.66.0F.WIG 2E /r', 'RM', 'x xm64'],
   vcmpss: ['VEX.128.F3.0F.WIG C2 /r ib', 'RVMI', '=x x xm32 i8'],
   vcmpsd: ['VEX.128.F2.0F.WIG C2 /r ib', 'RVMI', '=x x xm64 i8'],
   vfmadd231ps: ['VEX.L.66.0F38.W0 B8 /r', 'RVM', '+v v vm', 'commutes'],

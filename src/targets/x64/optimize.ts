@@ -17,7 +17,14 @@ const LOADS: ReadonlyMap<InstructionName, number> = new Map<InstructionName, num
 ]);
 
 /** What only sets the flags; `neg` sets them beside its result. */
-const COMPARISONS: ReadonlySet<InstructionName> = new Set<InstructionName>(['cmp', 'cmp_i', 'cmp_mr', 'test']);
+const COMPARISONS: ReadonlySet<InstructionName> = new Set<InstructionName>([
+  'cmp',
+  'cmp_i',
+  'cmp_mr',
+  'test',
+  'vucomiss',
+  'vucomisd',
+]);
 const READS_FLAGS: ReadonlySet<InstructionName> = new Set(
   CONDITIONS.flatMap((condition) => [`set${condition}`, `cmov${condition}`, `j${condition}`] as const),
 );
