@@ -26,6 +26,7 @@ import { verifyKernel } from './loop/verify.ts';
 import { countable } from './lower/data-sizes.ts';
 import { withoutHalves } from './lower/emulate-halves.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
+import { fuseSteps } from './lower/fuse-steps.ts';
 import { type LoweredGraph, lower } from './lower/lower.ts';
 import { planMemory } from './lower/plan.ts';
 import { printFusion, printLowered, printPlan, printTactics } from './lower/print.ts';
@@ -202,7 +203,7 @@ async function lowerGraph(
 ): Promise<LoweredGraph> {
   const fusion = await run.stage('fuse', () => fuse(graph, ops), printFusion);
   const facts = { tf32: options.precision === 'tf32' };
-  return run.stage('lower', () => lower(graph, ops, fusion, facts), printLowered);
+  return run.stage('lower', () => fuseSteps(lower(graph, ops, fusion, facts)), printLowered);
 }
 
 /** From kernels to the engine. */

@@ -8,20 +8,33 @@
  * by now. Two steps agree on the axes of what one stores and the other loads where each axis of the one has an axis of the other with the
  * same extent and stride. What is in between lies in memory for these steps alone.
  */
-import { addAffine, affineConstant, scaleAffine, toAffine } from '../loop/affine.ts';
+import { affineConstant, toAffine } from '../loop/affine.ts';
 import { attendKernel } from '../loop/attend.ts';
 import { affineExpr } from '../loop/contract.ts';
 import { equalAxes, equalStmts } from '../loop/equal.ts';
 import * as e from '../loop/expr.ts';
+import { isHalf } from '../loop/halves.ts';
 import type { Access, Affine, Attend, Axis, Contract, Expr, Kernel, Stmt } from '../loop/ir.ts';
-import { kernelKey, printExpr } from '../loop/print.ts';
+import { kernelKey } from '../loop/print.ts';
 import { shareSubexpressions } from '../loop/share.ts';
 import { simplifyKernel } from '../loop/simplify.ts';
 import { kernelAt } from './at-sizes.ts';
 import { kernelName, type Operand } from './kernel-writer.ts';
 import { factsOf, type LoweredGraph, type LoweredStep } from './lower.ts';
-import { TABLE } from './size-table.ts';
-import { type Block, span } from './storage.ts';
+import {
+  loadedBuffers,
+  mapNodes,
+  matchAxes,
+  type Names,
+  placeOf,
+  renameAffine,
+  renameAxes,
+  renameBody,
+  replaceLoads,
+  StepValues,
+  singleStore,
+  unrounded,
+} from './step-values.ts';
 
 export interface Attention {
   readonly step: LoweredStep;
@@ -44,14 +57,6 @@ export function placeAttention(graph: LoweredGraph, attentions: readonly Attenti
   return { ...graph, steps: graph.steps.flatMap((step, i) => at.get(i) ?? (gone.has(i) ? [] : step)) };
 }
 
-/** What a step stores: an element of each point of its axes, at an affine place. */
-interface Value {
-  readonly axes: readonly Axis[];
-  readonly at: Affine;
-  /** Reads buffers by their names in all steps, and local `dot` where the step is a contract. */
-  readonly element: Expr;
-}
-
 /** The scores before softmax, and the contract that they come from, along the axes of who asked. */
 interface Scores {
   readonly element: Expr;
@@ -59,33 +64,19 @@ interface Scores {
   readonly steps: readonly number[];
 }
 
-/** From axes of one step to those of another. */
-type Names = ReadonlyMap<string, string>;
-
 /** Maps between the contract and softmax that are looked through. */
 const MOST_MAPS = 3;
 
 class Finder {
   readonly #graph: LoweredGraph;
-  readonly #writers = new Map<Block, number[]>();
-  readonly #readers = new Map<Block, number[]>();
-  readonly #kept: ReadonlySet<Block>;
-  /** Operands by their names in all steps. */
-  readonly #operands = new Map<string, Operand>();
+  readonly #values: StepValues;
   /** By text: equal attends are one kernel. */
   readonly #kernels = new Map<string, Kernel>();
   readonly #usual = new Map<Kernel, Kernel>();
 
   constructor(graph: LoweredGraph) {
     this.#graph = graph;
-    this.#kept = new Set([...graph.inputs, ...graph.outputs].map(({ storage }) => storage.block));
-    graph.steps.forEach(({ operands }, i) => {
-      for (const [o, { storage, role }] of operands.entries()) {
-        const users = role === 'out' ? this.#writers : this.#readers;
-        users.set(storage.block, [...(users.get(storage.block) ?? []), i]);
-        this.#operands.set(longName(i, graph.steps[i].kernel.buffers[o].name), operands[o]);
-      }
-    });
+    this.#values = new StepValues(graph);
   }
 
   /** The attention whose softmax is step i. */
@@ -94,86 +85,33 @@ class Finder {
     const softmax = readSoftmax(kernel);
     if (!softmax) return undefined;
     const axes = [...kernel.axes, softmax.key];
-    const scores = this.#scores(this.#rename(softmax.score, i), axes, i, MOST_MAPS);
-    const weights = this.#soleReader(i, softmax.out);
+    const scores = this.#scores(this.#values.rename(softmax.score, i), axes, i, MOST_MAPS);
+    const weights = this.#values.soleReader(i, softmax.out);
     if (!scores || weights === undefined) return undefined;
     return this.#join(softmax, axes, scores, { softmax: i, product: weights });
-  }
-
-  /** Buffers by their names in all steps. */
-  #rename(x: Expr, step: number): Expr {
-    return mapNodes(x, (node) => (node.kind === 'load' ? { ...node, buffer: longName(step, node.buffer) } : node));
-  }
-
-  /** The block that a buffer of a step lies in, where no one but two steps has to do with it: it is written once and read once. */
-  #between(name: string): { readonly writer: number; readonly reader: number; readonly offset: number } | undefined {
-    const operand = this.#operands.get(name);
-    if (operand?.storage.block.space !== 'arena' || this.#kept.has(operand.storage.block)) return undefined;
-    const { block, offset } = operand.storage;
-    const [writers, readers] = [this.#writers.get(block) ?? [], this.#readers.get(block) ?? []];
-    return writers.length === 1 && readers.length === 1
-      ? { writer: writers[0], reader: readers[0], offset }
-      : undefined;
-  }
-
-  #soleReader(step: number, buffer: string): number | undefined {
-    return this.#between(`${step} ${buffer}`)?.reader;
   }
 
   /** The expression with what one of its loads reads put in place: as far as the sum of a contract. */
   #scores(element: Expr, axes: readonly Axis[], step: number, depth: number): Scores | undefined {
     for (const name of loadedBuffers(element)) {
-      const between = this.#between(name);
+      const between = this.#values.between(name);
       if (!between || between.reader !== step) continue;
       const { writer } = between;
       const { kernel } = this.#graph.steps[writer];
-      const value = this.#value(writer);
-      const names = value && this.#namesAt(value, writer, element, name, axes);
+      const value = this.#values.valueOf(writer);
+      const names = value && this.#values.namesAt(value, writer, element, name, axes);
       if (!value || !names) continue;
       const inner = renameAxes(value.element, names);
-      const merged = mapNodes(element, (x) => (x.kind === 'load' && x.buffer === name ? inner : x));
+      const merged = replaceLoads(element, name, inner);
       if (kernel.form.kind === 'contract')
         return { element: merged, product: { form: kernel.form, names, step: writer }, steps: [writer] };
       if (depth === 0) continue;
       const deeper = this.#scores(inner, axes, writer, depth - 1);
       if (!deeper) continue;
-      const whole = mapNodes(element, (x) => (x.kind === 'load' && x.buffer === name ? deeper.element : x));
+      const whole = replaceLoads(element, name, deeper.element);
       return { ...deeper, element: whole, steps: [...deeper.steps, writer] };
     }
     return undefined;
-  }
-
-  /** What a contract or a map stores. */
-  #value(step: number): Value | undefined {
-    const { kernel } = this.#graph.steps[step];
-    const { form } = kernel;
-    if (form.kind !== 'contract' && form.kind !== 'map' && form.kind !== 'move') return undefined;
-    const stored = singleStore(form.kind === 'contract' ? form.epilogue : kernel.body);
-    const at = stored && toAffine(stored.index);
-    if (!stored || !at) return undefined;
-    const element = mapNodes(this.#rename(stored.value, step), (x) =>
-      x.kind === 'local' && x.name === 'acc' ? e.local('dot', x.dtype) : x,
-    );
-    return { axes: kernel.axes, at, element };
-  }
-
-  /** For axes of `value`'s step those under which an expression loads it, where all its loads of it are at the one place. */
-  #namesAt(value: Value, writer: number, element: Expr, name: string, axes: readonly Axis[]): Names | undefined {
-    const places = new Map<string, Affine>();
-    let plain = true;
-    eachNode(element, (x) => {
-      if (x.kind !== 'load' || x.buffer !== name) return;
-      const at = toAffine(x.index);
-      if (at) places.set(JSON.stringify(at), at);
-      else plain = false;
-    });
-    const [at, other] = places.values();
-    if (!plain || !at || other) return undefined;
-    return matchAxes(value, this.#offsetOut(writer), { axes, at }, this.#operands.get(name)?.storage.offset ?? 0);
-  }
-
-  #offsetOut(step: number): number {
-    return this.#graph.steps[step].operands.find((o) => o.role === 'out')?.storage.offset ?? 0;
   }
 
   #join(
@@ -188,19 +126,19 @@ class Finder {
     if (form.acc !== 'f32' && form.acc !== 'f64') return undefined;
     if (scores.element.dtype !== form.acc || softmax.dtype !== form.acc) return undefined;
     const isWeights = ({ buffer }: Access): boolean =>
-      this.#operands.get(`${at.product} ${buffer}`)?.storage.block ===
-      this.#operands.get(`${at.softmax} ${softmax.out}`)?.storage.block;
+      this.#values.operands.get(`${at.product} ${buffer}`)?.storage.block ===
+      this.#values.operands.get(`${at.softmax} ${softmax.out}`)?.storage.block;
     const sides = isWeights(form.a) ? [form.a, form.b] : [form.b, form.a];
     const [weights, values] = sides;
     if (!isWeights(weights) || isWeights(values)) return undefined;
     const place = placeOf(weights);
-    const operand = this.#operands.get(`${at.product} ${weights.buffer}`);
+    const operand = this.#values.operands.get(`${at.product} ${weights.buffer}`);
     if (!place || !operand) return undefined;
     const all: readonly Axis[] = form.axes;
     const read = { axes: all.filter((a) => place.terms.some((t) => t.axis === a.name)), at: place };
     // From softmax's axes to those of the product; its row is what is summed.
     const stored = { axes: [...kernelAxes(this.#graph, at.softmax), softmax.stored], at: softmax.at };
-    const back = matchAxes(stored, this.#offsetOut(at.softmax), read, operand.storage.offset);
+    const back = matchAxes(stored, this.#values.offsetOut(at.softmax), read, operand.storage.offset);
     if (!back) return undefined;
     const toSoftmax = new Map(
       [...back].map(([from, to]) => [to, from === softmax.stored.name ? softmax.key.name : from]),
@@ -242,41 +180,90 @@ class Finder {
       })
       .sort((x, y) => stride(y.name) - stride(x.name));
     const keyAxis = axes.find((a) => a.name === key) as Axis;
+    const allAxes: Attend['axes'] = [
+      ...points,
+      { ...keyAxis, role: 'key' },
+      ...innerAxes.map((axis, i) => ({ ...axis, name: `inner ${i}`, role: 'inner' as const })),
+    ];
+    const [qSource, kSource] = [q, k].map((x) => this.#source(x, product.step, allAxes, true));
+    const vSource = this.#source(v, at.product, allAxes, false);
+    const scale = qSource.scale * kSource.scale;
+    const dot = e.local('dot', form.acc);
+    const score = mapNodes(scores.element, (x) =>
+      x.kind === 'local' && x.name === 'dot' && scale !== 1 ? e.mul(dot, e.constant(form.acc, scale)) : x,
+    );
     const draft: Attend = {
       kind: 'attend',
-      axes: [
-        ...points,
-        { ...keyAxis, role: 'key' },
-        ...innerAxes.map((axis, i) => ({ ...axis, name: `inner ${i}`, role: 'inner' as const })),
-      ],
-      q,
-      k,
-      v,
+      axes: allAxes,
+      q: qSource.access,
+      k: kSource.access,
+      v: vSource.access,
       acc: form.acc as Attend['acc'],
-      score: [{ kind: 'let', local: 'score', dtype: form.acc, value: scores.element }],
+      score: [{ kind: 'let', local: 'score', dtype: form.acc, value: score }],
       empty: softmax.empty,
       epilogue,
     };
-    const parts = [...scores.steps, at.softmax, at.product, ...(moved ? [moved.step] : [])].sort((x, y) => x - y);
+    const sources = [qSource, kSource, vSource].flatMap((x) => x.steps);
+    const parts = [...scores.steps, at.softmax, at.product, ...(moved ? [moved.step] : []), ...sources];
+    parts.sort((x, y) => x - y);
     return { step: this.#finish(draft, parts), parts, at: at.product };
+  }
+
+  /** An operand where it lay before it was moved for this step alone, or multiplied by a number where `scales`. */
+  #source(access: Access, reader: number, axes: readonly Axis[], scales: boolean): Source {
+    let found: Source = { access, scale: 1, steps: [] };
+    for (let depth = 0; depth < MOST_MAPS; depth++) {
+      const next = this.#sourceBefore(found.access, found.steps.at(-1) ?? reader, axes, scales);
+      if (!next) break;
+      found = { ...next, scale: found.scale * next.scale, steps: [...found.steps, ...next.steps] };
+    }
+    return found;
+  }
+
+  #sourceBefore(access: Access, reader: number, axes: readonly Axis[], scales: boolean): Source | undefined {
+    const between = this.#values.between(access.buffer);
+    const place = placeOf(access);
+    const value = between?.reader === reader && this.#values.valueOf(between.writer);
+    if (!between || !value || !place || this.#graph.steps[between.writer].kernel.form.kind === 'contract')
+      return undefined;
+    const moved = readScaled(value.element);
+    const at = moved && toAffine(moved.load.index);
+    if (!moved || !at || at.constant < 0 || (moved.scale !== 1 && !scales)) return undefined;
+    const dtype = this.#values.operands.get(access.buffer)?.storage.block.dtype;
+    if (moved.load.dtype !== dtype) return undefined;
+    const own = axes.filter((a) => place.terms.some((t) => t.axis === a.name));
+    const offset = this.#values.operands.get(access.buffer)?.storage.offset ?? 0;
+    const names = matchAxes(value, this.#values.offsetOut(between.writer), { axes: own, at: place }, offset);
+    if (!names) return undefined;
+    const dims: Access['dims'][number][] = [];
+    if (at.constant > 0) dims.push({ at: affineConstant(1), extent: 2, stride: at.constant, padded: false });
+    for (const { axis, coef } of at.terms) {
+      const to = names.get(axis);
+      const extent = value.axes.find((a) => a.name === axis)?.extent ?? 0;
+      if (to === undefined && extent === 1) continue;
+      if (to === undefined || coef < 0) return undefined;
+      dims.push({ at: { terms: [{ axis: to, coef: 1 }], constant: 0 }, extent, stride: coef, padded: false });
+    }
+    return { access: { buffer: moved.load.buffer, dims }, scale: moved.scale, steps: [between.writer] };
   }
 
   /** Where the result is only moved elsewhere: that step, and the product's epilogue storing there. */
   #movedOut(form: Contract, step: number, toAll: Names): { step: number; epilogue: readonly Stmt[] } | undefined {
     const stored = singleStore(form.epilogue);
     const at = stored && toAffine(stored.index);
-    const mover = stored && at && this.#soleReader(step, stored.buffer);
+    const mover = stored && at && this.#values.soleReader(step, stored.buffer);
     if (mover === undefined || !at || !stored) return undefined;
     const { kernel } = this.#graph.steps[mover];
     const move = kernel.form.kind !== 'move' ? undefined : singleStore(kernel.body);
     if (move?.value.kind !== 'load') return undefined;
     const [from, to] = [toAffine(move.value.index), toAffine(move.index)];
     const name = `${mover} ${move.value.buffer}`;
-    const { storage } = this.#operands.get(name) as Operand;
+    const { storage } = this.#values.operands.get(name) as Operand;
     const own = form.axes.filter((a) => a.role !== 'k');
     const names =
-      from && matchAxes({ axes: kernel.axes, at: from }, storage.offset, { axes: own, at }, this.#offsetOut(step));
-    const isWhole = storage.block === this.#operands.get(`${step} ${stored.buffer}`)?.storage.block;
+      from &&
+      matchAxes({ axes: kernel.axes, at: from }, storage.offset, { axes: own, at }, this.#values.offsetOut(step));
+    const isWhole = storage.block === this.#values.operands.get(`${step} ${stored.buffer}`)?.storage.block;
     if (!names || !to || !isWhole) return undefined;
     const index = renameAxes(affineExpr(renameAffine(to, names)), toAll);
     const epilogue = renameBody(form.epilogue, toAll, step).map(
@@ -294,21 +281,8 @@ class Finder {
 
   /** The step: buffers and axes get short names, equal operands become one. */
   #finish(draft: Attend, parts: readonly number[]): LoweredStep {
-    const operands: Operand[] = [];
-    const names = new Map<string, string>();
-    const bufferName = (name: string): string => {
-      const known = names.get(name);
-      if (known) return known;
-      const operand = this.#operands.get(name) as Operand;
-      let place = operands.findIndex((o) => o.role === operand.role && samePlace(o, operand));
-      if (place < 0) place = operands.push(operand) - 1;
-      const short =
-        name === TABLE
-          ? TABLE
-          : `${operand.role}${operands.slice(0, place).filter((o) => o.role === operand.role).length}`;
-      names.set(name, short);
-      return short;
-    };
+    const naming = this.#values.naming();
+    const bufferName = naming.name;
     const hints = { batch: 'i', query: 'i', value: 'i', key: 'j', inner: 'c' } as const;
     const counts = new Map<string, number>();
     const axisNames = new Map(
@@ -341,10 +315,7 @@ class Finder {
       const limit = a.limit && expr(a.limit);
       return { ...a, name: axisNames.get(a.name) as string, ...(limit && { limit }) };
     });
-    const buffers = [...new Set(names.values())].map((name, i) => {
-      const { storage, role } = operands[i];
-      return { name, dtype: storage.block.dtype, elements: span(storage), role };
-    });
+    const { buffers, operands } = naming.bound();
     const form: Attend = { ...draft, axes, q, k, v, score, epilogue };
     const simple = simplifyKernel(attendKernel(kernelName('attend', buffers, axes), buffers, form));
     const kernel = this.#kernels.get(kernelKey(simple)) ?? simple;
@@ -359,6 +330,13 @@ class Finder {
       loc: [...new Set(steps.flatMap((s) => s.loc))],
     };
   }
+}
+
+/** An operand, what its elements are multiplied by, and the steps that need not run for it. */
+interface Source {
+  readonly access: Access;
+  readonly scale: number;
+  readonly steps: readonly number[];
 }
 
 interface Match {
@@ -412,116 +390,23 @@ function readSoftmax({ form, body }: Kernel): Softmax | undefined {
     { ...factor, dtype, value: e.div(e.like(sum, 1), sum) },
     { kind: 'for', axis: loop.axis, body: [{ ...stored, value: w }] },
   ];
-  const own: readonly Stmt[] = [greatest, total, factor, { ...loop, body: [stored] }];
+  const unroundedStore = { ...stored, value: unrounded(stored.value) };
+  const own: readonly Stmt[] = [greatest, total, factor, { ...loop, body: [unroundedStore] }];
   const empty = equalStmts(own, wanted(weight)) ? 'nan' : equalStmts(own, wanted(kept)) ? 'zero' : undefined;
   return empty && { score, key, out: stored.buffer, dtype, at, stored: loop.axis, empty };
 }
 
-/** The one store of a body of lets, with these put in its value. */
-function singleStore(body: readonly Stmt[]): Extract<Stmt, { kind: 'store' }> | undefined {
-  const values = new Map<string, Expr>();
-  const put = (x: Expr): Expr => mapNodes(x, (node) => (node.kind === 'local' && values.get(node.name)) || node);
-  for (const [i, s] of body.entries()) {
-    if (s.kind === 'let') values.set(s.local, put(s.value));
-    else if (s.kind === 'store' && i === body.length - 1) return { ...s, value: put(s.value) };
-    else return undefined;
-  }
-  return undefined;
+/** One element, multiplied by a number or not; halves are multiplied in f32. */
+function readScaled(x: Expr): { readonly load: Extract<Expr, { kind: 'load' }>; readonly scale: number } | undefined {
+  if (x.kind === 'load') return { load: x, scale: 1 };
+  if (x.kind === 'cast' && x.x.kind === 'load' && isHalf(x.x.dtype)) return { load: x.x, scale: 1 };
+  if (x.kind !== 'binary' || x.op !== 'mul') return undefined;
+  const [number, other] = x.a.kind === 'const' ? [x.a, x.b] : [x.b, x.a];
+  const inner = number.kind === 'const' ? readScaled(other) : undefined;
+  return inner && number.kind === 'const' ? { ...inner, scale: inner.scale * Number(number.value) } : undefined;
 }
-
-interface Place {
-  readonly axes: readonly Axis[];
-  readonly at: Affine;
-}
-
-/** For each axis of `from` the one of `to` of the same end and stride, where places and axes agree throughout. */
-function matchAxes(from: Place, fromOffset: number, to: Place, toOffset: number): Names | undefined {
-  if (from.at.constant + fromOffset !== to.at.constant + toOffset) return undefined;
-  const wide = ({ axes, at }: Place) =>
-    axes
-      .filter((a) => a.extent !== 1 || a.limit)
-      .map(({ name, extent, limit }) => ({
-        name,
-        end: limit ? `${extent} ${printExpr(limit, 'i32')}` : String(extent),
-        stride: at.terms.find((t) => t.axis === name)?.coef ?? 0,
-      }));
-  const [left, right] = [wide(from), wide(to)];
-  if (left.length !== right.length) return undefined;
-  const names = new Map<string, string>();
-  for (const a of left) {
-    const b = right.filter((x) => x.stride === a.stride && x.end === a.end);
-    if (a.stride <= 0 || b.length !== 1) return undefined;
-    names.set(a.name, b[0].name);
-  }
-  return names;
-}
-
-/** An access as a place in its buffer; undefined where a dim is padded. */
-function placeOf(access: Access): Affine | undefined {
-  if (access.dims.some((d) => d.padded)) return undefined;
-  return access.dims.reduce((sum, d) => addAffine(sum, scaleAffine(d.at, d.stride)), affineConstant(0));
-}
-
-/** A buffer's name in all steps: the table of sizes is the same one everywhere. */
-const longName = (step: number, buffer: string): string => (buffer === TABLE ? TABLE : `${step} ${buffer}`);
 
 const kernelAxes = (graph: LoweredGraph, step: number): readonly Axis[] => graph.steps[step].kernel.axes;
 
 const movesWith = (access: Access, axis: string): boolean =>
   access.dims.some((d) => d.at.terms.some((t) => t.axis === axis));
-
-const samePlace = ({ storage: a }: Operand, { storage: b }: Operand): boolean =>
-  a.block === b.block && a.offset === b.offset && span(a) === span(b);
-
-/** The expression with each node rewritten, children first. */
-function mapNodes(x: Expr, f: (node: Expr) => Expr): Expr {
-  const done = new Map<Expr, Expr>();
-  const go = (node: Expr): Expr => {
-    const known = done.get(node);
-    if (known) return known;
-    const out = f(e.mapChildren(node, go));
-    done.set(node, out);
-    return out;
-  };
-  return go(x);
-}
-
-function eachNode(x: Expr, visit: (node: Expr) => void): void {
-  const seen = new Set<Expr>();
-  const go = (node: Expr): void => {
-    if (seen.has(node)) return;
-    seen.add(node);
-    visit(node);
-    e.children(node).forEach(go);
-  };
-  go(x);
-}
-
-function loadedBuffers(x: Expr): Set<string> {
-  const names = new Set<string>();
-  eachNode(x, (node) => {
-    if (node.kind === 'load') names.add(node.buffer);
-  });
-  return names;
-}
-
-const renameAxes = (x: Expr, names: Names): Expr =>
-  mapNodes(x, (node) => (node.kind === 'axis' ? e.axis(names.get(node.name) ?? node.name) : node));
-
-/** Terms stand in the order of their names. */
-const renameAffine = (at: Affine, names: Names): Affine =>
-  addAffine(affineConstant(0), {
-    ...at,
-    terms: at.terms.map((t) => ({ ...t, axis: names.get(t.axis) ?? t.axis })),
-  });
-
-/** Lets and stores with axes renamed, and buffers as they are called in all steps. */
-const renameBody = (body: readonly Stmt[], names: Names, step: number): Stmt[] =>
-  body.map((s): Stmt => {
-    const expr = (x: Expr): Expr =>
-      mapNodes(renameAxes(x, names), (node) =>
-        node.kind === 'load' ? { ...node, buffer: longName(step, node.buffer) } : node,
-      );
-    if (s.kind === 'let') return { ...s, value: expr(s.value) };
-    return s.kind === 'store' ? { ...s, buffer: `${step} ${s.buffer}`, index: expr(s.index), value: expr(s.value) } : s;
-  });

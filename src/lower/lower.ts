@@ -357,6 +357,12 @@ class Lowerer {
     if (lowering?.kind === 'kernel' && lowering.layout === 'channels-last') return channelsLastOrder(rank);
     if (lowering?.kind === 'kernel' && lowering.layout === 'row-major') return rowMajorOrder(rank);
     if (this.#isOfBytesAcross(value)) return channelsLastOrder(rank);
+    // A root that only turns what it reads has its elements' order, in its own dims.
+    const { root, output } = cluster;
+    const turned =
+      lowering?.kind === 'index' &&
+      this.#viewThrough(root, output, root.outputs[output], (x) => this.#likeness(x, this.#type(x).shape.length));
+    if (turned && turned.shape.length === rank) return orderOf(turned);
     return this.#orderOfLargest(
       [cluster.root, ...cluster.behind].flatMap((n) => n.inputs),
       value,

@@ -24,6 +24,8 @@ export interface AttendShape {
   readonly empty: Attend['empty'];
   /** What follows: nothing, or an addend by value and a rectifier. */
   readonly epilogue: 'none' | 'bias-relu';
+  /** Of all buffers but bool ones; f32 where absent. What is computed in is f32. */
+  readonly dtype?: 'f32' | 'f16' | 'bf16';
 }
 
 const DIMS = ['b', 'h', 'g', 's', 't', 'd', 'e'] as const;
@@ -82,17 +84,20 @@ export function attendOf(x: AttendShape): Kernel {
     );
   const elements = (buffer: string): number => layouts[buffer].reduce((n, d) => n * extents[d], 1);
   const scaled = e.mul(e.local('dot', 'f32'), e.constant('f32', x.scale));
-  const mask = (dtype: DType): Expr => e.load('mask', dtype, at('mask'));
+  const { dtype = 'f32' } = x;
+  const mask = (of: DType): Expr => e.load('mask', of, at('mask'));
   const score =
     x.mask === 'none'
       ? scaled
       : x.mask === 'bool'
         ? e.select(mask('bool'), scaled, e.constant('f32', Number.NEGATIVE_INFINITY))
-        : e.add(scaled, mask('f32'));
+        : e.add(scaled, e.cast('f32', mask(dtype)));
   const acc = e.local('acc', 'f32');
   const value =
-    x.epilogue === 'none' ? acc : e.max(e.add(acc, e.load('bias', 'f32', at('bias'))), e.constant('f32', 0));
-  const store: Stmt = { kind: 'store', buffer: 'y', index: at('y'), value };
+    x.epilogue === 'none'
+      ? acc
+      : e.max(e.add(acc, e.cast('f32', e.load('bias', dtype, at('bias')))), e.constant('f32', 0));
+  const store: Stmt = { kind: 'store', buffer: 'y', index: at('y'), value: e.cast(dtype, value) };
   const roles = { b: 'batch', h: 'batch', g: 'query', s: 'query', t: 'key', d: 'inner', e: 'value' } as const;
   const names = [
     'q',
@@ -105,7 +110,7 @@ export function attendOf(x: AttendShape): Kernel {
   const buffers = names.map(
     (name): Buffer => ({
       name,
-      dtype: name === 'mask' && x.mask === 'bool' ? 'bool' : 'f32',
+      dtype: name === 'mask' && x.mask === 'bool' ? 'bool' : dtype,
       elements: elements(name),
       role: name === 'y' ? 'out' : 'in',
     }),
@@ -123,7 +128,7 @@ export function attendOf(x: AttendShape): Kernel {
     empty: x.empty,
     epilogue: [store],
   };
-  return attendKernel(`attend_f32_${outer.map((a) => a.extent).join('x')}`, buffers, form);
+  return attendKernel(`attend_${dtype}_${outer.map((a) => a.extent).join('x')}`, buffers, form);
 }
 
 /** Row by row in float64: scores, softmax, weighted sum; a row whose weights are NaN has weights 0 where `empty` is zero. */

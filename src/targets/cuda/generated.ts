@@ -1,7 +1,9 @@
 /**
- * The generated kernel: any body, by threads or teams of threads as nest-plan.ts says. Applies to every kernel.
+ * The generated kernel: any body, by threads or teams of threads as nest-plan.ts says. Applies to every kernel but attends that
+ * their own template takes.
  */
 import type { Axis, Stmt } from '../../loop/ir.ts';
+import { attend } from './attend.ts';
 import { divideBy, remainderBy } from './divide.ts';
 import { BodyEmitter } from './emit-body.ts';
 import { ExprEmitter } from './emit-expr.ts';
@@ -21,7 +23,8 @@ const ITERATION_NS = 40;
 export const generated: CudaTemplate = {
   name: 'generated',
   form: 'any',
-  candidates: () => [{}],
+  // Of an attend it computes the scores anew for each value: only where nothing else can.
+  candidates: (...task) => (attend.candidates(...task).length > 0 ? [] : [{}]),
   predictNs: (kernel) => {
     const { points, lanes, threads, spread, shape, kernel: merged } = planNest(kernel);
     const bytes = kernel.buffers.reduce((n, b) => n + b.elements * 4, 0);

@@ -4,26 +4,12 @@
 import { Bug } from '../../core/errors.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { KernelFacts, Params } from '../target.ts';
+import { CLUSTERS, LEAST_TENSOR_CORES, sharedBytesOf, WARPGROUPS } from './chip-features.ts';
 import { blocksOf, predictGemmNs } from './gemm-cost.ts';
 import { emitGemm } from './gemm-emit.ts';
 import { rowsPacking } from './gemm-packing.ts';
 import { type GemmShape, gemmShape, sharedBytes, type TileParams, tileRows } from './gemm-tiles.ts';
 import { bufferArgs, type CudaTemplate } from './template.ts';
-
-/** cp.async, mma.sync of 16 rows and bf16 came with sm_80, clusters with sm_90. */
-const LEAST = 'sm_80';
-const CLUSTERS = 'sm_90';
-/** wgmma exists on this very architecture only. */
-const WARPGROUPS = 'sm_90a';
-/** Shared memory of a block by architecture, the newest that the chip has. */
-const SHARED_BYTES: readonly (readonly [feature: string, bytes: number])[] = [
-  ['sm_120', 101_376],
-  ['sm_90', 232_448],
-  ['sm_89', 101_376],
-  ['sm_87', 166_912],
-  ['sm_86', 101_376],
-  ['sm_80', 166_912],
-];
 
 interface GemmParams extends TileParams {
   /** 1: b is packed. */
@@ -36,8 +22,8 @@ export const tensorCores: CudaTemplate = {
   name: 'tensor-cores',
   form: 'contract',
   candidates: (kernel, facts, features) => {
-    const sharedBytesPerBlock = SHARED_BYTES.find(([feature]) => features.includes(feature))?.[1];
-    const shape = features.includes(LEAST) ? gemmShape(kernel, facts) : undefined;
+    const sharedBytesPerBlock = sharedBytesOf(features);
+    const shape = features.includes(LEAST_TENSOR_CORES) ? gemmShape(kernel, facts) : undefined;
     if (!shape || sharedBytesPerBlock === undefined) return [];
     const kinds = {
       packed: shape.b === 'packed' ? 1 : 0,
