@@ -4,7 +4,7 @@
  * Features are found by validating tiny modules. Node 20's V8 has relaxed SIMD behind a flag, which is set here: it admits more
  * modules and changes nothing for others.
  */
-import { nodeModule } from './node-module.ts';
+import { setV8Flags } from './v8-flags.ts';
 
 export interface WasmFeatures {
   readonly simd: boolean;
@@ -13,10 +13,6 @@ export interface WasmFeatures {
   readonly threads: boolean;
   /** The thread that asks may sleep in Atomics.wait; a page's own thread may not. */
   readonly mayWait: boolean;
-}
-
-interface NodeV8 {
-  setFlagsFromString(flags: string): void;
 }
 
 const HEADER = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
@@ -92,14 +88,3 @@ export async function compileWasm(bytes: Uint8Array): Promise<CompiledModule> {
 /** No baseline code, and no waiting for the first call. */
 const EAGER_FLAGS = ['--no-liftoff', '--no-wasm-lazy-compilation'];
 const DEFAULT_FLAGS = ['--liftoff', '--wasm-lazy-compilation'];
-
-/** False where there is no V8 that takes flags: browsers, Bun. */
-function setV8Flags(flags: readonly string[]): boolean {
-  const v8 = nodeModule<NodeV8>('node:v8');
-  try {
-    for (const flag of flags) v8?.setFlagsFromString(flag);
-    return v8 !== undefined;
-  } catch {
-    return false;
-  }
-}

@@ -8,6 +8,7 @@ import { readEngine } from '../engine/format.ts';
 import { validateEngine } from '../engine/validate.ts';
 import { type CheckedFile, checkedFile } from '../host/checked-files.ts';
 import { sha256Beside } from '../host/sha256.ts';
+import { firstTimeUnoptimized } from '../host/v8-flags.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
 import { Shapes } from './shapes.ts';
 
@@ -80,7 +81,7 @@ export async function loadEngine(
   const settings = { threads, trusted, cache, onWarning: (message: string) => void warnings.push(message) };
   let open = await device.recall?.(engine, settings);
   if (!open) {
-    if (engine !== source) validateEngine(engine);
+    if (engine !== source) validateFirst(() => validateEngine(engine));
     open = await device.open(engine, settings);
   }
   try {
@@ -104,6 +105,8 @@ export async function loadEngine(
   warnings.forEach(onWarning);
   return runtimeEngine(engine, open);
 }
+
+const validateFirst = firstTimeUnoptimized();
 
 /** Weights that were found whole in this version of the file need not be hashed again. */
 async function checkOnce(file: CheckedFile | undefined, check: () => Promise<void>, digest: Uint8Array): Promise<void> {

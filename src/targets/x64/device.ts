@@ -10,9 +10,12 @@ import type { Engine } from '../../engine/engine.ts';
 import { asWritten, fileFingerprint, fingerprintOf } from '../../engine/format.ts';
 import { processorName } from '../../host/processor.ts';
 import { sha256Now } from '../../host/sha256.ts';
+import { firstTimeUnoptimized } from '../../host/v8-flags.ts';
 import { type KeptCode, userCode } from './kept-code.ts';
 import { type X64Machine, x64Machine } from './machine.ts';
 import { crewOf, openCompiled } from './open.ts';
+
+const compileFirst = firstTimeUnoptimized();
 
 /** A device that keeps code where `kept` says. */
 export const x64DeviceWith = (kept: () => KeptCode | undefined): Device => ({
@@ -38,7 +41,7 @@ export const x64DeviceWith = (kept: () => KeptCode | undefined): Device => ({
     const machine = await machineFor(engine);
     const { compileEngine } = await import('./compile.ts');
     const crew = crewOf(threads);
-    const compiled = compileEngine(engine, machine, crew);
+    const compiled = compileFirst(() => compileEngine(engine, machine, crew));
     const open = openCompiled(engine, compiled, crew, machine);
     compiled.warnings.forEach(onWarning);
     const fingerprint = fileFingerprint(engine);
