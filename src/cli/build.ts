@@ -3,9 +3,8 @@
  */
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
-import { TARGETS } from '../targets/all.ts';
 import { buildModel } from './compile-model.ts';
-import { writeEngineFile } from './engine-file.ts';
+import { loadOnce, writeEngineFile } from './engine-file.ts';
 import { openModel } from './model-input.ts';
 import { addModelOptions, buildOptionsOf, type ModelFlags } from './model-options.ts';
 import { formatBytes, formatMs, formatType, textTable } from './table.ts';
@@ -45,8 +44,7 @@ async function buildCommand(file: string, flags: BuildFlags): Promise<void> {
   const options = { ...buildOptionsOf(flags), ...(flags.embedCode && { embedCode: true }) };
   const { engine, buildMs, stages } = await buildModel(model, options, terminal, flags.timingCache);
   const fileBytes = writeEngineFile(flags.output, engine);
-  const target = TARGETS.find(({ name }) => name === engine.target);
-  await target?.compileAhead?.(engine, options.threads ?? 'auto');
+  if (engine.target === 'x64') await loadOnce(flags.output, options.threads ?? 'auto');
   const report = {
     engine: flags.output,
     target: engine.target,

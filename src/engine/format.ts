@@ -48,8 +48,8 @@ export const isEngine = hasMagic;
 
 export function serializeEngine(engine: Engine, options: SerializeOptions = {}): Uint8Array<ArrayBuffer> {
   const sections: Section[] = [
-    { name: 'manifest', bytes: manifestBytes(engine) },
-    { name: 'kernels', bytes: kernelBytes(engine) },
+    { name: 'manifest', bytes: encode(writeManifest(engine)) },
+    { name: 'kernels', bytes: encode(engine.kernels.map(printKernel).join(KERNEL_SEPARATOR)) },
     { name: 'weights', bytes: engine.weightBytes },
     ...engine.code.map(({ name, bytes }) => ({ name: `${CODE_PREFIX}${name}`, bytes })),
   ];
@@ -58,17 +58,6 @@ export function serializeEngine(engine: Engine, options: SerializeOptions = {}):
 }
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
-const manifestBytes = (engine: Engine): Uint8Array => encode(writeManifest(engine));
-const kernelBytes = ({ kernels }: Engine): Uint8Array => encode(kernels.map(printKernel).join(KERNEL_SEPARATOR));
-
-/**
- * The engine with its kernels as a file has them: expressions that are equal are one there. So an engine just built gives the same code as
- * the file that it becomes.
- */
-export const asWritten = (engine: Engine): Engine => ({
-  ...engine,
-  kernels: engine.kernels.map((kernel) => parseKernel(printKernel(kernel))),
-});
 
 /** Throws ModelError `engine-parse` where the bytes are no engine or are damaged, `engine-version` where their format is newer. */
 export async function parseEngine(bytes: Uint8Array, options: ParseOptions = {}): Promise<Engine> {
@@ -116,10 +105,6 @@ const fingerprints = new WeakMap<Engine, string>();
  * used for another. Undefined for an engine that was not read from a file.
  */
 export const fileFingerprint = (engine: Engine): string | undefined => fingerprints.get(engine);
-
-/** The fingerprint that a file of this engine has. */
-export const fingerprintOf = (engine: Engine, hash: Hash): string =>
-  fileFingerprint(engine) ?? fingerprint(hash(manifestBytes(engine)), hash(kernelBytes(engine)), engine.weightBytes);
 
 const fingerprint = (manifest: Uint8Array, kernels: Uint8Array, weights: Uint8Array): string =>
   `${hex(manifest)} ${hex(kernels)} ${weights.length}`;

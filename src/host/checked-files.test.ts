@@ -7,7 +7,7 @@ import { afterAll, afterEach, expect, test, vi } from 'vitest';
 import { type CacheFolder, openCacheFolder } from './cache-folder.ts';
 import { checkedFile } from './checked-files.ts';
 import { mapOrReadFile } from './mapped-file.ts';
-import { readSharedFile } from './shared-file.ts';
+import { fileVersion, readSharedFile } from './shared-file.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hotrod-checked-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -86,11 +86,16 @@ test('what is known is of the version that was opened, though the file has chang
 
 test('a file that was just written, or in the future, is not noted', async () => {
   const { file, folder } = setUp();
-  for (const ms of [-61_000, -60_000, -58_000]) {
-    vi.setSystemTime(Date.now() + ms);
+  const { changedMs = 0, stepMs = 0 } = fileVersion(readSharedFile(file)) ?? {};
+  for (const [ms, isNoted] of [
+    [-5000, false],
+    [0, false],
+    [stepMs - 1, false],
+    [stepMs + 1, true],
+  ] as const) {
+    vi.setSystemTime(Math.ceil(changedMs + ms));
     await checkedFile(await mapOrReadFile(file), folder)?.note(DIGEST);
-    vi.setSystemTime(Date.now() - ms);
-    expect(await known(file, folder)).toBe(false);
+    expect(await known(file, folder), `${ms} ms after it was written`).toBe(isNoted);
   }
 });
 

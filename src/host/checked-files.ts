@@ -2,8 +2,8 @@
  * Large files whose bytes were found whole before, so that reading one again need not hash it again: a note in the user's cache by what the
  * system says of a version of a file, and it says something else of the file when anybody has written to it.
  *
- * A clock of coarse steps may give two versions of one file the same times. So a note is made of a version only that had been as it was for
- * longer than the steps of any file system before its bytes were looked at.
+ * The clock for files goes in steps, which may give two versions of one file the same times. So a note is made of a version only that had
+ * been as it was for longer than a step before its bytes were looked at.
  */
 import { bytesEqual } from '../core/bytes.ts';
 import { type CacheFolder, openUserCache } from './cache-folder.ts';
@@ -13,8 +13,6 @@ import { fileVersion } from './shared-file.ts';
 
 /** Hashing less takes no longer than looking. */
 const WORTH_NOTING_BYTES = 2 ** 22;
-/** Times of FAT have steps of two seconds. */
-const STEP_MS = 3000;
 /** A note is 64 bytes. */
 const MAX_CACHE_BYTES = 2 ** 18;
 
@@ -29,7 +27,7 @@ export interface CheckedFile {
 export function checkedFile(bytes: Uint8Array, folder = openUserCache('checked')): CheckedFile | undefined {
   const version = fileVersion(bytes);
   if (!version || !folder || version.size < WORTH_NOTING_BYTES) return undefined;
-  const { name, changedMs } = version;
+  const { name, changedMs, stepMs } = version;
   const openedMs = Date.now();
   const key = sha256(new TextEncoder().encode(name)).then(keyOf);
   return {
@@ -39,7 +37,7 @@ export function checkedFile(bytes: Uint8Array, folder = openUserCache('checked')
     },
     note: async (digest) => {
       // Times to come are those of a clock that was set back since.
-      if (!(changedMs + STEP_MS < openedMs)) return;
+      if (changedMs + stepMs >= openedMs) return;
       await noteIn(folder, await key, digest);
     },
   };

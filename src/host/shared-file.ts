@@ -63,6 +63,8 @@ export interface FileVersion {
   readonly name: string;
   /** The later one of these times, in milliseconds since 1970. */
   readonly changedMs: number;
+  /** By how much times of this file system may have to differ to be told apart, with a good margin. */
+  readonly stepMs: number;
 }
 
 const versions = new WeakMap<ArrayBufferLike, FileVersion>();
@@ -70,10 +72,16 @@ const versions = new WeakMap<ArrayBufferLike, FileVersion>();
 /** Of which version of a file these bytes are; undefined where they come from none. */
 export const fileVersion = ({ buffer }: Uint8Array): FileVersion | undefined => versions.get(buffer);
 
+/** Linux's clock for files has steps of at most ten milliseconds; FAT's times have steps of two seconds. */
+const TICK_NS = 10_000_000n;
+const FINE_STEP_MS = 100;
+const COARSE_STEP_MS = 3000;
+
 const versionOf = ({ dev, ino, size, mtimeNs, ctimeNs }: NodeStat): FileVersion => ({
   size: Number(size),
   name: [dev, ino, size, mtimeNs, ctimeNs].join(' '),
   changedMs: Number(mtimeNs > ctimeNs ? mtimeNs : ctimeNs) / 1e6,
+  stepMs: mtimeNs % TICK_NS === 0n && ctimeNs % TICK_NS === 0n ? COARSE_STEP_MS : FINE_STEP_MS,
 });
 
 function withFile<T>(file: string, read: (fs: NodeFs, descriptor: number) => T): T {

@@ -78,11 +78,6 @@ export interface Target {
    * engine's file: `load` uses them where the caller trusts the file. Absent where opening makes its code in no time.
    */
   compile?(engine: Engine): Promise<readonly CodeSection[]>;
-  /**
-   * Makes what opening the engine's file here will make, and keeps it where opening looks. Absent where opening keeps nothing, and where
-   * `compile` does as much.
-   */
-  compileAhead?(engine: Engine, threads: number | 'auto'): Promise<void>;
   /** The target as it would be on a machine of that architecture: engines can be built for it here. Throws ModelError `option-invalid`. */
   forArchitecture?(name: string): Target;
 }

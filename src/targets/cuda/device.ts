@@ -9,8 +9,9 @@ import { ModelError } from '../../core/errors.ts';
 import { Context } from '../../cuda/context.ts';
 import type { Device, OpenEngine, OpenOptions } from '../../engine/device.ts';
 import type { CodeSection, Engine } from '../../engine/engine.ts';
-import { asWritten } from '../../engine/format.ts';
 import type { CacheFolder } from '../../host/cache-folder.ts';
+import { parseKernel } from '../../loop/parse.ts';
+import { printKernel } from '../../loop/print.ts';
 import { admitEngine } from '../admit.ts';
 import { CudaContext } from './context.ts';
 import { cubinSections, obtainCubins, userCubins } from './cubins.ts';
@@ -62,6 +63,15 @@ export const programOf = (
   { features, chip }: CudaMachine,
   onWarning: (message: string) => void = () => {},
 ): CudaProgram => emitProgram(admitEngine(asWritten(engine), CUDA_TEMPLATES, features, onWarning), chip);
+
+/**
+ * The engine with its kernels as a file has them: expressions that are equal are one there. So an engine just built gives the same code as
+ * the file that it becomes, and is found compiled.
+ */
+const asWritten = (engine: Engine): Engine => ({
+  ...engine,
+  kernels: engine.kernels.map((kernel) => parseKernel(printKernel(kernel))),
+});
 
 /** Opens a program that was found safe. Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
 export async function openProgram(

@@ -7,9 +7,8 @@
 import { ModelError } from '../../core/errors.ts';
 import type { Device, DeviceInfo } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { asWritten, fileFingerprint, fingerprintOf } from '../../engine/format.ts';
+import { fileFingerprint } from '../../engine/format.ts';
 import { processorName } from '../../host/processor.ts';
-import { sha256Now } from '../../host/sha256.ts';
 import { firstTimeUnoptimized } from '../../host/v8-flags.ts';
 import { type KeptCode, userCode } from './kept-code.ts';
 import { type X64Machine, x64Machine } from './machine.ts';
@@ -51,15 +50,6 @@ export const x64DeviceWith = (kept: () => KeptCode | undefined): Device => ({
 });
 
 export const x64Device: Device = x64DeviceWith(userCode);
-
-/** Compiles an engine that was written to a file and keeps the code, so that even the first load of the file finds it. Throws as `open`. */
-export async function compileAhead(engine: Engine, threads: number | 'auto', code = userCode()): Promise<void> {
-  if (!code) return;
-  const machine = await machineFor(engine);
-  const { compileEngine } = await import('./compile.ts');
-  const crew = crewOf(threads);
-  await code.write(fingerprintOf(engine, sha256Now), machine, crew, compileEngine(asWritten(engine), machine, crew));
-}
 
 /** Throws ModelError `engine-machine` or `target-unavailable`. */
 async function machineFor(engine: Engine): Promise<X64Machine> {

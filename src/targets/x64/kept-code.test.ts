@@ -11,13 +11,13 @@ import { build } from '../../build.ts';
 import { fromNumbers } from '../../core/tensor.ts';
 import type { Device } from '../../engine/device.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { asWritten, parseEngine, serializeEngine } from '../../engine/format.ts';
+import { parseEngine, serializeEngine } from '../../engine/format.ts';
 import { graphBuilder } from '../../graph/build.ts';
 import { type CacheFolder, openCacheFolder } from '../../host/cache-folder.ts';
 import { OPS } from '../../ops/all.ts';
 import { loadEngine } from '../../runtime/load.ts';
 import { compileEngine } from './compile.ts';
-import { compileAhead, x64DeviceWith } from './device.ts';
+import { x64DeviceWith } from './device.ts';
 import { type KeptCode, keptCode } from './kept-code.ts';
 import { type X64Machine, x64Machine } from './machine.ts';
 import { crewOf } from './open.ts';
@@ -101,17 +101,6 @@ describe.skipIf(typeof found === 'string')(`kept code${reason}`, () => {
     await kept.write('f', machine, crew, compiled);
     expect(await kept.read('f', machine, crew)).toEqual(compiled);
     expect(compileEngine(await parseEngine(file), machine, crew).code).toEqual(compiled.code);
-  });
-
-  test('a build leaves the code that its file will need', async () => {
-    const kept = keptCode(freshFolder(), 'a');
-    const { device, counts } = watch(kept);
-    await compileAhead(engine, 2, kept);
-    await outputs(file, device);
-    expect(counts).toEqual({ found: 1, missed: 0, written: 0 });
-    expect(compileEngine(asWritten(engine), machine, crewOf(2))).toEqual(
-      compileEngine(await parseEngine(file), machine, crewOf(2)),
-    );
   });
 
   test('warnings are told again', async () => {

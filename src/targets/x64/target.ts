@@ -5,7 +5,7 @@ import type { DType } from '../../core/dtype.ts';
 import { packWeight } from '../cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Target } from '../target.ts';
-import { compileAhead, x64Device } from './device.ts';
+import { x64Device } from './device.ts';
 import { x64Features } from './machine.ts';
 
 /** f16 and bf16 are stored, not computed in; u32 and u64 have no operators that need them. */
@@ -21,5 +21,4 @@ export const x64Target: Target = {
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   features: x64Features,
-  compileAhead: (engine, threads) => compileAhead(engine, threads),
 };
