@@ -327,6 +327,8 @@ export class EvalAsm implements Asm {
     const one = (i: number): number => Number(get(this.#memory, unsigned ? 'u8' : 'i8', at + i));
     return count === 1 ? one(0) : (one(0) & 0xffff) | (one(1) << 16);
   }
+  prefetch(): void {}
+
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
     const at = Number(this.#lane(base)) + byteOffset;
     if (type === 'lanesi8' || type === 'lanesu8') {

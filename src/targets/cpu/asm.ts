@@ -121,6 +121,8 @@ export interface Asm {
   address(base: Reg, index: Reg, scale: number): Reg;
   load(type: MemType, base: Reg, byteOffset: number, into?: Reg): Reg;
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void;
+  /** Asks for the cache line to come to the second-level cache meanwhile, where the machine can be asked. Of any address: it never faults. */
+  prefetch(base: Reg, byteOffset: number): void;
 
   /**
    * for (i = from; i < to; i += step) body(i). step is a positive constant; from and to are i32 and read once. `goesOn` is asked at the

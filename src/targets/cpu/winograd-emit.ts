@@ -31,6 +31,10 @@ import {
 } from './winograd-plan.ts';
 import { transformInput, transformOutput } from './winograd-transform.ts';
 
+const LINE_BYTES = 64;
+/** Weights of so many bytes do not stay in a second-level cache from one block of tiles, or one inference, to the next. */
+const FAR_BYTES = 1024 * 1024;
+
 /** A column of a tile's window: where it begins in the input, and whether it is inside; undefined: always. */
 interface Line {
   /** In elements from the start of its side. */
@@ -59,6 +63,8 @@ export class WinogradEmitter {
   /** Channels of all taps of the depth. */
   readonly #summed: number;
   readonly #vectorBytes: number;
+  /** Whether weights come from afar: those of the next point, which lie behind a point's, are asked for while it is multiplied. */
+  readonly #fetchesAhead: boolean;
   readonly #scratch: Reg;
   /** Numbers of a window's rows, or columns. */
   readonly #lines: readonly number[];
@@ -74,6 +80,7 @@ export class WinogradEmitter {
     this.#channels = plan.channel.extent;
     this.#summed = summedOf(plan);
     this.#vectorBytes = asm.lanes * 4;
+    this.#fetchesAhead = this.#matrices.points ** 2 * this.#summed * plan.n.extent * 4 > FAR_BYTES;
     this.#scratch = asm.params[asm.params.length - 1];
     this.#lines = Array.from({ length: this.#matrices.points }, (_, i) => i);
   }
@@ -430,6 +437,8 @@ export class WinogradEmitter {
     const [from, weights] = [v, u].map((start) => this.#pointer(start));
     asm.repeat(this.#summed, () => {
       const b = acc[0].map((_, i) => asm.load('vf32', weights, i * this.#vectorBytes));
+      if (this.#fetchesAhead)
+        for (let at = 0; at < width * 4; at += LINE_BYTES) asm.prefetch(weights, this.#summed * width * 4 + at);
       acc.forEach((sums, row) => {
         const splat = asm.load('splatf32', from, row * this.#summed * 4);
         sums.forEach((sum, i) => {

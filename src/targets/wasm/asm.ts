@@ -313,6 +313,9 @@ export class WasmAsm implements Asm {
     return this.#emit(load, [from], [alignment, offset], into ?? this.reg(reg));
   }
 
+  /** WebAssembly has no such instruction. */
+  prefetch(): void {}
+
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
     const [to, offset] = this.#addressed(base, byteOffset);
     if (type === 'lanesi8' || type === 'lanesu8') {

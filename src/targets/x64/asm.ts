@@ -215,6 +215,10 @@ export class X64Asm implements Asm {
     return result;
   }
 
+  prefetch(base: Reg, byteOffset: number): void {
+    this.#b.emit('prefetcht1', this.#addresses.memory(base, byteOffset));
+  }
+
   store(type: MemType, base: Reg, byteOffset: number, value: Reg): void {
     if (type === 'lanesi8' || type === 'lanesu8') {
       storeLanes(this.#b, this.#addresses.memory(base, byteOffset), value);

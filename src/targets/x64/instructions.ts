@@ -241,7 +241,7 @@ const GENERAL = {
   syscall: ['0F 05', 'ZO'],
   cpuid: ['0F A2', 'ZO'],
   xgetbv: ['0F 01 D0', 'ZO'],
-  prefetcht0: ['0F 18 /1', 'M', 'm8'],
+  prefetcht1: ['0F 18 /2', 'M', 'm8'],
 } as const satisfies Record<string, Columns>;
 
 /** Immediate forms with a sign-extended byte, by the form with 32 bits. */
@@ -418,7 +418,7 @@ function rowsOf(form: string, names: string): Record<string, string> {
 const EFFECTS: ReadonlySet<string> = new Set<InstructionName>([
   ...(['ret', 'call', 'call_m', 'jmp', 'jmp_m', 'push', 'pop', 'xchg', 'lock_xadd', 'lock_cmpxchg'] as const),
   ...(['div', 'idiv', 'mul', 'cdq', 'cqo', 'syscall', 'cpuid', 'xgetbv'] as const),
-  ...(['mfence', 'pause', 'vzeroupper', 'prefetcht0'] as const),
+  ...(['mfence', 'pause', 'vzeroupper', 'prefetcht1'] as const),
 ]);
 
 /** Condition codes by their number, volume 2 appendix B.1.4.7. */

@@ -24,12 +24,11 @@ import { vnniOf } from './byte-ops.ts';
 import { CONTROL } from './control.ts';
 import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, r32, r64, xmm } from './encode.ts';
 import { callShare, chunkOf, counterBytes, emitClear, emitShare, shareRow, sharersOf } from './share.ts';
-import { addTo, emitSync, R_CONTROL, type Sync } from './sync.ts';
+import { addTo, emitSync, R_CONTROL, type Spins, type Sync } from './sync.ts';
 
 export interface ProgramOptions {
   readonly threads: number;
-  /** Looks that a waiting thread takes before it sleeps. */
-  readonly spins: number;
+  readonly spins: Spins;
   readonly calls: NativeCalls;
   /** Tiles of a kernel that are better done in one call. */
   grainOf(kernel: Kernel, tactic: Tactic): number;
@@ -245,7 +244,7 @@ class ControlEmitter {
     code.emit('mov', r32(RSI), mem(RDI));
     code.emit('cmp_i', r32(RSI), imm(this.#threads - 1));
     code.emit('je', done);
-    code.emit('call', sync.await);
+    code.emit('call', sync.meet);
     code.emit('jmp', again);
     code.bind(done);
   }

@@ -26,27 +26,36 @@ const SHADOW_BYTES = 32;
 
 /** Subroutines; they keep rbx, rbp and r12 to r15. The stack is aligned to 16 where they are called. */
 export interface Sync {
-  /** edi… rdi is the address of a word, esi what it was when last seen; returns when it is something else. */
+  /** rdi is the address of a word, esi what it was when last seen; returns when it is something else: the next inference … */
   readonly await: Label;
+  /** … or other threads in this one. */
+  readonly meet: Label;
   /** Wakes all that sleep on the word at rdi. */
   readonly wake: Label;
   /** Returns when all threads have come here. */
   readonly barrier: Label;
 }
 
-/** Emits the subroutines. `spins` is how often a thread looks before it sleeps, about 20 ns each. */
-export function emitSync(code: Encoder, threads: number, spins: number, calls: NativeCalls): Sync {
-  const sync: Sync = { await: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
-  emitAwait(code, sync, spins, calls);
+/** How often a thread looks before it sleeps, 20 to 50 ns each: for the next inference, and for others within one. */
+export interface Spins {
+  readonly between: number;
+  readonly within: number;
+}
+
+/** Emits the subroutines. */
+export function emitSync(code: Encoder, threads: number, spins: Spins, calls: NativeCalls): Sync {
+  const sync: Sync = { await: code.newLabel(), meet: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
+  emitAwait(code, sync.await, spins.between, calls);
+  emitAwait(code, sync.meet, spins.within, calls);
   emitWake(code, sync, calls);
   emitBarrier(code, sync, threads);
   return sync;
 }
 
-function emitAwait(code: Encoder, sync: Sync, spins: number, calls: NativeCalls): void {
+function emitAwait(code: Encoder, entry: Label, spins: number, calls: NativeCalls): void {
   const [spin, done] = [code.newLabel(), code.newLabel()];
   code.align(16);
-  code.bind(sync.await);
+  code.bind(entry);
   code.emit('mov_oi', r32(RCX), imm(spins));
   code.bind(spin);
   code.emit('cmp_mr', mem(RDI), r32(RSI));
@@ -58,7 +67,7 @@ function emitAwait(code: Encoder, sync: Sync, spins: number, calls: NativeCalls)
   if (calls.convention === 'windows') emitWaitOnAddress(code, calls.waitOnAddress);
   else emitFutexWait(code);
   addTo(code, RDI, SLEEPERS, -1);
-  code.emit('jmp', sync.await);
+  code.emit('jmp', entry);
   code.bind(done);
   code.emit('ret');
 }
@@ -122,7 +131,7 @@ function emitBarrier(code: Encoder, sync: Sync, threads: number): void {
   addTo(code, RDI, 0, 1);
   code.emit('jmp', sync.wake);
   code.bind(wait);
-  code.emit('jmp', sync.await);
+  code.emit('jmp', sync.meet);
 }
 
 /** Adds to a word as one locked instruction; eax is the value before. */
