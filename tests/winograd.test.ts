@@ -14,6 +14,7 @@ import type { AccessDim, Affine, Expr, Kernel } from '../src/loop/ir.ts';
 import { packWeight } from '../src/targets/cpu/pack-weight.ts';
 import { WINOGRAD_TILES, winograd } from '../src/targets/cpu/winograd.ts';
 import { winogradMatrices } from '../src/targets/cpu/winograd-matrices.ts';
+import { planWinograd } from '../src/targets/cpu/winograd-plan.ts';
 import type { Params } from '../src/targets/target.ts';
 import { random } from './random-kernel.ts';
 import { type ConvSpec, convKernel } from './support/contract-kernels.ts';
@@ -26,7 +27,8 @@ const PRESENT = KERNEL_MACHINES.filter(({ absent }) => absent === undefined);
 /** Every tactic that is offered, and the same with tiles that are not. */
 function tacticsOf(kernel: Kernel, features: readonly string[]): Params[] {
   const offered = winograd.candidates(kernel, FACTS, features).filter(({ tile }) => tile === 2);
-  return offered.flatMap((params) => WINOGRAD_TILES.map(({ tile }) => ({ ...params, tile })));
+  const tiles = WINOGRAD_TILES.filter(({ step }) => step === planWinograd(kernel)?.step);
+  return offered.flatMap((params) => tiles.map(({ tile }) => ({ ...params, tile })));
 }
 
 interface DeepSpec {
@@ -165,7 +167,8 @@ function check(kernel: Kernel, summed: number, seed: number): number {
         const { y, damaged } = run(kernel, inputs, machine, params, seed, shared);
         expect(damaged, name).toEqual([]);
         const worst = y.reduce((most, x, i) => Math.max(most, Math.abs(x - want[i])), 0) / scale;
-        const bound = WINOGRAD_TILES.find(({ tile }) => tile === params.tile)?.error ?? 0;
+        const step = planWinograd(kernel)?.step;
+        const bound = WINOGRAD_TILES.find((t) => t.tile === params.tile && t.step === step)?.error ?? 0;
         expect(worst, name).toBeLessThanOrEqual(bound);
         ran++;
       }
@@ -183,10 +186,14 @@ describe('convolutions', () => {
     // More tiles than a block holds.
     { size: [31, 33], ic: 48, oc: 16, kernel: [3, 3], pad: 1, epilogue: 'bias' },
     { size: [7, 7], ic: 256, oc: 32, kernel: [3, 3], pad: 1, batch: 2 },
+    { size: [5, 6], ic: 16, oc: 16, kernel: [3, 3], stride: 2, pad: 0 },
+    { size: [14, 14], ic: 256, oc: 32, kernel: [3, 3], stride: 2, pad: 1, batch: 2 },
+    { size: [27, 32], ic: 48, oc: 16, kernel: [3, 3], stride: 2, pad: 1, epilogue: 'bias-residual-relu' },
   ];
-  for (let i = 0; i < 12; i++) {
+  for (let i = 0; i < 18; i++) {
     specs.push({
       batch: rnd.pick([1, 1, 2]),
+      stride: i < 12 ? 1 : 2,
       size: [4 + rnd.below(14), 4 + rnd.below(14)],
       ic: 4 * (1 + rnd.below(8)),
       oc: 4 * (1 + rnd.below(16)),
@@ -212,14 +219,16 @@ describe('convolutions in three dimensions', () => {
   });
 });
 
-it('is for windows of 3×3 with stride and dilation 1 over whole vectors of channels', () => {
+it('is for windows of 3×3 with stride 1 or 2 and dilation 1 over whole vectors of channels', () => {
   const spec: ConvSpec = { size: [9, 9], ic: 16, oc: 16, kernel: [3, 3] };
   const offers = (change: Partial<ConvSpec>): boolean =>
     winograd.candidates(convKernel({ ...spec, ...change }), FACTS, ['avx2']).length > 0;
   expect(offers({})).toBe(true);
+  expect(offers({ stride: 2 })).toBe(true);
   const others: Partial<ConvSpec>[] = [
-    { stride: 2 },
+    { stride: 3 },
     { dilation: 2 },
+    { stride: 2, dilation: 2 },
     { kernel: [1, 1] },
     { kernel: [3, 1] },
     { kernel: [5, 5] },
@@ -234,21 +243,24 @@ it('is for windows of 3×3 with stride and dilation 1 over whole vectors of chan
 });
 
 /** A 3-tap filter in one dimension, in float64: exact up to rounding whatever the points. */
-it.each(WINOGRAD_TILES.map(({ tile }) => tile))('the matrices of F(%i, 3) filter', (tile) => {
-  const { aT, bT, g, points } = winogradMatrices(tile);
-  const rnd = random(SEED);
-  const d = Array.from({ length: points }, () => rnd.next());
-  const taps = [rnd.next(), rnd.next(), rnd.next()];
-  const times = (matrix: readonly (readonly number[])[], x: readonly number[]) =>
-    matrix.map((row) => row.reduce((sum, c, j) => sum + c * x[j], 0));
-  const v = times(bT, d);
-  const y = times(
-    aT,
-    times(g, taps).map((u, i) => u * v[i]),
-  );
-  const want = y.map((_, i) => taps.reduce((sum, w, j) => sum + w * d[i + j], 0));
-  y.forEach((x, i) => {
-    expect(Math.abs(x - want[i])).toBeLessThan(1e-13);
-  });
-  for (const entry of [...aT, ...bT].flat()) expect(Math.fround(entry)).toBe(entry);
-});
+it.each(WINOGRAD_TILES.map(({ tile, step }) => [tile, step]))(
+  'the matrices of F(%i, 3) with stride %i filter',
+  (tile, step) => {
+    const { aT, bT, g, points } = winogradMatrices(tile, step);
+    const rnd = random(SEED);
+    const d = Array.from({ length: points }, () => rnd.next());
+    const taps = [rnd.next(), rnd.next(), rnd.next()];
+    const times = (matrix: readonly (readonly number[])[], x: readonly number[]) =>
+      matrix.map((row) => row.reduce((sum, c, j) => sum + c * x[j], 0));
+    const v = times(bT, d);
+    const y = times(
+      aT,
+      times(g, taps).map((u, i) => u * v[i]),
+    );
+    const want = y.map((_, i) => taps.reduce((sum, w, j) => sum + w * d[step * i + j], 0));
+    y.forEach((x, i) => {
+      expect(Math.abs(x - want[i])).toBeLessThan(1e-13);
+    });
+    for (const entry of [...aT, ...bT].flat()) expect(Math.fround(entry)).toBe(entry);
+  },
+);

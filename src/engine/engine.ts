@@ -95,12 +95,14 @@ export interface RowsPacking {
 const points = (axes: readonly PackedAxis[]): number => axes.reduce((n, a) => n * a.extent, 1);
 
 /**
- * Windows of 3×3 transformed to (tile + 2)² points, for Winograd's F(tile×tile, 3×3): `[ceil(n / width)][point][k][width]`, the tail of
- * n filled with zeros. k are input channels, n output channels.
+ * Windows of 3×3 transformed to points, for Winograd's F(tile×tile, 3×3): `[ceil(n / width)][point][k][width]`, the tail of n filled with
+ * zeros. k are input channels, n output channels. In each direction there are as many points as inputs that `tile` windows cover which
+ * lie `step` apart, 1 or 2.
  */
 export interface WinogradPacking {
   readonly kind: 'winograd';
   readonly tile: number;
+  readonly step: number;
   readonly width: number;
   readonly k: number;
   readonly n: number;
@@ -160,7 +162,7 @@ export function packedElements(p: Packing): number {
     case 'panels':
       return p.batch * panels(p.width, p.k, p.n) + p.zeros;
     case 'winograd':
-      return (p.tile + 2) ** 2 * panels(p.width, p.k, p.n);
+      return (p.step * (p.tile - 1) + 3) ** 2 * panels(p.width, p.k, p.n);
     case 'groups':
       return p.n * p.taps * p.per;
     case 'rows':

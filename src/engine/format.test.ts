@@ -77,7 +77,7 @@ const sample: Engine = {
       shape: [1, 1, 3, 3],
       byteOffset: 128,
       bytes: 64,
-      packing: { kind: 'winograd', tile: 2, width: 4, k: 1, n: 1 },
+      packing: { kind: 'winograd', tile: 2, step: 1, width: 4, k: 1, n: 1 },
     },
     {
       name: 'g',

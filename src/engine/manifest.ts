@@ -123,6 +123,7 @@ const packing: Check<Packing> = byKind({
   winograd: record({
     kind: oneOf('winograd'),
     tile: integer(1, LARGEST_TILE),
+    step: integer(1, 2),
     width: integer(1, LARGEST_DIM),
     k: size,
     n: size,
@@ -253,7 +254,7 @@ function packingToJson(p: Packing): Packing {
     case 'panels':
       return { kind: p.kind, width: p.width, batch: p.batch, k: p.k, n: p.n, zeros: p.zeros };
     case 'winograd':
-      return { kind: p.kind, tile: p.tile, width: p.width, k: p.k, n: p.n };
+      return { kind: p.kind, tile: p.tile, step: p.step, width: p.width, k: p.k, n: p.n };
     case 'groups':
       return { kind: p.kind, width: p.width, per: p.per, taps: p.taps, n: p.n };
     case 'rows': {

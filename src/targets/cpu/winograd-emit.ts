@@ -76,7 +76,7 @@ export class WinogradEmitter {
     this.#plan = plan;
     this.#params = params;
     this.#blocking = blockWinograd(plan, params);
-    this.#matrices = winogradMatrices(params.tile);
+    this.#matrices = winogradMatrices(params.tile, plan.step);
     this.#channels = plan.channel.extent;
     this.#summed = summedOf(plan);
     this.#vectorBytes = asm.lanes * 4;
@@ -223,9 +223,12 @@ export class WinogradEmitter {
   /** The window of the tile whose output begins at a row and a column. */
   #window(row: Reg, column: Reg): Window {
     const asm = this.#asm;
-    const { y, x } = this.#plan;
+    const { y, x, step } = this.#plan;
     const last = this.#matrices.points - 1;
-    const at = (side: WinogradSide, first: Reg, i: number): Reg => asm.op('add', [first, this.#index(i - side.pad)]);
+    const at = (side: WinogradSide, first: Reg, i: number): Reg => {
+      const begin = step === 1 ? first : asm.op('mul', [first, this.#index(step)]);
+      return asm.op('add', [begin, this.#index(i - side.pad)]);
+    };
     const columns = Array.from({ length: last + 1 }, (_, i): Line => {
       const from = at(x, column, i);
       const inside = this.#isAlwaysInside(x, i) ? undefined : this.#isInside(x, from);
@@ -242,7 +245,7 @@ export class WinogradEmitter {
   /** Whether line `i` of the windows of all tiles lies in the input. */
   #isAlwaysInside(side: WinogradSide, i: number): boolean {
     const { tile } = this.#params;
-    const last = Math.ceil(side.axis.extent / tile) * tile - tile;
+    const last = (Math.ceil(side.axis.extent / tile) * tile - tile) * this.#plan.step;
     const shift = i - side.pad;
     return !side.axis.limit && !side.limit && shift >= 0 && last + shift < side.extent;
   }

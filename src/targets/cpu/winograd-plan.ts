@@ -1,7 +1,7 @@
 /**
  * A convolution as Winograd's method sees it, and how its work is cut.
  *
- * It must have windows of 3×3 with stride and dilation 1, one group, channels innermost in memory and whole vectors of channels on both
+ * It must have windows of 3×3 with stride 1 or 2 and dilation 1, one group, channels innermost in memory and whole vectors of channels on both
  * sides. Of a convolution in three dimensions that holds for the last two; the first has any window, and its taps are summed over like
  * channels. Tiles of the output reach over its edge where its size is no multiple of theirs, so what an operand says of its extents must
  * hold for every coordinate inside them: then no address leaves the buffer, whoever wrote the kernel.
@@ -14,6 +14,7 @@ import { rowsFor } from './contract-blocking.ts';
 import { hasLimit } from './contract-plan.ts';
 import { divideUp, partOf as shareOf } from './present-tiles.ts';
 import { CPU_OPS } from './scalar-ops.ts';
+import { pointsOf } from './winograd-matrices.ts';
 
 /** One direction of the image. */
 export interface WinogradSide {
@@ -47,6 +48,8 @@ export interface WinogradPlan {
   readonly depth: WinogradDepth | undefined;
   readonly channel: Axis;
   readonly n: Axis;
+  /** Of the image: inputs from a window to the next one, 1 or 2. */
+  readonly step: number;
   /** Axes of extent 1: always 0. */
   readonly fixed: readonly Axis[];
   /** With operations that the machine has. */
@@ -82,7 +85,14 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
   const images = parts.flatMap((p) => (p?.kind === 'image' ? [p] : []));
   const [y, x] = sides.slice(-2);
   const [depth, ...more] = sides.slice(0, -2);
-  if (!x || more.length > 0 || ![y, x].every(isPlain) || channels.length !== 1 || channels[0].stride !== 1)
+  if (
+    !x ||
+    more.length > 0 ||
+    ![y, x].every(isPlain) ||
+    y.step !== x.step ||
+    channels.length !== 1 ||
+    channels[0].stride !== 1
+  )
     return undefined;
   if (depth && (depth.axis.limit || depth.limit)) return undefined;
   if (images.length + sides.length !== of('m').length || sides.length + 1 !== of('k').length) return undefined;
@@ -98,12 +108,13 @@ function makePlan(kernel: Kernel): WinogradPlan | undefined {
     depth,
     channel: channels[0].axis,
     n: of('n')[0],
+    step: y.step,
     fixed: form.axes.filter((x) => x.extent === 1),
     epilogue: legalizeKernel(kernel, CPU_OPS).body.slice(1),
   };
 }
 
-const isPlain = ({ tap, step, dilation }: WinogradDepth): boolean => tap.extent === 3 && step === 1 && dilation === 1;
+const isPlain = ({ tap, step, dilation }: WinogradDepth): boolean => tap.extent === 3 && step <= 2 && dilation === 1;
 
 /** Points of k: channels, for each tap of the depth. */
 export const summedOf = ({ channel, depth }: WinogradPlan): number => channel.extent * (depth?.tap.extent ?? 1);
@@ -192,7 +203,7 @@ function cutOf(plan: WinogradPlan, params: Params): Cut {
   const panels = Math.ceil(plan.n.extent / width);
   const tail = plan.n.extent % width;
   const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
-  const bytes = (tile + 2) ** 2 * summedOf(plan) * 4;
+  const bytes = pointsOf(tile, plan.step) ** 2 * summedOf(plan) * 4;
   const most = Math.max(1, Math.floor(BLOCK_BYTES / (bytes * step))) * step;
   return { panels, step, most, wanted: Math.ceil(ENOUGH_UNITS / panels), leastTiles: 2 * step };
 }
@@ -221,7 +232,7 @@ export function blockPresent(asm: Asm, plan: WinogradPlan, params: Params, tiles
 
 export function blockWinograd(plan: WinogradPlan, params: Params): WinogradBlocking {
   const { tile, width, lanes } = params;
-  const points = (tile + 2) ** 2;
+  const points = pointsOf(tile, plan.step) ** 2;
   const k = summedOf(plan);
   const across = Math.ceil(plan.x.axis.extent / tile);
   const down = Math.ceil(plan.y.axis.extent / tile);

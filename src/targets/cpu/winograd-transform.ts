@@ -1,8 +1,8 @@
 /**
  * The transforms of Winograd's method on vectors of channels: a matrix from winograd-matrices.ts times a column of registers.
  *
- * Rows of Bᵀ for the points p and -p have the same even entries and opposite odd ones, all of these multiples of p: with E and p·O for
- * the two halves they are E + p·O and E - p·O. In Aᵀ the columns of p and -p are that way, so sums and differences come first.
+ * Rows of Bᵀ for the points p and -p have entries in common, and others that are opposite and multiples of p: with C and p·O for the two
+ * halves they are C + p·O and C - p·O. In Aᵀ the columns of p and -p are that way, so sums and differences come first.
  */
 import type { Asm, Reg } from './asm.ts';
 import type { WinogradMatrices } from './winograd-matrices.ts';
@@ -13,45 +13,47 @@ interface Term {
 }
 
 /** Bᵀ d. */
-export function transformInput(asm: Asm, { bT, points, pairs }: WinogradMatrices, d: readonly Reg[]): Reg[] {
-  const terms = (row: number): (Term & { readonly j: number })[] =>
-    bT[row].flatMap((coef, j) => (coef === 0 ? [] : [{ coef, x: d[j], j }]));
-  const halves = pairs.flatMap((p, i) => {
-    const row = terms(1 + 2 * i);
-    const even = combine(
-      asm,
-      row.filter(({ j }) => j % 2 === 0),
-    );
-    const odd = combine(
-      asm,
-      row.flatMap(({ coef, x, j }) => (j % 2 === 1 ? [{ coef: coef / p, x }] : [])),
-    );
-    return [p, -p].map((coef) =>
-      combine(asm, [
-        { coef: 1, x: even },
-        { coef, x: odd },
-      ]),
-    );
+export function transformInput(asm: Asm, { bT, pairs }: WinogradMatrices, d: readonly Reg[]): Reg[] {
+  const terms = (coefs: readonly number[]): Term[] =>
+    coefs.flatMap((coef, j) => (coef === 0 ? [] : [{ coef, x: d[j] }]));
+  const out = new Array<Reg>(bT.length);
+  for (const { row, p } of pairs) {
+    const other = bT[row + 1];
+    const common = combine(asm, terms(bT[row].map((coef, j) => (coef === other[j] ? coef : 0))));
+    const opposite = combine(asm, terms(bT[row].map((coef, j) => (coef === other[j] ? 0 : coef / p))));
+    [p, -p].forEach((coef, i) => {
+      out[row + i] = combine(asm, [
+        { coef: 1, x: common },
+        { coef, x: opposite },
+      ]);
+    });
+  }
+  bT.forEach((coefs, i) => {
+    out[i] ??= combine(asm, terms(coefs));
   });
-  return [combine(asm, terms(0)), ...halves, combine(asm, terms(points - 1))];
+  return out;
 }
 
 /** Aᵀ m. */
-export function transformOutput(asm: Asm, { aT, points }: WinogradMatrices, m: readonly Reg[]): Reg[] {
-  const pairs: { readonly sum: Reg; readonly difference: Reg; readonly column: number }[] = [];
-  for (let i = 1; i < points - 1; i += 2) {
-    const both = [m[i], m[i + 1]];
-    pairs.push({ sum: asm.op('add', both), difference: asm.op('sub', both), column: i });
-  }
-  return aT.map((row, r) => {
-    const single = [0, points - 1].flatMap((i) => (row[i] === 0 ? [] : [{ coef: row[i], x: m[i] }]));
-    const paired = pairs.map((p) => ({ coef: row[p.column], x: r % 2 === 0 ? p.sum : p.difference }));
+export function transformOutput(asm: Asm, { aT, pairs }: WinogradMatrices, m: readonly Reg[]): Reg[] {
+  const halves = pairs.map(({ row }) => {
+    const both = [m[row], m[row + 1]];
+    return { row, sum: asm.op('add', both), difference: asm.op('sub', both) };
+  });
+  const isPaired = (i: number): boolean => pairs.some(({ row }) => i === row || i === row + 1);
+  return aT.map((coefs) => {
+    const single = coefs.flatMap((coef, i) => (coef === 0 || isPaired(i) ? [] : [{ coef, x: m[i] }]));
+    const paired = halves.map(({ row, sum, difference }) => ({
+      coef: coefs[row],
+      x: coefs[row] === coefs[row + 1] ? sum : difference,
+    }));
     return combine(asm, [...single, ...paired]);
   });
 }
 
-/** Σ coef·x in a register of its own. */
+/** Σ coef·x; a sum of one is x itself. */
 function combine(asm: Asm, terms: readonly Term[]): Reg {
+  if (terms.length === 1 && terms[0].coef === 1) return terms[0].x;
   const first = terms.findIndex(({ coef }) => coef === 1);
   const start = Math.max(first, 0);
   const { coef, x } = terms[start];

@@ -13,11 +13,11 @@ import { planWinograd, summedOf } from './winograd-plan.ts';
 /** `data` begins at the first element of the operand's buffer. */
 export function packWinograd(data: Float32Array, kernel: Kernel, packing: WinogradPacking): Float32Array {
   const plan = planWinograd(kernel);
-  const { tile, width, k, n } = packing;
-  if (!plan || summedOf(plan) !== k || plan.n.extent !== n) {
+  const { tile, step, width, k, n } = packing;
+  if (!plan || summedOf(plan) !== k || plan.n.extent !== n || plan.step !== step) {
     throw new Bug('cpu-packing', `packing ${JSON.stringify(packing)} does not fit kernel ${kernel.name}`);
   }
-  const { points, g } = winogradMatrices(tile);
+  const { points, g } = winogradMatrices(tile, step);
   const offsets = (axis: { readonly name: string; readonly extent: number }) => offsetTable(plan.b, [axis], 0);
   const [ofN, ofK, ofRow, ofColumn] = [plan.n, plan.channel, plan.y.tap, plan.x.tap].map(offsets);
   const ofDepth = plan.depth ? offsets(plan.depth.tap) : [0];

@@ -1,7 +1,7 @@
 /**
- * The template `winograd`: F(tile×tile, 3×3) for convolutions with windows of 3×3, stride 1, and constant weights.
+ * The template `winograd`: F(tile×tile, 3×3) for convolutions with windows of 3×3, stride 1 or 2, and constant weights.
  *
- * Its products are a quarter (tile 4) of direct convolution's, but its weights are (tile + 2)² / 9 as large, its transforms cost the same
+ * Its products are a quarter (tile 4, stride 1; 9/16 with stride 2) of direct convolution's, but its weights are up to nine times as large, its transforms cost the same
  * for few channels as for many, and tiles overhang small outputs: the cost model weighs these.
  */
 import { Bug } from '../../core/errors.ts';
@@ -17,17 +17,20 @@ import { ExprTable } from './linear.ts';
 import type { CpuTemplate } from './template.ts';
 import { checkLanes, vectorMachine } from './vector-machine.ts';
 import { WinogradEmitter } from './winograd-emit.ts';
+import { pointsOf } from './winograd-matrices.ts';
 import { blockWinograd, planWinograd, summedOf, type WinogradPlan } from './winograd-plan.ts';
 
-/** Sizes of tiles, and the largest error of an output in units of the outputs' root mean square (tests/winograd.test.ts). */
+/** Sizes of tiles by stride, and the largest error of an output in units of the outputs' root mean square (tests/winograd.test.ts). */
 export const WINOGRAD_TILES = [
-  { tile: 2, error: 4e-6 },
-  { tile: 4, error: 1e-5 },
-  { tile: 6, error: 8e-5 },
+  { step: 1, tile: 2, error: 4e-6 },
+  { step: 1, tile: 4, error: 1e-5 },
+  { step: 1, tile: 6, error: 8e-5 },
+  { step: 2, tile: 2, error: 4e-6 },
+  { step: 2, tile: 4, error: 1e-5 },
 ] as const;
 /** What a direct sum in f32 may err, and networks are tested to: F(6×6, 3×3) is beyond it. */
 const MOST_ERROR = 1e-5;
-const TILES = WINOGRAD_TILES.filter(({ error }) => error <= MOST_ERROR).map(({ tile }) => tile);
+const OFFERED = WINOGRAD_TILES.filter(({ error }) => error <= MOST_ERROR);
 
 function planOf(kernel: Kernel): WinogradPlan {
   const plan = planWinograd(kernel);
@@ -50,7 +53,7 @@ export const winograd: CpuTemplate = {
     if (!plan || !facts.constant.has(plan.b.buffer) || !isInLanes(kernel, plan)) return [];
     return tilesFor(features)
       .filter(({ lanes }) => plan.channel.extent % lanes === 0 && plan.n.extent % lanes === 0)
-      .flatMap((params) => TILES.map((tile) => ({ ...params, tile })));
+      .flatMap((params) => OFFERED.filter(({ step }) => step === plan.step).map(({ tile }) => ({ ...params, tile })));
   },
   predictNs,
   tiles: (kernel, params) => {
@@ -61,7 +64,14 @@ export const winograd: CpuTemplate = {
   grain: (kernel, params) => blockWinograd(planOf(kernel), params).nBlocks,
   packing: (kernel, { tile, width }) => {
     const plan = planOf(kernel);
-    const packing: WinogradPacking = { kind: 'winograd', tile, width, k: summedOf(plan), n: plan.n.extent };
+    const packing: WinogradPacking = {
+      kind: 'winograd',
+      tile,
+      step: plan.step,
+      width,
+      k: summedOf(plan),
+      n: plan.n.extent,
+    };
     return new Map([[plan.b.buffer, packing]]);
   },
   scratchBytes: (kernel, params) => blockWinograd(planOf(kernel), params).scratchBytes,
@@ -89,7 +99,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   const plan = planOf(kernel);
   const { tile, width, lanes } = params;
   const { tiles, tBlocks } = blockWinograd(plan, params);
-  const points = (tile + 2) ** 2;
+  const points = pointsOf(tile, plan.step) ** 2;
   const [channels, n] = [summedOf(plan), plan.n.extent];
   const { multiplyAdds } = vectorMachine(lanes);
   const panelCycles = (columns: number): number => {
