@@ -27,10 +27,10 @@ export function compileEngine(engine: Engine, machine: X64Machine, crew: Crew): 
 export function compileProgram(
   program: Program,
   { system }: X64Machine,
-  { threads, spins }: Crew,
+  { threads, patience }: Crew,
   emit: EmitKernel,
   grainOf: (kernel: Kernel, tactic: Tactic) => number = () => 1,
 ): CompiledEngine {
-  const code = emitProgram(program, { threads, spins, calls: system.calls, grainOf }, emit);
+  const code = emitProgram(program, { threads, patience, calls: system.calls, grainOf }, emit);
   return { code, contextBytes: contextBytes(program, threads), warnings: [] };
 }

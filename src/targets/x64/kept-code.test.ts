@@ -126,7 +126,9 @@ describe.skipIf(typeof found === 'string')(`kept code${reason}`, () => {
     expect(await keptCode(folder, 'b').read('f', machine, crew)).toBeUndefined();
     expect(await keptCode(folder, 'a').read('g', machine, crew)).toBeUndefined();
     expect(await keptCode(folder, 'a').read('f', machine, { ...crew, threads: 3 })).toBeUndefined();
-    expect(await keptCode(folder, 'a').read('f', machine, { ...crew, spins: 3 })).toBeUndefined();
+    expect(
+      await keptCode(folder, 'a').read('f', machine, { ...crew, patience: { ...crew.patience, spins: 3 } }),
+    ).toBeUndefined();
     expect(await keptCode(folder, 'a').read('f', narrow, crew)).toBeUndefined();
   });
 

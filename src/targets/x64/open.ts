@@ -9,6 +9,7 @@ import { createContext } from './context.ts';
 import type { X64Machine } from './machine.ts';
 import { allocateBlock, weightBlock } from './memory.ts';
 import type { ProgramCode } from './program.ts';
+import type { Patience } from './sync.ts';
 import { startTeam } from './team.ts';
 
 /** What opening an engine takes beside the engine. */
@@ -23,19 +24,18 @@ export interface CompiledEngine {
 /** Whom the code of a program is made for. */
 export interface Crew {
   readonly threads: number;
-  /** Looks that a waiting thread takes before it sleeps. */
-  readonly spins: number;
+  readonly patience: Patience;
 }
 
-/** About 20 microseconds of looking before a thread sleeps: near the cost of being woken, so that a busy machine loses little by it. */
-const SPINS = 1000;
+/** Some 20 to 50 microseconds before a thread sleeps, near the cost of being woken; a few hundred within an inference. */
+const PATIENCE: Patience = { spins: 1000, yields: 500 };
 /** With more threads than cores who waits is in the way of who works. */
-const CROWDED_SPINS = 20;
+const CROWDED: Patience = { spins: 20, yields: 0 };
 
 export function crewOf(wanted: OpenOptions['threads']): Crew {
   const cores = coreCount();
   const threads = wanted === 'auto' ? cores : Math.max(1, Math.floor(wanted));
-  return { threads, spins: threads > cores ? CROWDED_SPINS : SPINS };
+  return { threads, patience: threads > cores ? CROWDED : PATIENCE };
 }
 
 /** Resources of engines that were never disposed of are freed when nobody has the engine any more. */

@@ -24,11 +24,11 @@ import { vnniOf } from './byte-ops.ts';
 import { CONTROL } from './control.ts';
 import { Encoder, imm, type Label, mem, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, r32, r64, xmm } from './encode.ts';
 import { callShare, chunkOf, counterBytes, emitClear, emitShare, shareRow, sharersOf } from './share.ts';
-import { addTo, emitSync, R_CONTROL, type Spins, type Sync } from './sync.ts';
+import { addTo, emitSync, type Patience, R_CONTROL, type Sync } from './sync.ts';
 
 export interface ProgramOptions {
   readonly threads: number;
-  readonly spins: Spins;
+  readonly patience: Patience;
   readonly calls: NativeCalls;
   /** Tiles of a kernel that are better done in one call. */
   grainOf(kernel: Kernel, tactic: Tactic): number;
@@ -103,14 +103,14 @@ class ControlEmitter {
   /** Bytes below the return address of a line: a kernel's buffer addresses, and what keeps the stack aligned to 16 at calls. */
   readonly #frameBytes: number;
 
-  constructor(code: Encoder, calls: readonly Call[], { threads, spins, calls: native }: ProgramOptions) {
+  constructor(code: Encoder, calls: readonly Call[], { threads, patience, calls: native }: ProgramOptions) {
     this.#code = code;
     this.#calls = calls;
     this.#threads = threads;
     this.#convention = native.convention;
     const most = calls.reduce((n, call) => Math.max(n, pointersOf(call)), 0);
     this.#frameBytes = 8 * (most % 2 === 0 ? most + 1 : most);
-    this.#sync = threads > 1 ? emitSync(code, threads, spins, native) : undefined;
+    this.#sync = threads > 1 ? emitSync(code, threads, patience, native) : undefined;
     this.#share = threads > 1 ? emitShare(code, calls.length) : undefined;
     this.#counterBytes = threads > 1 ? counterBytes(calls.length, threads) : 0;
     this.#fills = new Map(calls.map((call) => [call, this.#fill(call)]));

@@ -2,7 +2,7 @@
  * How threads of the program meet, in machine code: waiting for a word to change, waking who waits, the barrier between steps.
  *
  * The barrier is the centralised one with a generation in place of a sense (Mellor-Crummey and Scott, 1991): the last to arrive
- * resets the count and changes the generation. Waiting is a bounded spin, then sleep in the system (Linux's futex, Windows'
+ * resets the count and changes the generation. Waiting is a bounded number of looks, then sleep in the system (Linux's futex, Windows'
  * WaitOnAddress), so that more threads than cores still get on. A sleeper counts itself before the system compares, and who changes a word does so by a locked
  * instruction and looks at the count after: one of the two sees the other, so no wake is lost.
  */
@@ -17,6 +17,7 @@ const R9 = 9;
 const R10 = 10;
 
 /** linux/futex.h and the x86-64 system call table. */
+const SYS_SCHED_YIELD = 24;
 const SYS_FUTEX = 202;
 const FUTEX_WAIT_PRIVATE = 128;
 const FUTEX_WAKE_PRIVATE = 129;
@@ -36,23 +37,28 @@ export interface Sync {
   readonly barrier: Label;
 }
 
-/** How often a thread looks before it sleeps, 20 to 50 ns each: for the next inference, and for others within one. */
-export interface Spins {
-  readonly between: number;
-  readonly within: number;
+/**
+ * How long a thread looks before it sleeps. Within an inference the others are at work, and a thread that sleeps comes late to the next step
+ * and makes all wait for it: so there it looks on, but lets whoever is ready have the processor each time, perhaps the one that it waits for.
+ */
+export interface Patience {
+  /** Looks, 20 to 50 ns each. */
+  readonly spins: number;
+  /** Looks within an inference after those, half a microsecond each where nobody takes the processor. Windows has no system call for it. */
+  readonly yields: number;
 }
 
 /** Emits the subroutines. */
-export function emitSync(code: Encoder, threads: number, spins: Spins, calls: NativeCalls): Sync {
+export function emitSync(code: Encoder, threads: number, patience: Patience, calls: NativeCalls): Sync {
   const sync: Sync = { await: code.newLabel(), meet: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
-  emitAwait(code, sync.await, spins.between, calls);
-  emitAwait(code, sync.meet, spins.within, calls);
+  emitAwait(code, sync.await, { ...patience, yields: 0 }, calls);
+  emitAwait(code, sync.meet, patience, calls);
   emitWake(code, sync, calls);
   emitBarrier(code, sync, threads);
   return sync;
 }
 
-function emitAwait(code: Encoder, entry: Label, spins: number, calls: NativeCalls): void {
+function emitAwait(code: Encoder, entry: Label, { spins, yields }: Patience, calls: NativeCalls): void {
   const [spin, done] = [code.newLabel(), code.newLabel()];
   code.align(16);
   code.bind(entry);
@@ -63,6 +69,7 @@ function emitAwait(code: Encoder, entry: Label, spins: number, calls: NativeCall
   code.emit('pause');
   code.emit('sub_i', r32(RCX), imm(1));
   code.emit('jne', spin);
+  if (yields > 0 && calls.convention === 'systemv') emitYields(code, yields, done);
   addTo(code, RDI, SLEEPERS, 1);
   if (calls.convention === 'windows') emitWaitOnAddress(code, calls.waitOnAddress);
   else emitFutexWait(code);
@@ -70,6 +77,19 @@ function emitAwait(code: Encoder, entry: Label, spins: number, calls: NativeCall
   code.emit('jmp', entry);
   code.bind(done);
   code.emit('ret');
+}
+
+/** Up to so many times lets others run, then looks: to `done` where the word has changed. The system keeps rdi, rsi and r8. */
+function emitYields(code: Encoder, yields: number, done: Label): void {
+  const again = code.newLabel();
+  code.emit('mov_oi', r32(R8), imm(yields));
+  code.bind(again);
+  code.emit('mov_oi', r32(RAX), imm(SYS_SCHED_YIELD));
+  code.emit('syscall');
+  code.emit('cmp_mr', mem(RDI), r32(RSI));
+  code.emit('jne', done);
+  code.emit('sub_i', r32(R8), imm(1));
+  code.emit('jne', again);
 }
 
 /** futex(rdi, FUTEX_WAIT, edx = seen, r10 = no timeout) returns at once where the word has changed already. */
