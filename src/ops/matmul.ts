@@ -81,6 +81,7 @@ const matmul = defineOp({
     const sum = scales && byteMatMul(w, byteOperand(w, a), byteOperand(w, b));
     return scales && sum !== undefined ? { ...scales, sum, along: [-1] } : undefined;
   },
+  traits: { columns: 1 },
   lower: { kind: 'kernel', layout: 'row-major', streams: [], build: (ctx) => contractOrReduce(ctx, lowerMatMul(ctx)) },
   cases: matmulCases(),
 });

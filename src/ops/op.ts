@@ -181,6 +181,8 @@ export interface Traits {
   readonly selects?: boolean;
   /** f(a, b) = f(b, a); lets common subexpressions match. */
   readonly commutative?: boolean;
+  /** The last dim of output 0 is that of this input, a matrix: its columns side by side give outputs side by side. */
+  readonly columns?: number;
   /** Different result at each call (random numbers), or an effect: never folded, merged or dropped. */
   readonly impure?: boolean;
   /** f32 inputs that are positions, thresholds or scales rather than data: they keep their precision where data are narrowed to f16. */

@@ -16,6 +16,7 @@ import { eliminateDeadCode } from './eliminate-dead-code.ts';
 import { expandOps } from './expand-ops.ts';
 import { foldChannelAffine } from './fold-channel-affine.ts';
 import { foldConstants } from './fold-constants.ts';
+import { mergeProducts } from './merge-products.ts';
 import { mergeViews } from './merge-views.ts';
 import { nestConcats } from './nest-concats.ts';
 import type { Pass, PassContext } from './pass.ts';
@@ -81,9 +82,15 @@ export const PASSES: readonly Pass[] = [
     why: 'batch normalisation has become a product and a sum with constants, and stands right behind its convolution',
   },
   {
+    name: 'merge-products',
+    run: mergeProducts,
+    after: ['fold-constants', 'merge-views', 'fold-channel-affine'],
+    why: 'constants are known, a view that goes on is one node, and scales have gone into the matrices that are put side by side',
+  },
+  {
     name: 'eliminate-common-subexpressions',
     run: eliminateCommonSubexpressions,
-    after: ['fold-channel-affine', 'merge-views'],
+    after: ['fold-channel-affine', 'merge-views', 'merge-products'],
     why: 'merging earlier would give values more readers, and folding into weights wants one; canonical nodes compare equal',
   },
   {

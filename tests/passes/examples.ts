@@ -193,6 +193,21 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       const soft = s.node('soft', 'Softmax', [p], { axis: 0 });
       return [s.node('product', 'Mul', [p, q]), other, soft, s.node('soft_1', 'Softmax', [q], { axis: 1 }), q];
     }),
+  'merge-products': () =>
+    sketch('heads', (s) => {
+      const x = s.b.input('x', 'f32', [3, 4]);
+      const product = (name: string, columns: number, seed: number): string =>
+        s.node(name, 'MatMul', [x, s.constant(`${name}.w`, randomTensor('f32', [4, columns], seed))]);
+      const biased = (name: string, columns: number, seed: number): string =>
+        s.node(`${name}.biased`, 'Add', [
+          s.constant(`${name}.b`, randomTensor('f32', [columns], seed)),
+          product(name, columns, seed + 1),
+        ]);
+      const turned = (y: string): string => s.node(`${y}.turned`, 'Transpose', [y], { perm: [1, 0] });
+      const [q, k, v] = [turned(biased('q', 2, 1)), turned(biased('k', 2, 3)), turned(biased('v', 5, 5))];
+      const gate = s.node('gate', 'Sigmoid', [product('gated', 2, 7)]);
+      return [q, k, v, gate, s.node('alone', 'Transpose', [product('other', 3, 8)], { perm: [1, 0] })];
+    }),
   'nest-concats': () =>
     sketch('dense', (s) => {
       const [x, y, z] = ['x', 'y', 'z'].map((name) => s.b.input(name, 'f32', [1, 2]));
