@@ -2,7 +2,8 @@
  * What the emitted module and the device agree on: the variants of the code, the words of the control block, where it lies.
  *
  * The control block is 32-bit words in the shared memory, all zero before the first inference. Words are read and written with
- * atomics once workers run. This file is part of the runtime: it knows no compiler.
+ * atomics once workers run. Behind it lie counters, zero when an inference begins: of each thread and step, how many tiles of the thread's
+ * range have been taken. This file is part of the runtime: it knows no compiler.
  */
 
 /** What a code section may use. */
@@ -53,5 +54,7 @@ export const STOP = { run: 0, end: 1, failed: 2 } as const;
 /** Byte address of the control block; nothing lies at address 0. */
 export const CONTROL_ADDRESS = 64;
 export const CONTROL_BYTES = 64;
+/** From one thread's counters behind the control block, a word a step, to the next one's. */
+export const counterStride = (steps: number): number => Math.ceil((4 * steps) / 64) * 64;
 /** Pages of 64 KiB that a module's memory may grow to: all that 32-bit addresses reach. */
 export const MAX_PAGES = 65536;

@@ -13,7 +13,7 @@ import { coreCount, processorName } from '../../host/processor.ts';
 import { compileWasm, type WasmFeatures, wasmFeatures } from '../../host/wasm-features.ts';
 import type { HostWorker } from '../../host/workers.ts';
 import { createContext } from './context.ts';
-import { VARIANTS, type Variant } from './control.ts';
+import { counterStride, VARIANTS, type Variant } from './control.ts';
 import { EngineMemory } from './memory.ts';
 import { endWorkers, spawnWorkers, startTeam, type Team } from './team.ts';
 
@@ -78,7 +78,8 @@ export async function openWasm(engine: Engine, options: OpenOptions, features: W
   const wanted = options.threads === 'auto' ? coreCount() : Math.max(1, Math.floor(options.threads));
   const threads = variant.threads ? wanted : 1;
 
-  const memory = new EngineMemory(engine.weightBytes, contextBytes(engine, threads), variant.threads);
+  const counterBytes = variant.threads ? threads * counterStride(engine.steps.length) : 0;
+  const memory = new EngineMemory(engine.weightBytes, contextBytes(engine, threads), counterBytes, variant.threads);
   const workers = spawnWorkers(threads - 1);
   const { team, optimized } = await startProgram(section, memory, workers, features.mayWait);
   const contexts = new Set<{ dispose(): void }>();

@@ -2,7 +2,7 @@
  * The memory of one engine and who has which part of it: control block, weights, and an arena a context.
  *
  *     0      64        128 ...            (aligned to 64)
- *     unused | control | weights | guard | arena 0 | guard | arena 1 | guard ...
+ *     unused | control | counters | weights | guard | arena 0 | guard | arena 1 | guard ...
  *
  * Arenas are all of one size: a freed one goes to the next context. Guards let vector loads read past the end of a buffer.
  */
@@ -13,12 +13,12 @@ import { CONTROL_ADDRESS, CONTROL_BYTES, MAX_PAGES } from './control.ts';
 
 const PAGE_BYTES = 65536;
 const GUARD_BYTES = 64;
-const WEIGHTS_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
+const COUNTERS_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
 /** Tried in turn: hosts with little address space refuse to reserve 4 GiB for a shared memory. */
 const SHARED_LIMITS = [MAX_PAGES, MAX_PAGES / 4, MAX_PAGES / 16];
 
 export class EngineMemory {
-  readonly weightsAddress = WEIGHTS_ADDRESS;
+  readonly weightsAddress: number;
   readonly shared: boolean;
   readonly #arenaBytes: number;
   readonly #free: number[] = [];
@@ -26,13 +26,14 @@ export class EngineMemory {
   /** Where the next new arena would start. */
   #end: number;
 
-  /** Copies the weights in. Throws ModelError `out-of-memory`. */
-  constructor(weights: Uint8Array, arenaBytes: number, shared: boolean) {
+  /** Copies the weights in. `counterBytes` is a multiple of 64. Throws ModelError `out-of-memory`. */
+  constructor(weights: Uint8Array, arenaBytes: number, counterBytes: number, shared: boolean) {
+    this.weightsAddress = COUNTERS_ADDRESS + counterBytes;
     this.shared = shared;
     this.#arenaBytes = alignUp(arenaBytes, BUFFER_ALIGNMENT) + GUARD_BYTES;
-    this.#end = alignUp(WEIGHTS_ADDRESS + weights.byteLength + GUARD_BYTES, BUFFER_ALIGNMENT);
+    this.#end = alignUp(this.weightsAddress + weights.byteLength + GUARD_BYTES, BUFFER_ALIGNMENT);
     this.#memory = allocate(this.#end + this.#arenaBytes, shared);
-    new Uint8Array(this.#memory.buffer).set(weights, WEIGHTS_ADDRESS);
+    new Uint8Array(this.#memory.buffer).set(weights, this.weightsAddress);
   }
 
   get memory(): WebAssembly.Memory {
@@ -47,6 +48,11 @@ export class EngineMemory {
   /** The control block's words. */
   words(): Int32Array {
     return new Int32Array(this.buffer, CONTROL_ADDRESS, CONTROL_BYTES / 4);
+  }
+
+  /** Of all threads. */
+  counters(): Int32Array {
+    return new Int32Array(this.buffer, COUNTERS_ADDRESS, (this.weightsAddress - COUNTERS_ADDRESS) / 4);
   }
 
   bytes(): number {

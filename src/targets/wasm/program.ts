@@ -3,16 +3,18 @@
  *
  * In come kernels, steps and whoever writes the code of one kernel; out go the bytes of one variant, the same for the same input.
  * The module imports env.memory and exports run, step and, with threads, worker (ARCHITECTURE.md, "The program on a CPU").
- * A thread does the tiles [T·t/n, T·(t+1)/n) of a step, n = min(threads, maxThreads), and touches nothing of a step before the
+ * The tiles [T·t/n, T·(t+1)/n) of a step are thread t's, n = min(threads, maxThreads): it takes them in chunks from a counter and then helps
+ * the next thread with what is left of theirs, as on x64; where they are few it does them at once. It touches nothing of a step before the
  * barrier in front of it. Addresses are i32 that wrap: base + offset reaches all 4 GiB.
  */
 import { Bug } from '../../core/errors.ts';
-import type { Step } from '../../engine/engine.ts';
+import type { Step, Tactic } from '../../engine/engine.ts';
 import { type ScratchLayout, scratchLayout } from '../../engine/scratch.ts';
+import type { Kernel } from '../../loop/ir.ts';
 import { type EmitKernel, programFunctions } from '../cpu/functions.ts';
 import type { Program } from '../target.ts';
 import { WasmAsm } from './asm.ts';
-import { MAX_PAGES, type Variant } from './control.ts';
+import { CONTROL_BYTES, counterStride, MAX_PAGES, type Variant } from './control.ts';
 import { type Bytes, EMPTY_BLOCK } from './encode.ts';
 import { FunctionBuilder, type Local } from './function.ts';
 import type { ValType } from './instructions.ts';
@@ -24,8 +26,13 @@ export interface KernelCode {
   readonly name: string;
   /** Addresses that it takes. */
   readonly pointers: number;
+  /** Tiles that are better done in one call. */
+  readonly grain: number;
   readonly body: Bytes;
 }
+
+/** Tiles of a kernel that are better done in one call. */
+type GrainOf = (kernel: Kernel, tactic: Tactic) => number;
 
 /** The functions a program needs and which of them each step calls; the same for variants that differ in threads only. */
 export interface ProgramCode {
@@ -39,6 +46,11 @@ const STEPS_A_FUNCTION = 256;
 /** A step that so many threads may share takes all there are. */
 const UNLIMITED_THREADS = 1024;
 
+/** Chunks of a thread's range, where tiles allow. */
+const CHUNKS = 8;
+/** So that a counter stays far below 32 bits, whoever adds to it. */
+const MOST_COUNTED = 2 ** 24;
+
 const I32 = (n: number): FuncType => ({ params: new Array<ValType>(n).fill('i32'), results: [] });
 const RUN_TYPE = I32(5);
 const STEP_TYPE = I32(3);
@@ -49,18 +61,19 @@ export function emitProgram(
   program: Program,
   variant: Pick<Variant, 'relaxed' | 'threads'>,
   emitKernel: EmitKernel,
+  grainOf: GrainOf = () => 1,
 ): Uint8Array {
-  return emitModule(program, emitKernels(program, variant.relaxed, emitKernel), variant.threads);
+  return emitModule(program, emitKernels(program, variant.relaxed, emitKernel, grainOf), variant.threads);
 }
 
 /** The code of each function of the program. */
-export function emitKernels(program: Program, relaxed: boolean, emitKernel: EmitKernel): ProgramCode {
+export function emitKernels(program: Program, relaxed: boolean, emitKernel: EmitKernel, grainOf: GrainOf): ProgramCode {
   const { functions, steps } = programFunctions(program);
   const kernels = functions.map(({ name, kernel, tactic, takesScratch }): KernelCode => {
     const pointers = kernel.buffers.length + (takesScratch ? 1 : 0);
     const asm = new WasmAsm(pointers, { relaxed });
     emitKernel(asm, kernel, tactic);
-    return { name, pointers, body: asm.finish() };
+    return { name, pointers, grain: grainOf(kernel, tactic), body: asm.finish() };
   });
   return { kernels, steps };
 }
@@ -75,7 +88,10 @@ export function emitModule(program: Program, code: ProgramCode, threads: boolean
     return index;
   });
   const scratch = scratchLayout(program);
-  const calls = program.steps.map((step, i) => ({ step, callee: functions[code.steps[i]], scratch }));
+  const calls = program.steps.map((step, i): Call => {
+    const function_ = code.steps[i];
+    return { step, index: i, callee: functions[function_], grain: code.kernels[function_].grain, scratch };
+  });
   const run = threads ? defineThreadedRun(module, calls) : defineRun(module, calls, emitAlone);
   module.exportFunction('run', run);
   module.exportFunction('step', defineStep(module, calls));
@@ -84,7 +100,10 @@ export function emitModule(program: Program, code: ProgramCode, threads: boolean
 
 interface Call {
   readonly step: Step;
+  /** Of the step. */
+  readonly index: number;
   readonly callee: number;
+  readonly grain: number;
   readonly scratch: ScratchLayout;
 }
 
@@ -152,7 +171,7 @@ function defineThreadedRun(module: ModuleBuilder, calls: readonly Call[]): numbe
   const run = defineRun(module, calls, (code, call) => {
     const [, , control, thread, threads] = code.params;
     if (call.step.barrier) code.effect('call', [control, thread, threads], [barrier]);
-    emitShare(code, call, tile);
+    emitShare(code, call, tile, counterStride(calls.length));
   });
   const worker = module.declare('worker', WORKER_TYPE);
   defineWorker(worker, run);
@@ -161,9 +180,9 @@ function defineThreadedRun(module: ModuleBuilder, calls: readonly Call[]): numbe
 }
 
 /** This thread's tiles of a step. */
-function emitShare(code: FunctionBuilder, call: Call, tile: number): void {
-  const { step, callee } = call;
-  const [weights, arena, , thread, threads] = code.params;
+function emitShare(code: FunctionBuilder, call: Call, tile: number, stride: number): void {
+  const { step, callee, grain } = call;
+  const [weights, arena, control, thread, threads] = code.params;
   const { tiles, maxThreads } = step;
   if (maxThreads <= 1 || tiles <= 1) {
     code.if(code.emit('i32.eqz', [thread]), () => emitWholeStep(code, call, weights, arena));
@@ -174,12 +193,55 @@ function emitShare(code: FunctionBuilder, call: Call, tile: number): void {
     maxThreads >= UNLIMITED_THREADS
       ? threads
       : code.emit('select', [threads, limit, code.emit('i32.lt_u', [threads, limit])], [], code.local('i32'));
+  const c = (value: number): Local => code.constant('i32', value);
+  const total = c(tiles);
+  const bound = (owner: Local, plus: 0 | 1): Local =>
+    code.emit(
+      'call',
+      [total, plus === 0 ? owner : code.emit('i32.add', [owner, c(1)]), sharers],
+      [tile],
+      code.local('i32'),
+    );
   code.if(code.emit('i32.lt_u', [thread, sharers]), () => {
-    const total = code.constant('i32', tiles);
-    const next = code.emit('i32.add', [thread, code.constant('i32', 1)]);
-    const begin = code.emit('call', [total, thread, sharers], [tile], code.local('i32'));
-    const end = code.emit('call', [total, next, sharers], [tile], code.local('i32'));
-    code.effect('call', [begin, end, ...addresses(code, call, weights, arena, thread)], [callee]);
+    const buffers = addresses(code, call, weights, arena, thread);
+    const own = (): void => code.effect('call', [bound(thread, 0), bound(thread, 1), ...buffers], [callee]);
+    if (tiles > MOST_COUNTED) {
+      own();
+      return;
+    }
+    const parts = code.emit('i32.div_u', [c(Math.ceil(tiles / grain)), code.emit('i32.mul', [sharers, c(CHUNKS)])]);
+    const atLeastOne = code.emit('select', [parts, c(1), parts], [], code.local('i32'));
+    const chunk = code.emit('i32.mul', [atLeastOne, c(grain)], [], code.local('i32'));
+    const two = code.emit('i32.mul', [code.emit('i32.mul', [chunk, c(2)]), sharers]);
+    const isAlone = code.emit('i32.eq', [sharers, c(1)]);
+    code.if(code.emit('i32.or', [isAlone, code.emit('i32.gt_u', [two, total])]), own, () => {
+      const [owner, left] = [code.local('i32'), code.local('i32')];
+      code.move(owner, thread);
+      code.move(left, sharers);
+      code.loop(() => {
+        const [begin, end] = [bound(owner, 0), bound(owner, 1)];
+        const counter = code.emit(
+          'i32.add',
+          [control, code.emit('i32.mul', [owner, c(stride)])],
+          [],
+          code.local('i32'),
+        );
+        code.loop(() => {
+          const taken = code.emit('i32.atomic.rmw.add', [counter, chunk], [2, CONTROL_BYTES + 4 * call.index]);
+          const from = code.emit('i32.add', [begin, taken], [], code.local('i32'));
+          code.if(code.emit('i32.lt_u', [from, end]), () => {
+            const next = code.emit('i32.add', [from, chunk], [], code.local('i32'));
+            const to = code.emit('select', [next, end, code.emit('i32.lt_u', [next, end])], [], code.local('i32'));
+            code.effect('call', [from, to, ...buffers], [callee]);
+            code.effect('br', [], [1]);
+          });
+        });
+        code.emit('i32.add', [owner, c(1)], [], owner);
+        code.emit('select', [c(0), owner, code.emit('i32.eq', [owner, sharers])], [], owner);
+        code.emit('i32.sub', [left, c(1)], [], left);
+        code.effect('br_if', [left], [0]);
+      });
+    });
   });
 }
 

@@ -3,7 +3,7 @@
  */
 import type { DType } from '../../core/dtype.ts';
 import { wasmFeatures } from '../../host/wasm-features.ts';
-import { emitKernel } from '../cpu/emit.ts';
+import { emitKernel, grainOf } from '../cpu/emit.ts';
 import { packWeight } from '../cpu/pack-weight.ts';
 import { CPU_TEMPLATES } from '../cpu/templates.ts';
 import type { Target } from '../target.ts';
@@ -24,7 +24,9 @@ export const wasmTarget: Target = {
   templates: CPU_TEMPLATES,
   pack: (data, kernel, _, packing) => packWeight(data, kernel, packing),
   emit(program) {
-    const code = new Map([true, false].map((relaxed) => [relaxed, emitKernels(program, relaxed, emitKernel)] as const));
+    const code = new Map(
+      [true, false].map((relaxed) => [relaxed, emitKernels(program, relaxed, emitKernel, grainOf)] as const),
+    );
     return VARIANTS.map(({ name, relaxed, threads }) => ({
       name,
       bytes: emitModule(program, code.get(relaxed)!, threads),

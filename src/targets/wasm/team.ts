@@ -111,6 +111,7 @@ function makeTeam(
   const weights = memory.weightsAddress;
   // A shared memory's views outlive its growth; with one thread the words are not used after this.
   const words = memory.words();
+  const counters = memory.counters();
   words[CONTROL.mayWait] = mayWait ? 1 : 0;
 
   const awaitWorkers = (): void => {
@@ -126,6 +127,7 @@ function makeTeam(
     words[CONTROL.weights] = weights;
     words[CONTROL.arena] = arena;
     words[CONTROL.threads] = threads;
+    counters.fill(0);
     Atomics.store(words, CONTROL.finished, 0);
     Atomics.add(words, CONTROL.epoch, 1);
     if (Atomics.load(words, CONTROL.sleepers) > 0) Atomics.notify(words, CONTROL.epoch);
