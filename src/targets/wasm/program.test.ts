@@ -86,6 +86,30 @@ test('each tile is done by exactly one thread', () => {
   }
 });
 
+test('a thread that comes early does what the others have not begun, in pieces of the grain', () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  const program = { kernels: COUNTED, steps: [countingStep(50, 50)], arenaBytes: 0 };
+  const calls: (readonly [number, number])[] = [];
+  // Where a call stands is told by the place of its mark.
+  const mark = (asm: Asm): void => {
+    const [begin, end, out] = asm.params;
+    asm.store('i32', asm.address(out, begin, 4), 0, end);
+  };
+  const code = module(emitProgram(program, { relaxed: false, threads: true }, mark, () => 3));
+  const { run } = new WebAssembly.Instance(code, { env: { memory } }).exports as Exports;
+  const marks = new Int32Array(memory.buffer, 2048, 50);
+  run(0, 2048, 64, 1, 2);
+  marks.forEach((end, begin) => {
+    if (end > 0) calls.push([begin, end]);
+  });
+  expect(calls.map(([begin]) => begin)).toEqual([0, ...calls.slice(0, -1).map(([, end]) => end)]);
+  expect(calls.at(-1)?.[1]).toBe(50);
+  expect(calls.filter(([begin, end]) => (end - begin) % 3 !== 0).map(([, end]) => end)).toEqual([25, 50]);
+  marks.fill(0);
+  run(0, 2048, 64, 0, 2);
+  expect(marks.every((end) => end === 0)).toBe(true);
+});
+
 test('more tiles than 32 bits times threads hold', () => {
   const begins: number[] = [];
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
