@@ -46,6 +46,14 @@ const outputsOf = ({ status, stdout }: { status: number | null; stdout: string }
   return (JSON.parse(stdout) as { outputs: unknown }).outputs;
 };
 
+test('devices tells where code is kept', () => {
+  const home = temporaryFolder();
+  const devices = (more: Readonly<Record<string, string>>) =>
+    hotrod(['devices'], { env: { XDG_CACHE_HOME: home, ...more } }).stdout;
+  expect(devices({})).toContain(`is kept in ${join(home, 'hotrod')}`);
+  expect(devices({ HOTROD_CACHE: 'off' })).toContain('code compiled for this machine is not kept');
+});
+
 describe.skipIf(typeof found === 'string')('processes', () => {
   test('a build leaves the one entry that loading finds', async () => {
     const net = setUp();

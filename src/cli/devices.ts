@@ -1,7 +1,8 @@
 /**
- * `hotrod devices`: what this machine offers, target by target.
+ * `hotrod devices`: what this machine offers, target by target, and where code compiled for it is kept.
  */
 import type { Command } from 'commander';
+import { userCacheHome } from '../host/cache-folder.ts';
 import { probeTargets } from '../targets/all.ts';
 import { textTable } from './table.ts';
 import { processTerminal } from './terminal.ts';
@@ -17,10 +18,16 @@ export function addDevicesCommand(program: Command): void {
 
 async function devicesCommand(flags: { readonly json?: boolean }): Promise<void> {
   const devices = await probeTargets();
-  processTerminal(flags.json === true).result({ devices }, () =>
-    textTable(
-      ['target', 'available', 'device', 'features', 'remark'],
-      devices.map((d) => [d.target, d.available ? 'yes' : 'no', d.name, d.features.join(' '), d.reason ?? '']),
-    ),
+  const cache = userCacheHome();
+  const kept = cache === undefined ? 'is not kept' : `is kept in ${cache}, unless HOTROD_CACHE=off`;
+  processTerminal(flags.json === true).result({ devices, cache: cache ?? null }, () =>
+    [
+      textTable(
+        ['target', 'available', 'device', 'features', 'remark'],
+        devices.map((d) => [d.target, d.available ? 'yes' : 'no', d.name, d.features.join(' '), d.reason ?? '']),
+      ),
+      '',
+      `code compiled for this machine ${kept}`,
+    ].join('\n'),
   );
 }

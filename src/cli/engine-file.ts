@@ -6,8 +6,9 @@ import { ModelError } from '../core/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { parseEngine, serializeEngine } from '../engine/format.ts';
 import { openUserCache } from '../host/cache-folder.ts';
+import { checkedFile, checkOnce } from '../host/checked-files.ts';
 import { writeFileAtomically } from '../host/files.ts';
-import { sha256, sha256Now } from '../host/sha256.ts';
+import { sha256Beside, sha256Now } from '../host/sha256.ts';
 import { loadFile } from '../runtime/runtime.ts';
 
 /** Writes the engine and returns the size of the file in bytes. Throws ModelError `file-write`. */
@@ -35,4 +36,15 @@ export async function loadOnce(file: string, threads: number | 'auto'): Promise<
 }
 
 /** Throws what `parseEngine` throws. */
-export const engineOfBytes = (bytes: Uint8Array): Promise<Engine> => parseEngine(bytes, { sha256 });
+export async function engineOfBytes(bytes: Uint8Array): Promise<Engine> {
+  const file = checkedFile(bytes);
+  let weights: Promise<void> | undefined;
+  const later = (check: () => Promise<void>, digest: Uint8Array): void => {
+    weights = checkOnce(file, digest, check);
+    // Parsing may fail first, and then nobody waits for it.
+    weights.catch(() => {});
+  };
+  const engine = await parseEngine(bytes, { sha256: sha256Beside, later });
+  await weights;
+  return engine;
+}

@@ -3,7 +3,8 @@
  */
 import { closeSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { ModelError } from '../core/errors.ts';
-import { readHead, readSharedFile } from '../host/shared-file.ts';
+import { mapOrReadFile } from '../host/mapped-file.ts';
+import { readHead } from '../host/shared-file.ts';
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
@@ -12,11 +13,26 @@ const REASONS: Readonly<Record<string, string>> = {
 };
 
 /** The bytes of a file. Throws ModelError `file-missing`; `what` says what it was wanted for ("model", "input x"). */
-export const readInputFile = (file: string, what: string): Uint8Array => reading(file, what, () => readWhole(file));
+export function readInputFile(file: string, what: string): Uint8Array {
+  try {
+    return readWhole(file);
+  } catch (cause) {
+    throw unreadable(file, what, cause);
+  }
+}
 
-/** The bytes of a file in shared memory where `isWanted` says so of its first ones. Throws ModelError `file-missing`. */
-export const readSharedInput = (file: string, what: string, isWanted: (head: Uint8Array) => boolean): Uint8Array =>
-  reading(file, what, () => (isWanted(readHead(file, HEAD_BYTES)) ? readSharedFile(file) : readWhole(file)));
+/** The bytes of a file, mapped where `isMapped` says so of its first ones. Throws ModelError `file-missing`. */
+export async function openInputFile(
+  file: string,
+  what: string,
+  isMapped: (head: Uint8Array) => boolean,
+): Promise<Uint8Array> {
+  try {
+    return isMapped(readHead(file, HEAD_BYTES)) ? await mapOrReadFile(file) : readWhole(file);
+  } catch (cause) {
+    throw unreadable(file, what, cause);
+  }
+}
 
 const HEAD_BYTES = 64;
 /** Node's readFileSync ends at 2 GiB, and so does one read of Linux. */
@@ -40,13 +56,9 @@ function readWhole(file: string): Uint8Array {
   return bytes;
 }
 
-function reading(file: string, what: string, read: () => Uint8Array): Uint8Array {
-  try {
-    return read();
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? '';
-    throw new ModelError('file-missing', `${what} ${file}: ${REASONS[code] ?? (cause as Error).message}`, { cause });
-  }
+function unreadable(file: string, what: string, cause: unknown): ModelError {
+  const code = (cause as NodeJS.ErrnoException).code ?? '';
+  return new ModelError('file-missing', `${what} ${file}: ${REASONS[code] ?? (cause as Error).message}`, { cause });
 }
 
 /** The same error with the file's name in front; errors that name it already, and defects of Hotrod, as they are. */

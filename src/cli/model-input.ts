@@ -9,7 +9,7 @@ import { isEngine } from '../engine/format.ts';
 import { hasTorchName, isTorchFile } from '../torch/is-torch-file.ts';
 import { publishedWeights } from '../torch/published.ts';
 import { engineOfBytes } from './engine-file.ts';
-import { readInputFile, readSharedInput, withFile } from './files.ts';
+import { openInputFile, readInputFile, withFile } from './files.ts';
 import { processTerminal } from './terminal.ts';
 
 export interface OnnxInput {
@@ -41,7 +41,7 @@ export type ModelInput = SourceInput | EngineInput;
  */
 export async function openModel(file: string, { arch }: { readonly arch?: string } = {}): Promise<ModelInput> {
   if (!existsSync(file) && publishedWeights(file)) return openPublished(file);
-  const bytes = readSharedInput(file, 'model', isEngine);
+  const bytes = await openInputFile(file, 'model', isEngine);
   if (isTorchFile(bytes) || hasTorchName(file))
     return { kind: 'torch', file, bytes, ...(arch !== undefined && { arch }) };
   if (!isEngine(bytes) && extname(file) !== '.engine') return { kind: 'onnx', file, bytes };

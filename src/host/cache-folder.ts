@@ -77,9 +77,13 @@ export function cacheHome(name: string, env?: Environment): string | undefined {
   }
 }
 
-/** This user's folder of that name for what was made or found here; undefined where there is no place for one, or HOTROD_CACHE says off. */
+/** Where this user's folders for what was made or found here are; undefined where there is no place for any, or HOTROD_CACHE says off. */
+export const userCacheHome = (): string | undefined =>
+  knob('HOTROD_CACHE') === 'off' ? undefined : cacheHome('hotrod');
+
+/** The one of that name. */
 export function openUserCache(name: string): CacheFolder | undefined {
-  const home = knob('HOTROD_CACHE') === 'off' ? undefined : cacheHome('hotrod');
+  const home = userCacheHome();
   return home === undefined ? undefined : openCacheFolder(`${home}/${name}`);
 }
 

@@ -29,18 +29,33 @@ export function checkedFile(bytes: Uint8Array, folder = openUserCache('checked')
   if (!version || !folder || version.size < WORTH_NOTING_BYTES) return undefined;
   const { name, changedMs, stepMs } = version;
   const openedMs = Date.now();
-  const key = sha256(new TextEncoder().encode(name)).then(keyOf);
+  let finding: Promise<string> | undefined;
+  const key = (): Promise<string> => {
+    finding ??= sha256(new TextEncoder().encode(name)).then(keyOf);
+    return finding;
+  };
   return {
     isKnown: async (digest) => {
-      const noted = await readSealed(folder, await key);
+      const noted = await readSealed(folder, await key());
       return noted !== undefined && bytesEqual(noted, digest);
     },
     note: async (digest) => {
       // Times to come are those of a clock that was set back since.
       if (changedMs + stepMs >= openedMs) return;
-      await noteIn(folder, await key, digest);
+      await noteIn(folder, await key(), digest);
     },
   };
+}
+
+/** Checks what has this digest in a file, unless it was found whole in this version of it. Throws what `check` does. */
+export async function checkOnce(
+  file: CheckedFile | undefined,
+  digest: Uint8Array,
+  check: () => Promise<void>,
+): Promise<void> {
+  if (await file?.isKnown(digest)) return;
+  await check();
+  await file?.note(digest);
 }
 
 async function noteIn(folder: CacheFolder, key: string, digest: Uint8Array): Promise<void> {

@@ -6,7 +6,7 @@ import type { Device, OpenEngine } from '../engine/device.ts';
 import type { Binding, Engine, Profile, TargetName } from '../engine/engine.ts';
 import { readEngine } from '../engine/format.ts';
 import { validateEngine } from '../engine/validate.ts';
-import { type CheckedFile, checkedFile } from '../host/checked-files.ts';
+import { checkedFile, checkOnce } from '../host/checked-files.ts';
 import { sha256Beside } from '../host/sha256.ts';
 import { firstTimeUnoptimized } from '../host/v8-flags.ts';
 import { ExecutionContext, type IoInfo, ioInfo } from './context.ts';
@@ -64,7 +64,7 @@ export async function loadEngine(
   const file = cache && ArrayBuffer.isView(source) ? checkedFile(source) : undefined;
   const checks: Promise<void>[] = [];
   const later = (check: () => Promise<void>, digest: Uint8Array): void => {
-    const checking = checkOnce(file, check, digest);
+    const checking = checkOnce(file, digest, check);
     // Opening may fail first, and then nobody waits for the check.
     checking.catch(() => {});
     checks.push(checking);
@@ -107,13 +107,6 @@ export async function loadEngine(
 }
 
 const validateFirst = firstTimeUnoptimized();
-
-/** Weights that were found whole in this version of the file need not be hashed again. */
-async function checkOnce(file: CheckedFile | undefined, check: () => Promise<void>, digest: Uint8Array): Promise<void> {
-  if (await file?.isKnown(digest)) return;
-  await check();
-  await file?.note(digest);
-}
 
 function runtimeEngine(engine: Engine, open: OpenEngine): RuntimeEngine {
   let disposed = false;
