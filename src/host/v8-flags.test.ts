@@ -1,54 +1,90 @@
-/** In processes of their own, because flags are the process's: what V8 optimises while the work runs, and after it. */
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
-import { firstTimeUnoptimized } from './v8-flags.ts';
+/** Which flags are set around which work, by a V8 that writes them down. */
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import * as host from './node-module.ts';
+import { firstTimeUnoptimized, setV8Flags } from './v8-flags.ts';
 
-const MODULE = fileURLToPath(new URL('../../dist/host/v8-flags.js', import.meta.url));
+vi.mock('./node-module.ts', { spy: true });
 
-/** Whether V8 has optimised a busy function at the end of the first piece of work, of the second, and of one outside. */
-function tiers(cores: number, expected: readonly boolean[], flags: readonly string[] = []): unknown {
-  if (!existsSync(MODULE)) throw new Error('the package is not built: npm run build');
-  const script = `
-    import { firstTimeUnoptimized } from ${JSON.stringify(MODULE)};
-    // What should come is waited for; what should not is given time to.
-    const busy = (isExpected) => {
-      const f = new Function('n', 'let s = 0; for (let i = 0; i < n; i++) s += i % 7; return s;');
-      const end = performance.now() + (isExpected ? 30_000 : 300);
-      while (performance.now() < end && !%ActiveTierIsTurbofan(f)) f(1000);
-      return %ActiveTierIsTurbofan(f);
-    };
-    const run = firstTimeUnoptimized(() => ${cores});
-    const [first, second, outside] = ${JSON.stringify(expected)};
-    console.log(JSON.stringify([run(() => busy(first)), run(() => busy(second)), busy(outside)]));`;
-  const args = ['--allow-natives-syntax', ...flags, '--input-type=module', '-e', script];
-  const { stdout, stderr } = spawnSync(process.execPath, args, {
-    encoding: 'utf8',
-    env: { ...process.env, NODE_OPTIONS: '' },
+let log: string[] = [];
+/** How the process was started. */
+let execArgv: readonly string[] = [];
+let options: string | undefined;
+
+beforeEach(() => {
+  log = [];
+  execArgv = [];
+  options = undefined;
+  vi.mocked(host.nodeModule).mockImplementation((name) => {
+    if (name === 'node:v8') return { setFlagsFromString: (flag: string) => log.push(flag) };
+    return name === 'node:process' ? { execArgv, env: { NODE_OPTIONS: options } } : undefined;
   });
-  expect(stderr).toBe('');
-  return JSON.parse(stdout);
+});
+afterEach(() => void vi.restoreAllMocks());
+
+/** Two pieces of work and what was set around them. */
+function twice(cores: number): readonly string[] {
+  const run = firstTimeUnoptimized(() => cores);
+  for (const piece of ['first', 'second']) {
+    const result = run(() => {
+      log.push(piece);
+      return piece;
+    });
+    expect(result).toBe(piece);
+  }
+  return log;
 }
 
-test('on few cores the first time is unoptimised, and nothing after', () => {
-  expect(tiers(2, [false, true, true])).toEqual([false, true, true]);
+test('on few cores the first time is without the optimising compiler, which is back at once', () => {
+  for (const cores of [1, 2, 3]) {
+    log = [];
+    expect(twice(cores)).toEqual(['--no-opt', 'first', '--opt', 'second']);
+  }
 });
 
-test('on many cores all is optimised', () => {
-  expect(tiers(8, [true, true, true])).toEqual([true, true, true]);
+test('on many cores it stays', () => {
+  for (const cores of [4, 64]) {
+    log = [];
+    expect(twice(cores)).toEqual(['first', 'second']);
+  }
 });
 
-test('who started the process with a choice keeps it', () => {
-  expect(tiers(2, [false, false, false], ['--no-opt'])).toEqual([false, false, false]);
+test.each(['--no-opt', '--opt', '--no-turbofan', '--jitless', '--max-lazy'])(
+  'who started the process with %s keeps it',
+  (flag) => {
+    execArgv = ['--no-warnings', flag];
+    expect(twice(2)).toEqual(['first', 'second']);
+    execArgv = [];
+    options = `--max-old-space-size=4096 ${flag}`;
+    log = [];
+    expect(twice(2)).toEqual(['first', 'second']);
+  },
+);
+
+test('other options of the process are no choice', () => {
+  options = '--max-old-space-size=4096 --enable-source-maps';
+  expect(twice(2)).toContain('--no-opt');
 });
 
-test('results and errors come through', () => {
+test('it is back after an error, which comes through', () => {
   const run = firstTimeUnoptimized(() => 2);
-  expect(() =>
-    run(() => {
-      throw new RangeError('x');
-    }),
-  ).toThrow(RangeError);
-  expect(run(() => 5)).toBe(5);
+  const fail = (): never => {
+    throw new RangeError('x');
+  };
+  expect(() => run(fail)).toThrow(RangeError);
+  expect(log).toEqual(['--no-opt', '--opt']);
+});
+
+test('hosts without such flags do the work all the same', () => {
+  vi.mocked(host.nodeModule).mockReturnValue(undefined);
+  expect(setV8Flags(['--no-opt'])).toBe(false);
+  expect(twice(2)).toEqual(['first', 'second']);
+  vi.mocked(host.nodeModule).mockImplementation(() => ({
+    execArgv: [],
+    env: {},
+    setFlagsFromString: () => {
+      throw new Error('no such flag');
+    },
+  }));
+  log = [];
+  expect(twice(2)).toEqual(['first', 'second']);
 });
