@@ -74,7 +74,10 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
   const { computes, widensBytes = false } = target;
   const context = { ops, computes, widensBytes, onWarning };
   const optimise = (bound: Graph, table = ops): Graph => runPipeline(bound, { ...context, ops: table }, passOptions);
-  const optimiseAgain = (bound: Graph): Graph => runPipeline(bound, { ...context, onWarning: () => {} }, passOptions);
+  // How neighbours are put side by side depends on the sizes, so open ones are left as they are.
+  const channelRun = target.channelRun?.(precision);
+  const packed = { ...context, ...(channelRun !== undefined && { channelRun }) };
+  const optimiseAgain = (bound: Graph): Graph => runPipeline(bound, { ...packed, onWarning: () => {} }, passOptions);
   const { profiles = [] } = options;
   const fixed = fixedShapes(profiles);
   if (profiles.length > 0 && !fixed) {
@@ -88,7 +91,7 @@ export async function build(model: Uint8Array | Graph, options: BuildOptions = {
     () => bindShapes(read, ops, { ...options.shapes, ...fixed }, onWarning),
     printGraph,
   );
-  const graph = await run.stage('passes', () => optimise(bound), printGraph);
+  const graph = await run.stage('passes', () => runPipeline(bound, packed, passOptions), printGraph);
   // Sizes that only the data decide are open, though those of the inputs are not.
   if (target.takesSizes && countable(graph, ops).size > 0) {
     if (precision === 'int8') throw needsSizes();

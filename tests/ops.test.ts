@@ -41,7 +41,7 @@ const RUNNERS: readonly Runner[] = [
       noKernel('HardSigmoid HardSwish LeakyRelu Elu Selu ThresholdedRelu Softplus Softsign Mish Gelu Erf Mean', [
         'f64',
       ]),
-      { ops: ['ai.hotrod.Choose'], how: 'refused', why: 'no model holds it' },
+      { ops: ['ai.hotrod.Choose', 'ai.hotrod.PackChannels'], how: 'refused', why: 'no model holds them' },
       noKernel('Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh', ['f64']),
       noKernel('Relu', ['i64', 'i16']),
       noKernel('Min Max', ['i16', 'u16']),

@@ -147,7 +147,7 @@ class Fuser {
         return size === elements(this.#shape(reader.outputs[0]));
       case 'index': {
         const read = reader.inputs.reduce((n, name) => n + (name ? elements(this.#shape(name)) : 0), 0);
-        return reader.outputs.length === 1 && elements(this.#shape(reader.outputs[0])) <= read;
+        return reader.outputs.length === 1 && (lowering.once || elements(this.#shape(reader.outputs[0])) <= read);
       }
       case 'kernel':
         return reader.inputs.every((name, i) => name !== value || lowering.streams.includes(i));

@@ -354,8 +354,9 @@ class Lowerer {
   #wishedOrder(cluster: Cluster, value: string): readonly number[] {
     const lowering = this.ops.get(cluster.root.op)?.lower;
     const rank = this.#type(value).shape.length;
-    if (lowering?.kind === 'kernel' && lowering.layout === 'channels-last') return channelsLastOrder(rank);
-    if (lowering?.kind === 'kernel' && lowering.layout === 'row-major') return rowMajorOrder(rank);
+    const wish = lowering?.kind === 'kernel' || lowering?.kind === 'index' ? lowering.layout : undefined;
+    if (wish === 'channels-last') return channelsLastOrder(rank);
+    if (wish === 'row-major') return rowMajorOrder(rank);
     if (this.#isOfBytesAcross(value)) return channelsLastOrder(rank);
     // A root that only turns what it reads has its elements' order, in its own dims.
     const { root, output } = cluster;

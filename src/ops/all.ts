@@ -43,6 +43,7 @@ import { MICROSOFT_QUANTIZED_OPS } from './microsoft-quantized.ts';
 import { NON_MAX_SUPPRESSION_OPS } from './non-max-suppression.ts';
 import { NORMALIZATION_OPS } from './normalization.ts';
 import type { Op } from './op.ts';
+import { PACK_CHANNELS_OPS } from './pack-channels.ts';
 import { PAD_OPS } from './pad.ts';
 import { POOL_OPS } from './pool.ts';
 import { QUANTIZE_LINEAR_OPS } from './quantize-linear.ts';
@@ -128,6 +129,7 @@ const FILES: readonly (readonly Op[])[] = [
   TF_IDF_VECTORIZER_OPS,
   CENTER_CROP_PAD_OPS,
   CHOOSE_OPS,
+  PACK_CHANNELS_OPS,
   COL2IM_OPS,
   DEFORM_CONV_OPS,
   SELECT_OPS,

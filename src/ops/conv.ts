@@ -28,6 +28,7 @@ import {
 import { withoutIdleTaps } from './conv-taps.ts';
 import { areBytes, checkOneType } from './dims.ts';
 import { type AttrsOf, type ContractSpec, defineOp, int, ints, type KernelContext, type OpCase } from './op.ts';
+import { packedConv } from './packed-conv.ts';
 import { multiplyRows, toFloat64 } from './product.ts';
 import { asThreeDims, leavesInput, staticWindow, WINDOW_ATTRS, type WindowDim, windowOutput } from './window.ts';
 
@@ -82,6 +83,7 @@ const conv = defineOp({
     const { shape } = ctx.input(1);
     return sum === undefined ? undefined : { ...scales, sum, along: [-1, ...shape.slice(2).map(() => 1)] };
   },
+  packChannels: packedConv,
   expand: withoutIdleTaps,
   lower: { kind: 'kernel', layout: 'channels-last', streams: [], build: lowerConv },
   cases: convCases(),

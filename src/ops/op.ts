@@ -160,7 +160,14 @@ export type LayoutWish =
 
 export type Lowering<A> =
   | { readonly kind: 'elementwise'; expr(args: readonly Expr[], attrs: A, out: DType): Expr }
-  | { readonly kind: 'index'; read(ctx: LowerContext<A>, output: number, coords: readonly Expr[]): Expr }
+  | {
+      readonly kind: 'index';
+      /** No element of an input is read twice, so work fused in front of it is not repeated, though the output has more elements. */
+      readonly once?: boolean;
+      /** How the output is to lie; as its inputs do where not given. */
+      readonly layout?: LayoutWish;
+      read(ctx: LowerContext<A>, output: number, coords: readonly Expr[]): Expr;
+    }
   | { readonly kind: 'alias' }
   /** The inputs laid one behind the other along `axis` of the output; producers write into their place. */
   | { readonly kind: 'concat'; axis(attrs: A, rank: number): number }
@@ -292,6 +299,16 @@ export interface OpDef<S extends AttrSpecs = AttrSpecs> {
   ): IntegerSum | undefined;
   /** The axis of input 1 along which its bytes may have scales of their own, for nodes that `sumBytes` sums fast; undefined: it does not. */
   weightChannels?(ctx: InferContext<AttrsOf<S>>): number | undefined;
+  /**
+   * For linear operators of few channels with constant weights: output 0 by nodes that find what they multiply in runs of `run` channels.
+   * Undefined where there are such runs already, or where they would not pay.
+   */
+  packChannels?(
+    w: NodeWriter,
+    ctx: InferContext<AttrsOf<S>>,
+    inputs: readonly string[],
+    run: number,
+  ): string | undefined;
   readonly lower?: Lowering<AttrsOf<S>>;
   readonly traits?: Traits;
   /** At least one case; sizes should include 1, primes and odd tails. */
@@ -315,6 +332,9 @@ export interface Op extends OpSemantics {
   readonly clips: ((ctx: InferContext) => readonly [low: number, high: number] | undefined) | undefined;
   readonly sumBytes: OpDef['sumBytes'] | undefined;
   readonly weightChannels: ((ctx: InferContext) => number | undefined) | undefined;
+  readonly packChannels:
+    | ((w: NodeWriter, ctx: InferContext, inputs: readonly string[], run: number) => string | undefined)
+    | undefined;
   readonly lower: Lowering<Attrs> | undefined;
   readonly traits: Traits;
   readonly cases: readonly OpCase[];
@@ -345,6 +365,7 @@ export function defineOp<S extends AttrSpecs>(def: OpDef<S>): Op {
     clips: typed.clips as unknown as Op['clips'],
     sumBytes: typed.sumBytes,
     weightChannels: typed.weightChannels as unknown as Op['weightChannels'],
+    packChannels: typed.packChannels as unknown as Op['packChannels'],
     lower: typed.lower as Lowering<Attrs> | undefined,
     traits: def.traits ?? {},
     cases: def.cases,

@@ -11,6 +11,8 @@ export interface PassContext {
   readonly computes: ReadonlySet<DType>;
   /** The target multiplies words, not bytes: it has nothing of sums of bytes. */
   readonly widensBytes?: boolean;
+  /** Products of operands that lie side by side in runs of so many channels are much faster than others. Undefined: no matter. */
+  readonly channelRun?: number;
   readonly onWarning: (message: string) => void;
 }
 

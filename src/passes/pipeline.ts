@@ -19,6 +19,7 @@ import { foldConstants } from './fold-constants.ts';
 import { mergeProducts } from './merge-products.ts';
 import { mergeViews } from './merge-views.ts';
 import { nestConcats } from './nest-concats.ts';
+import { packChannels } from './pack-channels.ts';
 import type { Pass, PassContext } from './pass.ts';
 import { removeNoOps } from './remove-no-ops.ts';
 import { sumBytes } from './sum-bytes.ts';
@@ -88,9 +89,15 @@ export const PASSES: readonly Pass[] = [
     why: 'constants are known, a view that goes on is one node, and scales have gone into the matrices that are put side by side',
   },
   {
+    name: 'pack-channels',
+    run: packChannels,
+    after: ['fold-constants', 'fold-channel-affine'],
+    why: 'weights are arranged once they are final; convolutions of one input then share its arrangement as a common subexpression',
+  },
+  {
     name: 'eliminate-common-subexpressions',
     run: eliminateCommonSubexpressions,
-    after: ['fold-channel-affine', 'merge-views', 'merge-products'],
+    after: ['fold-channel-affine', 'merge-views', 'merge-products', 'pack-channels'],
     why: 'merging earlier would give values more readers, and folding into weights wants one; canonical nodes compare equal',
   },
   {

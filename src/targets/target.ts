@@ -63,6 +63,10 @@ export interface Target {
   readonly inPlace?: boolean;
   /** Its kernels multiply words faster than bytes: products of bytes are widened, and those of dequantised bytes left as numbers. */
   readonly widensBytes?: boolean;
+  /**
+   * Of how many channels side by side products must be for its fast templates, by the precision asked for; absent: of any number.
+   */
+  channelRun?(precision: Precision): number | undefined;
   /** Absent: the target runs graphs (reference). */
   readonly templates?: readonly Template[];
   /** Rearranges the row-major elements of a kernel's constant buffer as a template's `packing` asked. */

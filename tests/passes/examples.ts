@@ -92,6 +92,19 @@ export const EXAMPLES: Readonly<Record<string, () => Graph>> = {
       const w = s.constant('w', fromNumbers('i8', [4, 2], [1, 2, 3, 4, -5, -6, -7, -128]));
       return [s.node('y', 'MatMul', [q, w])];
     }),
+  'pack-channels': () =>
+    sketch('stem', (s) => {
+      const x = s.b.input('x', 'f32', [2, 3, 9, 11]);
+      const conv = (name: string, weight: readonly number[], attrs: Attrs): string =>
+        s.node(name, 'Conv', [x, s.constant(`${name}_w`, randomTensor('f32', weight, 4))], attrs);
+      const packed = conv('packed', [4, 3, 7, 7], { strides: [2, 2], pads: [3, 3, 3, 3] });
+      const wasteful = conv('wasteful', [4, 3, 3, 3], { strides: [1, 1] });
+      const wide = s.b.input('wide', 'f32', [1, 16, 4, 4]);
+      const runs = s.node('runs', 'Conv', [wide, s.constant('runs_w', randomTensor('f32', [4, 16, 2, 2], 5))], {
+        strides: [2, 2],
+      });
+      return [packed, wasteful, runs];
+    }),
   'expand-ops': () =>
     sketch('expand', (s) => {
       const x = s.b.input('x', 'f32', [2, 3, 4]);

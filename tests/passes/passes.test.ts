@@ -27,7 +27,11 @@ const ctx: PassContext = {
 };
 
 /** What a pass needs to have something to do. */
-const ctxOf = (name: string): PassContext => ({ ...ctx, widensBytes: name === 'widen-bytes' });
+const ctxOf = (name: string): PassContext => ({
+  ...ctx,
+  widensBytes: name === 'widen-bytes',
+  ...(name === 'pack-channels' && { channelRun: 8 }),
+});
 
 const inputsOf = (graph: Graph, seed: number): Map<string, Tensor> =>
   new Map(

@@ -583,6 +583,7 @@ export const LANE_OPS: Readonly<Record<string, Row>> = {
   trap: (g, ins) => g.lines.push(`v.trap(${ins.line});`),
   activemask: (g, ins) => g.write(ins.operands[0], 'b32', 'w.activeMask(L,n)'),
   cp: (g, ins) => copyAsync(g, ins),
+  mbarrier: (g, ins) => mbarrier(g, ins),
   mapa: (g, ins) =>
     g.write(
       ins.operands[0],
@@ -604,8 +605,26 @@ function copyAsync(g: Codegen, ins: Instruction): void {
     g.lines.push(
       `w.copy(l,${g.address(to)},${g.address(from)},${n},${bytes && !g.isReg(bytes) ? g.read(bytes, 'b32') : bytes && g.typeOf((bytes as { name: string }).name) === 'pred' ? `(${g.read(bytes, 'pred')}?0:${n})` : bytes ? g.read(bytes, 'b32') : n});`,
     );
+  } else if (ins.mods.join('.') === 'async.mbarrier.arrive.noinc.shared.b64') {
+    g.lines.push(`w.arriveWithCopies(l,${g.address(ins.operands[0])});`);
   } else if (ins.mods.join('.') === 'async.bulk.prefetch.L2.global') {
     const [from, bytes] = ins.operands;
     g.lines.push(`w.prefetch(${g.address(from)},${g.read(bytes, 'b32')});`);
   } else throw new PtxError(`cp.${ins.mods.join('.')} is not supported`);
+}
+
+/** Barriers in shared memory, of this block. */
+function mbarrier(g: Codegen, ins: Instruction): void {
+  const form = ins.mods.join('.');
+  const [x, y, z] = ins.operands;
+  if (form === 'init.shared.b64')
+    g.lines.push(`w.block.barriers.init(Number(${g.address(x)}),${g.read(y, 'b32')},w.base+l);`);
+  else if (form === 'arrive.shared.b64') {
+    g.write(x, 'b64', '0');
+    g.lines.push(`w.block.barriers.arrive(Number(${g.address(y)}),w.base+l);`);
+  } else if (form === 'try_wait.parity.shared.b64') {
+    const over = hold(g, `w.block.barriers.isOver(Number(${g.address(y)}),${g.read(z, 'b32')},w.base+l)?1:0`);
+    g.lines.push(`if(!${over})w.yields=true;`);
+    g.write(x, 'pred', over);
+  } else throw new PtxError(`mbarrier.${form} is not supported`);
 }

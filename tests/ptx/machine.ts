@@ -12,6 +12,7 @@
  */
 import { Codegen, classOf, FILES, type Layout, type RegClass } from './codegen.ts';
 import { LANE_OPS } from './lane-ops.ts';
+import { Barriers } from './mbarrier.ts';
 import { type GlobalMemory, GridWatch, SHARED_WINDOW, SharedMemory } from './memory.ts';
 import { bytesOf, type Entry, type Instruction, type Operand, PtxError, type PtxModule, parsePtx } from './parse.ts';
 import * as values from './values.ts';
@@ -153,6 +154,7 @@ function makeBlock(
   const dim = ([x, y, z]: readonly number[]) => ({ x, y, z });
   const cluster = launch.cluster ?? [1, 1, 1];
   const inCluster = at.map((a, i) => a % cluster[i]);
+  const shared = new SharedMemory(compiled.staticShared + launch.sharedBytes, warps);
   const block: Block = {
     ctaid: dim(at),
     nctaid: dim(launch.grid),
@@ -162,7 +164,8 @@ function makeBlock(
     variables,
     rank: inCluster[0] + cluster[0] * (inCluster[1] + cluster[1] * inCluster[2]),
     threads,
-    shared: new SharedMemory(compiled.staticShared + launch.sharedBytes, warps),
+    shared,
+    barriers: new Barriers(shared),
     warps: [],
     cluster: [],
     watch,
@@ -437,7 +440,7 @@ function countSegments(entry: Entry, starts: ReadonlySet<number>): ReadonlySet<s
   return several;
 }
 
-const MAY_FAIL = new Set(['ld', 'ldu', 'st', 'atom', 'red', 'cp', 'trap']);
+const MAY_FAIL = new Set(['ld', 'ldu', 'st', 'atom', 'red', 'cp', 'mbarrier', 'trap']);
 
 const runtime = {
   ...values,

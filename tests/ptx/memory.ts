@@ -319,8 +319,9 @@ export class SharedMemory {
     this.#writer.fill(ASYNC, a >> 1, (a + size) >> 1);
     return a;
   }
-  land(a: number, size: number, thread: number): void {
+  /** `clock`: the warp's own when it let go of the copy. */
+  land(a: number, size: number, thread: number, clock = this.clocks[thread >> 5][thread >> 5]): void {
     this.#writer.fill(thread + 1, a >> 1, (a + size) >> 1);
-    this.#writerClock.fill(this.clocks[thread >> 5][thread >> 5], a >> 1, (a + size) >> 1);
+    this.#writerClock.fill(clock, a >> 1, (a + size) >> 1);
   }
 }

@@ -84,12 +84,23 @@ export function mma(
   }
 }
 
-/** An operand of wgmma in shared memory: k contiguous, in rows of 128 bytes with the 128-byte swizzle. */
+/**
+ * An operand of wgmma in shared memory, k contiguous: in rows of 128 bytes with the 128-byte swizzle, or without swizzle as core matrices of
+ * 8 rows by 16 bytes, the leading dimension apart along k, the stride apart along rows.
+ */
 function matrixReader(w: Warp, descriptor: bigint, unpack: Unpack): (row: number, k: number) => number {
   const start = Number(descriptor & 0x3fffn) * 16;
   const stride = Number((descriptor >> 32n) & 0x3fffn) * 16;
-  if (descriptor >> 62n !== 1n) throw new PtxError('wgmma: only the swizzle of 128 bytes is supported');
   const { shared } = w.block;
+  const swizzle = descriptor >> 62n;
+  if (swizzle === 0n) {
+    const leading = Number((descriptor >> 16n) & 0x3fffn) * 16;
+    return (row, k) => {
+      const at = start + Math.floor(row / 8) * stride + (row % 8) * 16 + Math.floor(k / 8) * leading + (k % 8) * 2;
+      return unpack(shared.i16[shared.readFreely(at, 2) >> 1], 0);
+    };
+  }
+  if (swizzle !== 1n) throw new PtxError('wgmma: only the swizzle of 128 bytes is supported, or none');
   return (row, k) => {
     const linear = start + Math.floor(row / 8) * stride + (row % 8) * 128 + k * 2;
     const at = shared.readFreely(linear ^ (((linear >> 7) & 7) << 4), 2);

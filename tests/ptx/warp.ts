@@ -3,6 +3,7 @@
  */
 
 import type { RegClass } from './codegen.ts';
+import type { Barriers } from './mbarrier.ts';
 import { type GlobalMemory, type GridWatch, SHARED_WINDOW, type SharedMemory } from './memory.ts';
 import { PtxError } from './parse.ts';
 import type { Wide } from './values.ts';
@@ -24,6 +25,7 @@ export interface Block {
   readonly variables: readonly number[];
   readonly threads: number;
   readonly shared: SharedMemory;
+  readonly barriers: Barriers;
   readonly warps: Warp[];
   /** The blocks of its cluster, by rank. */
   readonly cluster: Block[];
@@ -189,15 +191,24 @@ export class Warp {
   }
   wait(lane: number, pending: number): void {
     const groups = this.#groups[lane];
-    while (groups.length > pending) {
-      for (const { to, from, size, bytes } of groups.shift() as Copy[]) {
-        const { shared, watch, number } = this.block;
-        watch?.touch(number, from, bytes, false);
-        shared.u8.fill(0, to, to + size);
-        shared.u8.set(this.global.u8.subarray(from, from + bytes), to);
-        shared.land(to, size, this.base + lane);
-      }
-    }
+    while (groups.length > pending) for (const copy of groups.shift() as Copy[]) this.#land(copy, lane);
+  }
+  /** cp.async.mbarrier.arrive.noinc: the lane arrives when all its copies have landed. */
+  arriveWithCopies(lane: number, barrier: Wide): void {
+    const copies = [...this.#groups[lane].flat(), ...this.#open[lane]];
+    this.#groups[lane] = [];
+    this.#open[lane] = [];
+    const clock = this.block.shared.clocks[this.index][this.index];
+    this.block.barriers.arrive(Number(barrier), this.base + lane, () => {
+      for (const copy of copies) this.#land(copy, lane, clock);
+    });
+  }
+  #land({ to, from, size, bytes }: Copy, lane: number, clock?: number): void {
+    const { shared, watch, number } = this.block;
+    watch?.touch(number, from, bytes, false);
+    shared.u8.fill(0, to, to + size);
+    shared.u8.set(this.global.u8.subarray(from, from + bytes), to);
+    shared.land(to, size, this.base + lane, clock);
   }
 }
 

@@ -18,8 +18,9 @@ export interface ConvSpec {
   readonly ic: number;
   readonly oc: number;
   readonly kernel: readonly [number, number];
-  readonly stride?: number;
-  readonly pad?: number;
+  /** Of both dims, or of each. */
+  readonly stride?: number | readonly [number, number];
+  readonly pad?: number | readonly [number, number];
   readonly dilation?: number;
   readonly group?: number;
   readonly layout?: 'nhwc' | 'nchw';
@@ -38,6 +39,9 @@ const sum = (constant: number, ...terms: (readonly [Axis, number])[]): Affine =>
 const exprOf = (a: Affine): Expr =>
   a.terms.reduce((x, t) => e.add(x, e.mul(e.axis(t.axis), e.index(t.coef))), e.index(a.constant));
 
+const along = (x: number | readonly [number, number]): readonly [number, number] =>
+  typeof x === 'number' ? [x, x] : x;
+
 const strides = (
   layout: 'nhwc' | 'nchw',
   [c, h, w]: readonly number[],
@@ -46,12 +50,15 @@ const strides = (
 
 export const outputSize = (s: ConvSpec): [number, number] => {
   const at = (i: 0 | 1) =>
-    Math.floor((s.size[i] + 2 * (s.pad ?? 0) - (s.dilation ?? 1) * (s.kernel[i] - 1) - 1) / (s.stride ?? 1)) + 1;
+    Math.floor(
+      (s.size[i] + 2 * along(s.pad ?? 0)[i] - (s.dilation ?? 1) * (s.kernel[i] - 1) - 1) / along(s.stride ?? 1)[i],
+    ) + 1;
   return [at(0), at(1)];
 };
 
 export function convKernel(spec: ConvSpec): Kernel {
-  const { batch = 1, ic, oc, stride = 1, pad = 0, dilation = 1, group = 1, layout = 'nhwc' } = spec;
+  const { batch = 1, ic, oc, dilation = 1, group = 1, layout = 'nhwc' } = spec;
+  const [stride, pad] = [along(spec.stride ?? 1), along(spec.pad ?? 0)];
   const [h, w] = spec.size;
   const [oh, ow] = outputSize(spec);
   const [icg, ocg] = [ic / group, oc / group];
@@ -88,8 +95,8 @@ export function convKernel(spec: ConvSpec): Kernel {
       dims: [
         dim(sum(0, [n, 1]), batch, inStride.n),
         dim(sum(0, [g, icg], [c, 1]), ic, inStride.c),
-        dim(sum(-pad, [y, stride], [kh, dilation]), h, inStride.h, pad > 0),
-        dim(sum(-pad, [x, stride], [kw, dilation]), w, inStride.w, pad > 0),
+        dim(sum(-pad[0], [y, stride[0]], [kh, dilation]), h, inStride.h, pad[0] > 0),
+        dim(sum(-pad[1], [x, stride[1]], [kw, dilation]), w, inStride.w, pad[1] > 0),
       ],
     },
     b: {

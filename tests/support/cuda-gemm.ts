@@ -11,10 +11,12 @@ import { evalKernel } from '../../src/loop/eval.ts';
 import * as e from '../../src/loop/expr.ts';
 import type { Kernel } from '../../src/loop/ir.ts';
 import { exprMapper, mapStmts } from '../../src/targets/cpu/walk.ts';
+import type { GemmSite } from '../../src/targets/cuda/gemm-context.ts';
 import { emitGemm } from '../../src/targets/cuda/gemm-emit.ts';
 import { packRows, rowsPacking } from '../../src/targets/cuda/gemm-packing.ts';
 import { type GemmShape, sharedBytes, type TileParams } from '../../src/targets/cuda/gemm-tiles.ts';
 import { moduleText } from '../../src/targets/cuda/ptx.ts';
+import type { PtxText } from '../../src/targets/cuda/ptx-text.ts';
 import { GPU, GuardedMemory, gpuHere, INTERPRETS, launchHere } from '../cuda/gpu-here.ts';
 import { PtxProgram } from '../ptx/machine.ts';
 import { GlobalMemory } from '../ptx/memory.ts';
@@ -70,8 +72,25 @@ function runHere(
   }
 }
 
+/** What an emitter of products gives. */
+interface Emitted {
+  readonly code: PtxText;
+  readonly grid: readonly [number, number, number];
+  readonly block: readonly [number, number, number];
+  readonly cluster?: readonly [number, number, number] | undefined;
+}
+
 /** What the kernel gives, interpreted and on the GPU where there is one, beside eval. */
-export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): readonly GemmRun[] {
+export const runTensorCores = (kernel: Kernel, shape: GemmShape, tile: TileParams, seed = 1): readonly GemmRun[] =>
+  runEmitted(kernel, shape, sharedBytes(tile), (site) => emitGemm(site, shape, tile), seed);
+
+export function runEmitted(
+  kernel: Kernel,
+  shape: GemmShape,
+  sharedBytes: number,
+  emit: (site: GemmSite) => Emitted,
+  seed = 1,
+): readonly GemmRun[] {
   const rnd = random(seed);
   const data = new Map<string, TypedArray>();
   for (const b of kernel.buffers) {
@@ -86,16 +105,12 @@ export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParam
     const name = shape.plan.b.buffer;
     packed.set(name, packRows(data.get(name) as TypedArray, rowsPacking(shape)));
   }
-  const emitted = emitGemm(
-    { name: 'k', kernel, alignments: kernel.buffers.map(() => 64), programmatic: true },
-    shape,
-    tile,
-  );
+  const emitted = emit({ name: 'k', kernel, alignments: kernel.buffers.map(() => 64), programmatic: true });
   const launch = {
     entry: 'k',
     grid: emitted.grid,
     block: emitted.block,
-    sharedBytes: sharedBytes(tile),
+    sharedBytes,
     ...(emitted.cluster && { cluster: emitted.cluster }),
   };
   const text = moduleText(90, [emitted.code]);
@@ -120,7 +135,7 @@ export function runTensorCores(kernel: Kernel, shape: GemmShape, tile: TileParam
 /** Sums are exact; the last rounding of a value that lies between two may fall either way. */
 const TOLERANCE: Partial<Record<DType, number>> = { f16: 2 ** -10, bf16: 2 ** -7, f32: 2 ** -22 };
 
-export function closeTo(runs: readonly GemmRun[], tile: TileParams): void {
+export function closeTo(runs: readonly GemmRun[], tile: object): void {
   for (const { got, want, dtype } of runs) {
     const wrong = want.findIndex(
       (w, i) => !(Math.abs(got[i] - w) <= (TOLERANCE[dtype] as number) * Math.max(1, Math.abs(w))),

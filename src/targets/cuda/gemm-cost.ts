@@ -7,9 +7,11 @@
  */
 import { DTYPES } from '../../core/dtype.ts';
 import type { Kernel } from '../../loop/ir.ts';
-import { type GemmShape, STEP_BYTES, sharedBytes, stageBytes, type TileParams } from './gemm-tiles.ts';
+import { type GemmShape, MOST_ROWS_AHEAD, STEP_BYTES, sharedBytes, stageBytes, type TileParams } from './gemm-tiles.ts';
 
 const MULTIPROCESSORS = 132;
+/** Clusters lie within a part of the chip, so that some multiprocessors are left: 16 of eight blocks took two rounds. */
+const IN_CLUSTERS_OF_EIGHT = 112;
 const SHARED_BYTES_PER_MULTIPROCESSOR = 228 * 1024;
 const THREADS_PER_MULTIPROCESSOR = 272;
 const LAUNCH_NS = 223;
@@ -41,6 +43,8 @@ const BOUND_BYTES_PER_NS = 2370;
 const MEMORY_BYTES_PER_NS = 2400;
 const NS_PER_SHARED_KIBIBYTE = 3.4;
 const NS_PER_OUTPUT = 0.0154;
+/** Measured in the network: 1×1 with a residual against without one, where rows are too many to be loaded ahead. */
+const NS_PER_LATE_READ = 0.24;
 
 export const blocksOf = ({ m, n, batch }: GemmShape, { bm, bn, split }: TileParams): number =>
   Math.ceil(m / bm) * Math.ceil(n / bn) * split * batch;
@@ -64,22 +68,34 @@ export function predictGemmNs(kernel: Kernel, shape: GemmShape, tile: TileParams
   const step = Math.max(throughput + STEP_NS + inTurn, LATENCY_NS / (stages - 1 - wgmma));
   const outputs = (bm * bn) / OUTPUTS_PER_NS;
   const alone = FILL_NS + steps * step + EPILOGUE_NS + outputs;
-  const rounds = Math.ceil(blocks / (MULTIPROCESSORS * resident));
+  const rounds = Math.ceil(blocks / ((split === 8 ? IN_CLUSTERS_OF_EIGHT : MULTIPROCESSORS) * resident));
   // Blocks side by side hide each other's waits, not each other's products.
   const busy = Math.ceil(blocks / MULTIPROCESSORS) * (steps * throughput + outputs) + FILL_NS;
   const cache = (blocks * steps * stageBytes(tile)) / ALL_CACHE_BYTES_PER_NS;
   const ns = Math.max(rounds * alone, busy, cache);
   const bytes = bytesOf(kernel, shape);
   const memory = bytes / MEMORY_BYTES_PER_NS + (NS_PER_SHARED_KIBIBYTE * shared) / 1024 + NS_PER_OUTPUT * bm * bn;
+  // What the epilogue reads row by row, unless it was asked for before the products (gemm-outputs.ts).
+  const turns = bm / split / (threads / (bn / 8));
+  const late = turns > MOST_ROWS_AHEAD ? rowsReadBehind(kernel, shape) * NS_PER_LATE_READ : 0;
+  const reads = (Math.ceil(blocks / MULTIPROCESSORS) * (bm / split) * bn * late) / resident;
   const join = split > 1 ? JOIN_NS + JOIN_NS_PER_BLOCK * split : 0;
   const shallow = (MOST_STAGES - stages) * STAGE_NS;
-  return LAUNCH_NS + (ns <= bytes / BOUND_BYTES_PER_NS ? memory : ns) + join + shallow;
+  return LAUNCH_NS + (ns <= bytes / BOUND_BYTES_PER_NS ? memory : ns) + reads + join + shallow;
 }
 
 /** Bytes that are moved at least: each buffer once, of a no more than the products read. */
-function bytesOf(kernel: Kernel, { plan, batch, m, k }: GemmShape): number {
+export function bytesOf(kernel: Kernel, { plan, batch, m, k }: GemmShape): number {
   return kernel.buffers.reduce((sum, { name, dtype, elements }) => {
     const read = name === plan.a.buffer ? Math.min(elements, batch * m * k) : elements;
     return sum + read * DTYPES[dtype].bytes;
   }, 0);
+}
+
+/** Elements that the epilogue reads for each output, beside what it reads for a column. */
+export function rowsReadBehind(kernel: Kernel, { plan, batch, m, n }: GemmShape): number {
+  const read = kernel.buffers.filter(
+    ({ name, role }) => role === 'in' && name !== plan.a.buffer && name !== plan.b.buffer,
+  );
+  return read.reduce((sum, { elements }) => sum + Math.min(1, elements / (batch * m * n)), 0);
 }

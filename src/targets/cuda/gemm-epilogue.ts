@@ -17,6 +17,8 @@ export interface EpiloguePlace {
   readonly digits: ReadonlyMap<string, string>;
   /** The axis that columns run along; undefined where there is one column only. */
   readonly column: Axis | undefined;
+  /** Columns between the one in `digits` and the first one here: places that differ by this alone share their addresses. */
+  readonly shift?: number;
   /** Columns at once: 8 where all are inside, else 1. */
   readonly width: number;
   /** Buffer names to the registers that hold their addresses. */
@@ -135,6 +137,20 @@ export class Epilogue {
     });
   }
 
+  /** Asks the second-level cache for `columns` columns of what is loaded with each row, where they lie side by side. */
+  prefetch(columns: number): void {
+    const asked = new Set<string>();
+    eachExpr(this.#statements, (x) => {
+      if (x.kind !== 'load') return;
+      const { key, movesWithRow } = this.#keyOf(x.buffer, x.index);
+      if (!movesWithRow || asked.has(key)) return;
+      asked.add(key);
+      const { pointer, from, vector } = this.#address(x.buffer, x.index);
+      const bytes = columns * DTYPES[this.#dtypes.get(x.buffer) as DType].bytes;
+      if (vector) this.#w.line(`cp.async.bulk.prefetch.L2.global [${pointer}+${from}], ${bytes}`);
+    });
+  }
+
   /** Writes the epilogue for the columns whose sums are in `acc`. */
   run(acc: readonly string[]): void {
     this.#locals.set('acc', acc);
@@ -151,8 +167,9 @@ export class Epilogue {
     const { digits, column } = this.#place;
     const { terms, constant } = toAffine(index) as Affine;
     const moving = terms.filter((t) => digits.has(t.axis));
+    const shift = moving.some((t) => t.axis === column?.name) ? (this.#place.shift ?? 0) : 0;
     return {
-      key: `${buffer} ${moving.map((t) => `${digits.get(t.axis)}*${t.coef}`).join('+')}+${constant}`,
+      key: `${buffer} ${shift} ${moving.map((t) => `${digits.get(t.axis)}*${t.coef}`).join('+')}+${constant}`,
       movesWithRow: moving.some((t) => t.axis !== column?.name),
     };
   }
@@ -236,10 +253,10 @@ export class Epilogue {
     return w.op('f32', 'copysign.f32', x, w.op('f32', 'sub.f32', floatBits(1), rest));
   }
 
-  /** The address of the first column's element, and how many elements a column is away from the one before. */
-  #address(buffer: string, index: Expr): { pointer: string; stride: number; vector: boolean } {
+  /** The address of the first column's element (a register and bytes), and how many elements a column is away from the one before. */
+  #address(buffer: string, index: Expr): { pointer: string; from: number; stride: number; vector: boolean } {
     const w = this.#w;
-    const { digits, column, width, pointers } = this.#place;
+    const { digits, column, width, pointers, shift = 0 } = this.#place;
     const affine = toAffine(index) as Affine;
     const bytes = DTYPES[this.#dtypes.get(buffer) as DType].bytes;
     const terms = affine.terms.filter((t) => digits.has(t.axis));
@@ -252,7 +269,9 @@ export class Epilogue {
     const stride = terms.filter((t) => t.axis === column?.name).reduce((n, t) => n + t.coef, 0);
     const aligned =
       terms.every((t) => t.axis === column?.name || t.coef % width === 0) && affine.constant % width === 0;
-    return { pointer, stride, vector: width > 1 && stride === 1 && aligned && this.#place.aligned.has(buffer) };
+    const isAligned = aligned && (shift * stride) % width === 0;
+    const vector = width > 1 && stride === 1 && isAligned && this.#place.aligned.has(buffer);
+    return { pointer, from: shift * stride * bytes, stride, vector };
   }
 
   #load(buffer: string, index: Expr): readonly string[] {
@@ -267,31 +286,31 @@ export class Epilogue {
     const w = this.#w;
     const { width } = this.#place;
     const dtype = this.#dtypes.get(buffer) as DType;
-    const { pointer, stride, vector } = this.#address(buffer, index);
+    const { pointer, from, stride, vector } = this.#address(buffer, index);
     if (vector) {
       const type = dtype === 'f32' ? 'f32' : 'b32';
       const regs = (dtype === 'f32' ? [0, 16] : [0]).flatMap((at) => {
         const v = w.regs(type, 4);
-        w.line(`ld.global.v4.${type} {${v.join(', ')}}, [${pointer}+${at}]`);
+        w.line(`ld.global.v4.${type} {${v.join(', ')}}, [${pointer}+${from + at}]`);
         return v;
       });
       return { dtype, packed: dtype !== 'f32', regs };
     }
     const one = (j: number): string =>
       dtype === 'f32'
-        ? w.op('f32', 'ld.global.f32', `[${pointer}+${j * stride * 4}]`)
-        : w.op('b16', 'ld.global.b16', `[${pointer}+${j * stride * 2}]`);
+        ? w.op('f32', 'ld.global.f32', `[${pointer}+${from + j * stride * 4}]`)
+        : w.op('b16', 'ld.global.b16', `[${pointer}+${from + j * stride * 2}]`);
     return { dtype, packed: false, regs: Array.from({ length: stride === 0 ? 1 : width }, (_, j) => one(j)) };
   }
 
   #store(buffer: string, index: Expr, values: readonly string[]): void {
     const w = this.#w;
     const dtype = this.#dtypes.get(buffer) as DType;
-    const { pointer, stride, vector } = this.#address(buffer, index);
+    const { pointer, from, stride, vector } = this.#address(buffer, index);
     if (vector && dtype === 'f32') {
       for (const at of [0, 4])
         w.line(
-          `st.global.v4.f32 [${pointer}+${at * 4}], {${values
+          `st.global.v4.f32 [${pointer}+${from + at * 4}], {${values
             .slice(at, at + 4)
             .map((v) => inRegister(w, v))
             .join(', ')}}`,
@@ -300,12 +319,12 @@ export class Epilogue {
     }
     if (vector) {
       const pairs = [0, 2, 4, 6].map((j) => w.op('b32', `cvt.rn.${dtype}x2.f32`, values[j + 1], values[j]));
-      w.line(`st.global.v4.b32 [${pointer}], {${pairs.join(', ')}}`);
+      w.line(`st.global.v4.b32 [${pointer}+${from}], {${pairs.join(', ')}}`);
       return;
     }
     for (const [j, value] of values.entries()) {
-      if (dtype === 'f32') w.line(`st.global.f32 [${pointer}+${j * stride * 4}], ${inRegister(w, value)}`);
-      else w.line(`st.global.b16 [${pointer}+${j * stride * 2}], ${w.op('b16', `cvt.rn.${dtype}.f32`, value)}`);
+      if (dtype === 'f32') w.line(`st.global.f32 [${pointer}+${from + j * stride * 4}], ${inRegister(w, value)}`);
+      else w.line(`st.global.b16 [${pointer}+${from + j * stride * 2}], ${w.op('b16', `cvt.rn.${dtype}.f32`, value)}`);
     }
   }
 }

@@ -13,12 +13,9 @@ import { Epilogue, epilogueIndices, type SharedLoads } from './gemm-epilogue.ts'
 import { rowIsInside } from './gemm-limits.ts';
 import { mergeAxes } from './gemm-plan.ts';
 import { type Sums, warpPlace } from './gemm-products.ts';
-import { sumPitch, sumsAt } from './gemm-tiles.ts';
+import { MOST_ROWS_AHEAD, sumPitch, sumsAt } from './gemm-tiles.ts';
 import { hasLimit } from './limits.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
-
-/** Turns of a thread whose rows are loaded ahead: each takes some registers through the whole of k. */
-const MOST_ROWS_AHEAD = 4;
 
 /** 8 columns of a row that a thread finishes. */
 interface Turn {
@@ -105,7 +102,7 @@ function epilogueAt(g: GemmContext, index: string, column: string, width: number
 }
 
 /** The form's own m and batch axes, of which the plan may have merged others than the epilogue can. */
-function outputDigits(g: GemmContext, index: string): Map<string, string> {
+export function outputDigits(g: GemmContext, index: string): Map<string, string> {
   const { plan } = g.shape;
   const own: readonly Axis[] = plan.form.axes.filter((x) => x.role === 'm' && x.extent > 1);
   const merged = mergeAxes(own, epilogueIndices(plan.form.epilogue));

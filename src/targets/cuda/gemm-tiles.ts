@@ -165,6 +165,8 @@ export interface TileParams extends Tile {
 export const stageBytes = (t: Tile): number => (t.bm + t.bn) * STEP_BYTES;
 /** Pitch of a row of sums in shared memory: 32 bytes more than a line, so that a warp's stores meet different banks. */
 export const sumPitch = (t: Tile): number => t.bn * 4 + 32;
+/** Turns of a thread whose rows are loaded ahead: each takes some registers through the whole of k. */
+export const MOST_ROWS_AHEAD = 4;
 /** Sums of all groups of warps, one behind the other. */
 export const sumBytes = (t: Tile): number => t.wk * t.bm * sumPitch(t);
 /** Where sums lie: over the stages, but behind them where other blocks may write while this one still reads its stages. */

@@ -91,7 +91,7 @@ export function multiplyByWarpgroups(g: GemmContext, meanwhile: () => void): Sum
 }
 
 /** Descriptors of a stage's slices of 32 bytes of k. */
-function descriptors({ w }: GemmContext, start: string, stage: string): (slice: number) => string {
+export function descriptors({ w }: GemmContext, start: string, stage: string): (slice: number) => string {
   const units = w.op('b32', 'shr.u32', w.op('b32', 'add.s32', start, stage), 4);
   return (slice) => {
     const low = w.op('b32', 'add.s32', units, DESCRIPTOR_LOW + 2 * slice);

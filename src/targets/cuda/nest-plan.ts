@@ -44,6 +44,10 @@ const COLUMN_WIDTH = 32;
 const LEAST_WIDTH = 8;
 /** Blocks that a cluster has on every chip with clusters. */
 const MOST_SPREAD = 8;
+/** An innermost axis as short as this is done by one thread or a few: planes that become channels side by side. */
+const FEW_NEIGHBOURS = 16;
+/** Elements between two threads' loads whose lines both find in the first-level cache. */
+const MOST_APART = 4;
 /** Buffers that stay in the caches: how they are read matters little. */
 const SMALL_BYTES = 65_536;
 
@@ -99,13 +103,21 @@ class Facts {
     return accesses.map(({ index }) => this.table.strideAlong(index, axis.name));
   }
 
-  /** Neighbouring elements along an axis that all accesses of the statements can take at once. */
-  lanesAlong(stmts: readonly Stmt[], axis: Axis): number {
+  /**
+   * Neighbouring elements along an axis that all accesses of the statements can take at once. Where `across` is given, the axis that
+   * goes from thread to thread, loads may jump from lane to lane if those of a lane's neighbours in other threads lie side by side.
+   */
+  lanesAlong(stmts: readonly Stmt[], axis: Axis, across?: Axis): number {
     if (hasBranch(stmts)) return 1;
     let lanes = 8;
     let moves = false;
-    for (const access of [...this.loads(stmts), ...this.stores(stmts)]) {
+    const loads = this.loads(stmts);
+    for (const access of [...loads, ...this.stores(stmts)]) {
       const stride = this.table.strideAlong(access.index, axis.name);
+      if (across && stride !== 0 && stride !== 1 && loads.includes(access)) {
+        const apart = this.table.strideAlong(access.index, across.name);
+        if (apart !== undefined && apart >= 0 && apart <= MOST_APART) continue;
+      }
       if (stride === undefined || (stride !== 0 && stride !== 1 && !access.small)) return 1;
       if (stride === 1) {
         lanes = Math.min(lanes, access.most);
@@ -141,7 +153,8 @@ function makePlan(kernel: Kernel, isRoutine: boolean): NestPlan {
     if (team) return team;
   }
   const last = axes.at(-1);
-  let lanes = last ? facts.lanesAlong(kernel.body, last) : 1;
+  const across = last && last.extent <= FEW_NEIGHBOURS ? axes.at(-2) : undefined;
+  let lanes = last ? facts.lanesAlong(kernel.body, last, across) : 1;
   while (lanes > 1 && points / lanes < FEW_THREADS) lanes /= 2;
   return { ...plan, shape: 'points', lanes, threads: 1, spread: 1, block: POINTS_BLOCK };
 }

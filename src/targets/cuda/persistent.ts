@@ -75,8 +75,8 @@ export function joinLaunches(
   return { launches: joined, stateBytes };
 }
 
-const fits = ({ block, cluster, sharedBytes }: CodedLaunch, to: Residency): boolean => {
-  if (sharedBytes + STATIC_SHARED_BYTES > to.sharedBytes) return false;
+const fits = ({ block, cluster, sharedBytes, alone }: CodedLaunch, to: Residency): boolean => {
+  if (alone || sharedBytes + STATIC_SHARED_BYTES > to.sharedBytes) return false;
   const [threads] = block;
   return cluster ? cluster[0] === to.cluster && threads === to.threads : threads <= to.threads && threads % 32 === 0;
 };

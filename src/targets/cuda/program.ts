@@ -54,6 +54,8 @@ export interface CudaLaunch extends LaunchShape {
 /** A launch before its code is in a module. */
 export interface CodedLaunch extends LaunchShape {
   readonly code: PtxEntry;
+  /** No part of a persistent kernel. */
+  readonly alone?: boolean;
 }
 
 export interface CudaProgram {
@@ -109,7 +111,7 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   const modules = packModules([...new Set(launches.map(({ code }) => code))]);
   return {
     modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
-    launches: launches.map(({ code, ...launch }) => ({
+    launches: launches.map(({ code, alone: _, ...launch }) => ({
       ...launch,
       module: modules.findIndex((kernels) => kernels.includes(code)),
       entry: code.name,
@@ -199,6 +201,7 @@ function bindLaunch(launch: KernelLaunch, step: Step, index: number, more: reado
     block,
     sharedBytes: launch.sharedBytes ?? 0,
     ...(cluster && { cluster }),
+    ...(launch.alone && { alone: true }),
     args: [...launch.args.map(bind), ...more],
   };
 }

@@ -3,6 +3,7 @@
  */
 import type { DType } from '../../core/dtype.ts';
 import { ModelError } from '../../core/errors.ts';
+import type { Precision } from '../../engine/engine.ts';
 import type { Target } from '../target.ts';
 import { compileEngine, cudaDevice } from './device.ts';
 import { packRows } from './gemm-packing.ts';
@@ -25,6 +26,11 @@ const COMPUTES: ReadonlySet<DType> = new Set<DType>([
   'bool',
 ]);
 
+/** The least architecture with a template for them. */
+const TENSOR_CORES = 'sm_80';
+/** Elements of a chunk that tensor cores' templates copy; ordinary cores take any. */
+const CHANNEL_RUNS: { readonly [P in Precision]?: number } = { auto: 8, fp16: 8, bf16: 8, tf32: 4 };
+
 const target = (features: () => readonly string[]): Target => ({
   name: 'cuda',
   device: cudaDevice,
@@ -32,6 +38,7 @@ const target = (features: () => readonly string[]): Target => ({
   precisions: new Set(['fp32', 'tf32', 'fp16', 'bf16']),
   widensBytes: true,
   takesSizes: true,
+  channelRun: (precision) => (features().includes(TENSOR_CORES) ? CHANNEL_RUNS[precision] : undefined),
   templates: CUDA_TEMPLATES,
   pack: (data, _kernel, _buffer, packing) => packRows(data, packing),
   features,

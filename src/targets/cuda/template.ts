@@ -34,6 +34,8 @@ export interface KernelLaunch {
   /** Dynamic shared memory. */
   readonly sharedBytes?: number;
   readonly cluster?: readonly [number, number, number];
+  /** Its blocks stay on their multiprocessors and hand registers to each other: it is no part of a persistent kernel. */
+  readonly alone?: boolean;
   /** One a parameter of `code`, in order. */
   readonly args: readonly KernelArg[];
 }

@@ -5,9 +5,19 @@ import { depthwise } from './depthwise.ts';
 import { generated } from './generated.ts';
 import type { CudaTemplate } from './template.ts';
 import { tensorCores } from './tensor-cores.ts';
+import { tensorCoresResident } from './tensor-cores-resident.ts';
+import { tensorCoresWindow } from './tensor-cores-window.ts';
 import { tiled } from './tiled.ts';
 
-export const CUDA_TEMPLATES: readonly CudaTemplate[] = [tensorCores, attend, tiled, depthwise, generated];
+export const CUDA_TEMPLATES: readonly CudaTemplate[] = [
+  tensorCores,
+  tensorCoresResident,
+  tensorCoresWindow,
+  attend,
+  tiled,
+  depthwise,
+  generated,
+];
 
 /** Throws Bug where no template has the name. */
 export function templateOf(name: string): CudaTemplate {
