@@ -3,13 +3,30 @@
  * counts as larger than any number.
  *
  * The kernel keeps the k best of a row so far in a heap with the worst of them at its root, so that most elements are told by one
- * comparison to be worse than all of them. In the end it takes the heap apart.
+ * comparison to be worse than all of them. In the end it takes the heap apart. Elements of up to 32 bits are compared by integers that are
+ * made of them first, in lanes.
  */
-import { isFloat } from '../core/dtype.ts';
+import { DTYPES, type DType, isFloat } from '../core/dtype.ts';
 import type { StaticShape } from '../core/shape.ts';
 import { fromNumbers, type Tensor, zeros } from '../core/tensor.ts';
 import type { InferContext } from '../graph/semantics.ts';
-import { add, axis, binary, cast, index, like, local, max, min, mul, sub, unary } from '../loop/expr.ts';
+import {
+  add,
+  axis,
+  binary,
+  bitcast,
+  cast,
+  constant,
+  index,
+  like,
+  local,
+  max,
+  min,
+  mul,
+  select,
+  sub,
+  unary,
+} from '../loop/expr.ts';
 import type { Expr, Stmt } from '../loop/ir.ts';
 import { isCounted, storeCount } from './counted.ts';
 import { attrToInput, checkAxis, dimsInput, i64Vector } from './dims.ts';
@@ -78,13 +95,41 @@ function evalTopK(x: Tensor, attrs: TopKAttrs, shape: StaticShape): readonly [Te
   return [picked, positions];
 }
 
-/** a stands before b whatever their positions. */
-function beats(a: Expr, b: Expr, largest: boolean): Expr {
-  const better = binary(largest ? 'gt' : 'lt', a, b);
-  if (!isFloat(a.dtype)) return better;
-  const [first, second] = largest ? [a, b] : [b, a];
-  const nanFirst = binary('and', unary('isnan', first), unary('not', unary('isnan', second)));
-  return binary('or', better, nanFirst);
+/** What elements are compared by: an order without regard to where they stand. */
+interface Order {
+  readonly dtype: DType;
+  /** a stands before b. */
+  beats(a: Expr, b: Expr): Expr;
+}
+
+/** By themselves; NaN is more than any number. */
+function plainOrder(dtype: DType, largest: boolean): Order {
+  const beats = (a: Expr, b: Expr): Expr => {
+    const better = binary(largest ? 'gt' : 'lt', a, b);
+    if (!isFloat(dtype)) return better;
+    const [first, second] = largest ? [a, b] : [b, a];
+    const nanFirst = binary('and', unary('isnan', first), unary('not', unary('isnan', second)));
+    return binary('or', better, nanFirst);
+  };
+  return { dtype, beats };
+}
+
+const KEY_ORDER: Order = { dtype: 'i32', beats: (a, b) => binary('gt', a, b) };
+
+/**
+ * An i32 that is greater the earlier x stands, where one can be: of a float its bits, those behind the sign turned round where it is
+ * negative, so that integers are in the order of the floats; zeros are equal, NaN is more than all.
+ */
+function keyOf(x: Expr, largest: boolean): Expr | undefined {
+  const { bytes, kind } = DTYPES[x.dtype];
+  if (bytes > 4 || x.dtype === 'u32') return undefined;
+  const from = (key: Expr): Expr => (largest ? key : unary('bitnot', key));
+  if (kind !== 'float') return from(cast('i32', x));
+  const value = cast('f32', x);
+  const bits = bitcast('i32', value);
+  const turned = binary('bitxor', bits, binary('bitand', binary('shr', bits, index(31)), index(2 ** 31 - 1)));
+  const number = select(binary('eq', value, constant('f32', 0)), index(0), turned);
+  return from(select(unary('isnan', value), index(2 ** 31 - 1), number));
 }
 
 function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
@@ -99,24 +144,33 @@ function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
   const most = isOpen ? size : ctx.outputs[wanted].shape[dim];
   const given = isOpen ? ctx.load(1, [index(0)]) : index(0);
 
-  const names = ['k', 'left', 'candidate', 'worst'].map((hint) => ctx.fresh(hint));
-  const [k, left, candidate] = names.slice(0, 3).map((name) => local(name, 'i32'));
-  const [value, worst] = [ctx.fresh('value'), names[3]];
+  const names = ['k', 'left', 'candidate'].map((hint) => ctx.fresh(hint));
+  const [k, left, candidate] = names.map((name) => local(name, 'i32'));
+  const [offer, worst] = ['offer', 'worst'].map((hint) => ctx.fresh(hint));
   const setK = assign(names[0], isOpen ? cast('i32', min(max(given, like(given, 0)), like(given, size))) : index(most));
 
-  // Each row has a part of the array of its own.
+  // Each row has a part of the arrays of its own.
   const row = others.reduce((at, d) => add(mul(at, index(shape[d])), coords[d]), index(0));
-  const array = ctx.scratch(0, 'heap');
-  const place = (at: Expr): Expr => add(mul(row, index(size)), at);
-  const positions: Scratch = { load: (at) => array.load(place(at)), store: (at, x) => array.store(place(at), x) };
+  const ofRow = (array: Scratch): Scratch => {
+    const place = (at: Expr): Expr => add(mul(row, index(size)), at);
+    return { load: (at) => array.load(place(at)), store: (at, x) => array.store(place(at), x) };
+  };
+  const positions = ofRow(ctx.scratch(0, 'heap'));
   const valueAt = (at: Expr): Expr => ctx.load(0, coords.with(dim, at));
+  const element = ctx.fresh('i');
+  const key = keyOf(valueAt(axis(element)), largest);
+  const keys = key && ofRow(ctx.scratch(0, 'keys'));
+  const order = keys ? KEY_ORDER : plainOrder(dtype, largest);
+  const rankOf = (at: Expr): Expr => (keys ? keys.load(at) : valueAt(at));
+  const setKeys: Stmt[] =
+    keys && key ? [{ kind: 'for', axis: { name: element, extent: size }, body: [keys.store(axis(element), key)] }] : [];
   const heap = heapIn(ctx, positions, (a, b, into) => {
     const [p, q] = [ctx.fresh('p'), ctx.fresh('q')];
-    const [ofA, ofB] = [local(p, dtype), local(q, dtype)];
-    const [aBeats, bBeats] = [beats(ofA, ofB, largest), beats(ofB, ofA, largest)];
+    const [ofA, ofB] = [local(p, order.dtype), local(q, order.dtype)];
+    const [aBeats, bBeats] = [order.beats(ofA, ofB), order.beats(ofB, ofA)];
     const isTied = unary('not', binary('or', aBeats, bBeats));
     const isLater = binary('or', bBeats, binary('and', isTied, binary('gt', a, b)));
-    return [assign(p, valueAt(a)), assign(q, valueAt(b)), assign(into, isLater)];
+    return [assign(p, rankOf(a)), assign(q, rankOf(b)), assign(into, isLater)];
   });
   const scan = (hint: string, extent: number, end: Expr, body: (i: Expr) => readonly Stmt[]): Stmt => {
     const name = ctx.fresh(hint);
@@ -124,14 +178,14 @@ function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
     return { kind: 'scan', axis: { name, extent }, while: binary('lt', i, end), body: body(i) };
   };
   const when = (cond: Expr, ...body: Stmt[]): Stmt => ({ kind: 'if', cond, body });
-  const setWorst = assign(worst, valueAt(positions.load(index(0))));
+  const setWorst = assign(worst, rankOf(positions.load(index(0))));
 
   const fill = scan('i', most, k, (i) => [positions.store(i, i)]);
   const offers = scan('i', size, sub(index(size), k), (i) => [
     assign(names[2], add(i, k)),
-    assign(value, valueAt(candidate)),
+    assign(offer, rankOf(candidate)),
     when(
-      beats(local(value, dtype), local(worst, dtype), largest),
+      order.beats(local(offer, order.dtype), local(worst, order.dtype)),
       positions.store(index(0), candidate),
       ...heap.sink(k),
       setWorst,
@@ -150,7 +204,7 @@ function buildTopK(ctx: KernelContext<TopKAttrs>): KernelSpec {
     const stores = results.flatMap((x, o) => (ctx.outputs[o] ? [ctx.store(o, coords.with(dim, i), x)] : []));
     return [assign(names[2], positions.load(i)), ...stores];
   });
-  const pick = when(binary('gt', k, index(0)), fill, ...heap.build(k, most), setWorst, offers, sort, tell);
+  const pick = when(binary('gt', k, index(0)), ...setKeys, fill, ...heap.build(k, most), setWorst, offers, sort, tell);
   const form = { kind: 'routine', name: 'top-k' } as const;
   if (!isOpen) return { form, axes, body: [setK, pick] };
   // One point says how many there are, so it does all rows.
