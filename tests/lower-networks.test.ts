@@ -211,6 +211,42 @@ describe('lowering of networks', () => {
     expect(depthwise.map(({ a }) => a.dims[0].stride)).toEqual([1, 1]);
   });
 
+  it('channels that are shuffled stay last', () => {
+    const net: Net = {
+      name: 'shuffle',
+      kernels: 3,
+      build(b) {
+        const x = conv(b, b.input('x', 'f32', [1, 3, 4, 5]), [6, 3, 1, 1]);
+        const groups = apply(b, 'Transpose', [reshape(b, x, [1, 2, 3, 4, 5])], { perm: [0, 2, 1, 3, 4] });
+        b.output(conv(b, reshape(b, groups, [1, 6, 4, 5]), [6, 1, 3, 3], { group: 6, ...same }));
+      },
+    };
+    const graph = graphOf(net);
+    const lowered = lower(graph, OPS);
+    check(graph, lowered);
+    expect(lowered.steps).toHaveLength(net.kernels);
+    const last = lowered.steps.at(-1)?.kernel.form;
+    expect(last?.kind === 'contract' && last.a.dims[0].stride).toBe(1);
+  });
+
+  it('a part of a transposed value is a view, also where one operator alone reads the part', () => {
+    const net: Net = {
+      name: 'keys among queries',
+      kernels: 2,
+      build(b) {
+        const x = apply(b, 'Relu', [b.input('x', 'f32', [2, 5, 9])]);
+        const ends = [3, 6, 2].map((n) => b.constant(fromNumbers('i64', [1], [n])));
+        const part = apply(b, 'Slice', [x, ...ends]);
+        b.output(apply(b, 'MatMul', [weight(b, [4, 5]), apply(b, 'Transpose', [part], { perm: [0, 1, 2] })]));
+        b.output(apply(b, 'MatMul', [apply(b, 'Transpose', [x], { perm: [0, 2, 1] }), weight(b, [5, 3])]));
+      },
+    };
+    const graph = graphOf(net);
+    const lowered = lower(graph, OPS);
+    check(graph, lowered);
+    expect(lowered.steps.map(({ kernel }) => kernel.form.kind)).toEqual(['map', 'contract', 'contract']);
+  });
+
   it('is deterministic', () => {
     const text = () => NETS.flatMap((net) => lower(graphOf(net), OPS).steps.map((s) => printKernel(s.kernel)));
     expect(text()).toEqual(text());

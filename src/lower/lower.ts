@@ -22,13 +22,14 @@ import { simplifyKernel } from '../loop/simplify.ts';
 import type { Op } from '../ops/op.ts';
 import type { KernelFacts } from '../targets/target.ts';
 import { kernelAt } from './at-sizes.ts';
-import { type Cluster, type Fusion, fuse } from './fuse.ts';
+import { type Cluster, type Fusion, fuse, type Producer } from './fuse.ts';
 import { KernelWriter, type Operand, type WrittenKernel } from './kernel-writer.ts';
 import {
   affineView,
   type Block,
   channelsLastOrder,
   isRowMajor,
+  orderForReshape,
   orderOf,
   partOf,
   reshapeStorage,
@@ -194,7 +195,10 @@ class Lowerer {
     const { shape } = this.#type(value);
     const view = this.#reshaped(this.storageOf(inputs[0]), inputs[0], value, value);
     if (view) return view;
-    if (!this.#open) return { ...this.#copy(inputs[0], loc), shape, strides: rowMajorStrides(shape) };
+    if (!this.#open) {
+      const copy = this.#copy(inputs[0], loc, orderForReshape(this.storageOf(inputs[0]), shape));
+      return reshapeStorage(copy, shape) as Storage;
+    }
     const storage = this.#allocate(value, rowMajorOrder(shape.length));
     // The copy runs over the coordinates of the source where the place can be seen so: no division of indices.
     const seen = this.#reshaped(storage, value, inputs[0], value);
@@ -272,9 +276,14 @@ class Lowerer {
   /** The view that an index node's output is of its input, where each of its elements is one load at affine coordinates. */
   #viewOf({ root, output, value }: Cluster): Storage | undefined {
     if (this.#outputs.has(value)) return undefined;
-    return this.#viewThrough(root, output, value, (input) =>
-      this.fusion.inlined.has(input) ? undefined : this.storageOf(input),
-    );
+    return this.#viewThrough(root, output, value, (input) => this.#stored(input));
+  }
+
+  /** Where a value lies, or would lie as a view where it is inlined; undefined where it is computed. */
+  #stored(value: string): Storage | undefined {
+    if (!this.fusion.inlined.has(value)) return this.storageOf(value);
+    const { node, output } = this.fusion.producers.get(value) as Producer;
+    return this.#viewThrough(node, output, value, (input) => this.#stored(input));
   }
 
   /** The view that output number `output` of a node, named `value`, is of what `storageOf` gives for its input. */
@@ -360,9 +369,7 @@ class Lowerer {
     if (this.#isOfBytesAcross(value)) return channelsLastOrder(rank);
     // A root that only turns what it reads has its elements' order, in its own dims.
     const { root, output } = cluster;
-    const turned =
-      lowering?.kind === 'index' &&
-      this.#viewThrough(root, output, root.outputs[output], (x) => this.#likeness(x, this.#type(x).shape.length));
+    const turned = lowering?.kind === 'index' && this.#throughIndex(root, output, root.outputs[output]);
     if (turned && turned.shape.length === rank) return orderOf(turned);
     return this.#orderOfLargest(
       [cluster.root, ...cluster.behind].flatMap((n) => n.inputs),
@@ -401,11 +408,14 @@ class Lowerer {
     const producer = this.fusion.producers.get(name);
     if (!producer) return undefined;
     const { node, output } = producer;
-    const view = this.#viewThrough(node, output, name, (input) =>
-      this.#likeness(input, this.#type(input).shape.length),
-    );
+    const view = this.#throughIndex(node, output, name);
     if (view) return view.shape.length === rank ? view : undefined;
     return this.#largest(node.inputs, rank);
+  }
+
+  /** What an index node's output would be of its input, as that comes through inlined nodes. */
+  #throughIndex(node: Node, output: number, name: string): Storage | undefined {
+    return this.#viewThrough(node, output, name, (input) => this.#likeness(input, this.#type(input).shape.length));
   }
 
   #isAlias(name: string): boolean {
@@ -426,8 +436,8 @@ class Lowerer {
     return this.#copy(name, this.fusion.producers.get(name)?.node.loc ?? [name]);
   }
 
-  #copy(source: string, loc: Loc): Storage {
-    const storage = this.#allocate(source, rowMajorOrder(this.#type(source).shape.length));
+  #copy(source: string, loc: Loc, order = rowMajorOrder(this.#type(source).shape.length)): Storage {
+    const storage = this.#allocate(source, order);
     this.#push(new KernelWriter(this).writeCopy(source, source, storage), loc);
     return storage;
   }

@@ -7,6 +7,7 @@ import {
   type Block,
   channelsLastOrder,
   isRowMajor,
+  orderForReshape,
   orderOf,
   partOf,
   reshapeStorage,
@@ -64,6 +65,25 @@ describe('storage', () => {
         },
       ),
     );
+  });
+
+  it('a copy in the order for a reshape can be seen so, has all dims, and is the source in its own order where that can', () => {
+    fc.assert(
+      fc.property(
+        ordered.chain((o) => reshaped(elements(o.shape)).map((to) => ({ ...o, to }))),
+        ({ shape, order, to }) => {
+          const source = dense(shape, order);
+          const wanted = orderForReshape(source, to);
+          expect(wanted.toSorted((a, b) => a - b)).toEqual(rowMajorOrder(shape.length));
+          const copy = dense(shape, wanted);
+          expect(reshapeStorage(copy, to)).toBeDefined();
+          if (reshapeStorage(source, to)) expect(offsets(copy)).toEqual(offsets(source));
+        },
+      ),
+    );
+    // Shuffled channels stay innermost.
+    const view: Storage = { ...dense([3, 2, 5, 7]), strides: [1, 3, 42, 6] };
+    expect(orderForReshape(view, [6, 5, 7])).toEqual([2, 3, 0, 1]);
   });
 
   it('says undefined where strides cannot express the reshape', () => {

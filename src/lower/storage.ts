@@ -65,40 +65,59 @@ export function isRowMajor(s: Storage): boolean {
   return s.shape.includes(0) || s.shape.every((extent, d) => extent === 1 || s.strides[d] === dense[d]);
 }
 
+/** Dims of two shapes that hold the same elements, by position: those of either side that make up each other. */
+interface DimGroup {
+  readonly from: readonly number[];
+  readonly to: readonly number[];
+}
+
+/** Matches dims in row-major order in groups of equal size; dims of extent 1 are in none. */
+function dimGroups(from: StaticShape, to: StaticShape): readonly DimGroup[] {
+  if (elements(from) !== elements(to)) throw new Bug('lower-reshape', `[${from}] seen as [${to}]`);
+  const real = (shape: StaticShape): number[] => rowMajorOrder(shape.length).filter((d) => shape[d] !== 1);
+  const [old, fresh] = [real(from), real(to)];
+  const groups: DimGroup[] = [];
+  for (let i = 0, j = 0; i < old.length; ) {
+    const [first, second] = [i, j];
+    let [a, b] = [from[old[i++]], to[fresh[j++]]];
+    while (a !== b) {
+      if (a < b) a *= from[old[i++]];
+      else b *= to[fresh[j++]];
+    }
+    groups.push({ from: old.slice(first, i), to: fresh.slice(second, j) });
+  }
+  return groups;
+}
+
 /**
  * The same elements in row-major order under another shape; undefined where strides cannot say it (a copy is needed).
  * Dims are matched in groups of equal size; within a group the old dims must be one run of memory (NumPy's rule for reshape views).
  */
 export function reshapeStorage(s: Storage, shape: StaticShape): Storage | undefined {
   if (s.shape.includes(0)) return { ...s, shape, strides: rowMajorStrides(shape) };
-  if (elements(s.shape) !== elements(shape)) throw new Bug('lower-reshape', `[${s.shape}] seen as [${shape}]`);
-  const old = rowMajorOrder(s.shape.length).filter((d) => s.shape[d] !== 1);
   const strides = new Array<number>(shape.length).fill(0);
-  let i = 0;
-  let j = 0;
-  while (i < old.length || j < shape.length) {
-    if (j < shape.length && shape[j] === 1) {
-      j++;
-      continue;
-    }
-    let from = i < old.length ? s.shape[old[i]] : 1;
-    let to = j < shape.length ? shape[j] : 1;
-    const firstOld = i++;
-    const firstNew = j++;
-    while (from !== to) {
-      if (from < to) {
-        if (s.strides[old[i - 1]] !== s.strides[old[i]] * s.shape[old[i]]) return undefined;
-        from *= s.shape[old[i++]];
-      } else to *= shape[j++];
-    }
-    if (firstOld >= old.length) continue;
-    let stride = s.strides[old[i - 1]];
-    for (let d = j - 1; d >= firstNew; d--) {
+  for (const { from, to } of dimGroups(s.shape, shape)) {
+    for (let i = 1; i < from.length; i++)
+      if (s.strides[from[i - 1]] !== s.strides[from[i]] * s.shape[from[i]]) return undefined;
+    let stride = s.strides[from[from.length - 1]];
+    for (const d of to.toReversed()) {
       strides[d] = stride;
       stride *= shape[d];
     }
   }
   return { ...s, shape, strides };
+}
+
+/**
+ * The order of dims for a copy that can be seen under another shape: dims that make up one there lie one in the other, and such groups lie
+ * as they do in the source, so that neighbours stay near each other.
+ */
+export function orderForReshape(s: Storage, shape: StaticShape): number[] {
+  if (s.shape.includes(0)) return rowMajorOrder(s.shape.length);
+  const points = rowMajorOrder(s.shape.length).filter((d) => s.shape[d] === 1);
+  const least = ({ from }: DimGroup): number => Math.min(...from.map((d) => s.strides[d]));
+  const groups = dimGroups(s.shape, shape).toSorted((a, b) => least(b) - least(a));
+  return [...points, ...groups.flatMap(({ from }) => from)];
 }
 
 /**
