@@ -99,7 +99,6 @@ export function openCacheFolder(folder: string): CacheFolder | undefined {
     const stat = fs.lstatSync(folder);
     return stat.isDirectory() && isOurs(stat);
   };
-  let writes = 0;
   return {
     folder,
     read: (key) =>
@@ -123,7 +122,8 @@ export function openCacheFolder(folder: string): CacheFolder | undefined {
       void attempt(() => {
         fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
         if (!isOurFolder()) return;
-        const temporary = fileOf(`.${key}.${process.pid}.${writes++}`);
+        // Threads of one process write too.
+        const temporary = fileOf(`.${key}.${process.pid}.${Math.random().toString(36).slice(2)}`);
         try {
           fs.writeFileSync(temporary, bytes, { mode: 0o600 });
           fs.renameSync(temporary, fileOf(key));
