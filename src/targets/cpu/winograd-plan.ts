@@ -184,8 +184,9 @@ export interface WinogradBlocking {
 const LINE_BYTES = 64;
 /** What the transformed inputs of a block may take, so that they stay in the second-level cache. */
 const BLOCK_BYTES = 512 * 1024;
-/** Few: each call for some units transforms its block of tiles again. */
-const ENOUGH_UNITS = 8;
+/** Blocks of tiles: few, as each reads all weights again. Blocks of panels of all of them: what threads share out evenly. */
+const ENOUGH_BLOCKS = 8;
+const ENOUGH_UNITS = 16;
 
 /** What the cut into units at run time and beforehand share. */
 interface Cut {
@@ -205,7 +206,7 @@ function cutOf(plan: WinogradPlan, params: Params): Cut {
   const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
   const bytes = pointsOf(tile, plan.step) ** 2 * summedOf(plan) * 4;
   const most = Math.max(1, Math.floor(BLOCK_BYTES / (bytes * step))) * step;
-  return { panels, step, most, wanted: Math.ceil(ENOUGH_UNITS / panels), leastTiles: 2 * step };
+  return { panels, step, most, wanted: Math.ceil(ENOUGH_BLOCKS / panels), leastTiles: 2 * step };
 }
 
 /** A blocking's cut, in registers. */
