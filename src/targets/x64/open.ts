@@ -27,7 +27,7 @@ export interface Crew {
   readonly patience: Patience;
 }
 
-/** Some 20 to 50 microseconds before a thread sleeps, near the cost of being woken; a few hundred within an inference. */
+/** A hundred microseconds before a thread sleeps, twice the cost of being woken; a few hundred within an inference. */
 const PATIENCE: Patience = { spins: 1000, yields: 500 };
 /** With more threads than cores who waits is in the way of who works. */
 const CROWDED: Patience = { spins: 20, yields: 0 };

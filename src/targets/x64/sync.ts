@@ -44,14 +44,17 @@ export interface Sync {
 export interface Patience {
   /** Looks, 20 to 50 ns each. */
   readonly spins: number;
-  /** Looks within an inference after those, half a microsecond each where nobody takes the processor. Windows has no system call for it. */
+  /**
+   * Looks after those within an inference, half a microsecond each where nobody takes the processor; a fifth of them between two.
+   * Windows has no system call for it.
+   */
   readonly yields: number;
 }
 
 /** Emits the subroutines. */
 export function emitSync(code: Encoder, threads: number, patience: Patience, calls: NativeCalls): Sync {
   const sync: Sync = { await: code.newLabel(), meet: code.newLabel(), wake: code.newLabel(), barrier: code.newLabel() };
-  emitAwait(code, sync.await, { ...patience, yields: 0 }, calls);
+  emitAwait(code, sync.await, { ...patience, yields: Math.floor(patience.yields / 5) }, calls);
   emitAwait(code, sync.meet, patience, calls);
   emitWake(code, sync, calls);
   emitBarrier(code, sync, threads);
