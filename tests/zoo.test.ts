@@ -1,6 +1,6 @@
 /**
  * Every architecture of the shared folder on every target, against what onnxruntime gave; skipped where ../shared/zoo is absent.
- * ZOO_TARGETS says which targets (`npm run test:zoo`: reference too, and cuda where there is a GPU). Prints a table of the worst errors.
+ * ZOO_TARGETS says which targets (`npm run test:zoo`: reference too, and cuda where there is a GPU), in fp32 and where they have it in fp16. Prints a table of the worst errors.
  */
 import { afterAll, describe, expect, it } from 'vitest';
 import type { TargetName } from '../src/engine/engine.ts';
@@ -8,8 +8,9 @@ import { TARGETS } from '../src/targets/all.ts';
 import { runModelOn } from './engine-runner.ts';
 import { openZooModel, worstError, ZOO_NAMES } from './zoo.ts';
 
-/** The shared folder's rule for agreement, relative to the output's root mean square. */
-const TOLERANCE = 1e-3;
+/** The shared folder's rule for agreement, relative to the output's root mean square; what fp16 is held to. */
+const TOLERANCES = { fp32: 1e-3, fp16: 2e-2 } as const;
+type Precision = keyof typeof TOLERANCES;
 const ASKED = (process.env.ZOO_TARGETS ?? 'wasm,x64').split(',') as TargetName[];
 
 interface Gap {
@@ -19,21 +20,22 @@ interface Gap {
 /** Architectures that a target refuses; one that starts to pass fails the suite. */
 const GAPS: readonly Gap[] = [];
 
-const table = new Map<string, Map<TargetName, number>>();
+/** Errors by model and column: a target in a precision. */
+const table = new Map<string, Map<string, number>>();
+const columns: string[] = [];
 afterAll(() => {
+  const cells = (texts: readonly string[]): string => texts.map((text) => text.padStart(16)).join('');
   const rows = [...table].map(
-    ([name, row]) =>
-      `${name.padEnd(32)}${ASKED.map((t) => (row.get(t)?.toExponential(1) ?? '').padStart(10)).join('')}`,
+    ([name, row]) => `${name.padEnd(32)}${cells(columns.map((c) => row.get(c)?.toExponential(1) ?? ''))}`,
   );
-  if (rows.length > 0)
-    console.log([`${'worst error / rms'.padEnd(32)}${ASKED.map((t) => t.padStart(10)).join('')}`, ...rows].join('\n'));
+  if (rows.length > 0) console.log([`${'worst error / rms'.padEnd(32)}${cells(columns)}`, ...rows].join('\n'));
 });
 
-for (const name of ASKED) {
-  const target = TARGETS.find((t) => t.name === name);
-  const probed = await target?.device.probe();
-  describe(`zoo on ${name}${probed?.available ? '' : ` (${probed?.reason ?? 'there is no such target'})`}`, () => {
-    it.skipIf(!probed?.available || ZOO_NAMES.length === 0).each(ZOO_NAMES)(
+function zooOn(name: TargetName, precision: Precision, whyNot: string | undefined): void {
+  const column = `${name} ${precision}`;
+  columns.push(column);
+  describe(`zoo on ${column}${whyNot === undefined ? '' : ` (${whyNot})`}`, () => {
+    it.skipIf(whyNot !== undefined || ZOO_NAMES.length === 0).each(ZOO_NAMES)(
       '%s',
       { timeout: 600_000 },
       async (model) => {
@@ -41,15 +43,17 @@ for (const name of ASKED) {
         const opened = await openZooModel(model);
         try {
           const shapes = Object.fromEntries([...opened.inputs].map(([input, t]) => [input, t.shape]));
+          const { openExternal } = opened;
           const outputs = runModelOn(name, opened.bytes, opened.inputs, {
-            verify: false,
+            precision,
             shapes,
-            openExternal: opened.openExternal,
+            openExternal,
+            verify: false,
           });
           if (gap) return await expect(outputs, gap.why).rejects.toThrow();
           const error = worstError(opened, await outputs);
-          table.set(model, (table.get(model) ?? new Map<TargetName, number>()).set(name, error));
-          expect(error).toBeLessThanOrEqual(TOLERANCE);
+          table.set(model, (table.get(model) ?? new Map<string, number>()).set(column, error));
+          expect(error).toBeLessThanOrEqual(TOLERANCES[precision]);
         } finally {
           opened.dispose();
         }
@@ -57,4 +61,12 @@ for (const name of ASKED) {
     );
     if (ZOO_NAMES.length === 0) it.skip('../shared/zoo is absent', () => {});
   });
+}
+
+for (const name of ASKED) {
+  const target = TARGETS.find((t) => t.name === name);
+  const probed = await target?.device.probe();
+  const whyNot = probed?.available ? undefined : (probed?.reason ?? 'there is no such target');
+  for (const precision of ['fp32', 'fp16'] as const)
+    if (precision === 'fp32' || target?.precisions.has(precision)) zooOn(name, precision, whyNot);
 }
