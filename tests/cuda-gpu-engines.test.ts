@@ -22,7 +22,7 @@ import { evalGraph } from '../src/graph/eval.ts';
 import { openCacheFolder } from '../src/host/cache-folder.ts';
 import { OPS } from '../src/ops/all.ts';
 import { load } from '../src/runtime/runtime.ts';
-import { cubinSections, obtainCubins } from '../src/targets/cuda/cubins.ts';
+import { cubinSections, gpuOf, obtainCubins } from '../src/targets/cuda/cubins.ts';
 import { programOf } from '../src/targets/cuda/device.ts';
 import type { CudaMachine } from '../src/targets/cuda/machine.ts';
 import { GPU, WITHOUT_GPU } from './cuda/gpu-here.ts';
@@ -113,15 +113,17 @@ describe.skipIf(!GPU)(`engines on the GPU of this machine${GPU ? '' : ` (skipped
     const folder = mkdtempSync(join(tmpdir(), 'hotrod-cubins-'));
     onTestFinished(() => rmSync(folder, { recursive: true }));
     const cache = openCacheFolder(folder)!;
-    const compiled = await obtainCubins(gpu, modules, { cache, embedded: [] });
+    const compiled = await obtainCubins(gpuOf(gpu), modules, { cache, embedded: [] });
     expect(compiled.compiled).toBe(new Set(compiled.keys).size);
     expect(readdirSync(folder).length).toBe(compiled.compiled);
-    expect((await obtainCubins(gpu, modules, { cache, embedded: [] })).compiled).toBe(0);
+    expect((await obtainCubins(gpuOf(gpu), modules, { cache, embedded: [] })).compiled).toBe(0);
     const code = await cubinSections(compiled);
     const file = await parseEngine(serializeEngine({ ...engine, code: [...engine.code, ...code] }));
-    expect((await obtainCubins(gpu, modules, { cache: undefined, embedded: file.code })).compiled).toBe(0);
+    expect((await obtainCubins(gpuOf(gpu), modules, { cache: undefined, embedded: file.code })).compiled).toBe(0);
     const stale = file.code.map(({ name, bytes }) => ({ name, bytes: bytes.map((b, i) => (i === 99 ? b ^ 1 : b)) }));
-    expect((await obtainCubins(gpu, modules, { cache: undefined, embedded: stale })).compiled).toBeGreaterThan(0);
+    expect((await obtainCubins(gpuOf(gpu), modules, { cache: undefined, embedded: stale })).compiled).toBeGreaterThan(
+      0,
+    );
     const x = inputOf(2);
     for (const trusted of [true, false]) {
       const loaded = await load(serializeEngine(file), { trusted });

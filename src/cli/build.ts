@@ -3,6 +3,8 @@
  */
 import type { Command } from 'commander';
 import { ModelError } from '../core/errors.ts';
+import { TARGETS } from '../targets/all.ts';
+import type { Target } from '../targets/target.ts';
 import { buildModel } from './compile-model.ts';
 import { loadOnce, writeEngineFile } from './engine-file.ts';
 import { openModel } from './model-input.ts';
@@ -44,7 +46,9 @@ async function buildCommand(file: string, flags: BuildFlags): Promise<void> {
   const options = { ...buildOptionsOf(flags), ...(flags.embedCode && { embedCode: true }) };
   const { engine, buildMs, stages } = await buildModel(model, options, terminal, flags.timingCache);
   const fileBytes = writeEngineFile(flags.output, engine);
-  if (engine.target === 'x64') await loadOnce(flags.output, options.threads ?? 'auto');
+  // A device that keeps what it makes; an engine for another GPU is made anew there.
+  const { device } = TARGETS.find(({ name }) => name === engine.target) as Target;
+  if (device.recall && options.gpuArch === undefined) await loadOnce(flags.output, options.threads ?? 'auto');
   const report = {
     engine: flags.output,
     target: engine.target,

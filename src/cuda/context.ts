@@ -46,6 +46,18 @@ export class Context {
     forgotten.register(this, this.#release, token);
   }
 
+  /**
+   * Begins to use a GPU, on another thread where there is one: a context that is made once this is done need not wait for it. What it
+   * resolves to ends that use. What the driver refuses shows when a context is made.
+   */
+  static async begin(driver: Driver, device: CudaDevice): Promise<() => void> {
+    const out = new BigUint64Array(new ArrayBuffer(8));
+    const status = await driver.statusBeside('cuDevicePrimaryCtxRetain', out, device.handle);
+    return () => {
+      if (status === CUDA_SUCCESS) driver.status('cuDevicePrimaryCtxRelease_v2', device.handle);
+    };
+  }
+
   /** Makes this the context of the calls that follow. Throws ModelError `disposed`. */
   enter(): Driver {
     if (!this.#isOpen) throw new ModelError('disposed', `GPU ${this.device.ordinal} was used after dispose`);

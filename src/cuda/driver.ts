@@ -13,6 +13,8 @@ import { CUDA_ERROR_NOT_READY, CUDA_SUCCESS, cudaError, isSticky } from './statu
 /** The driver as native functions; a test puts others in their place. An optional function may be absent. */
 export interface CudaLibrary {
   readonly functions: Readonly<Partial<Record<CudaFunctionName, NativeFunction>>>;
+  /** As the function, called on another thread: for what takes long. Absent where there is no other thread. */
+  beside?(name: CudaFunctionName, ...args: NativeArgument[]): Promise<number>;
   /** A compiler that works beside this thread; undefined where there can be none. */
   startCompiler(): Compiler | undefined;
   /** Where it was found. */
@@ -49,6 +51,11 @@ export class Driver {
   /** Calls a function and gives its CUresult. */
   status(name: CudaFunctionName, ...args: NativeArgument[]): number {
     return (this.library.functions[name] as NativeFunction)(...args);
+  }
+
+  /** As `status`, on another thread where there is one. Arrays among the arguments are kept meanwhile. */
+  async statusBeside(name: CudaFunctionName, ...args: NativeArgument[]): Promise<number> {
+    return this.library.beside ? this.library.beside(name, ...args) : this.status(name, ...args);
   }
 
   /** True where the work asked about is done, false where it goes on. */
@@ -106,6 +113,8 @@ async function openDriver(): Promise<Driver | string> {
   const library = loadLibrary(ffi, file);
   if (typeof library === 'string') return library;
   try {
+    // Takes a tenth of a second or two, which others may use; the driver is told again below, and answers at once.
+    await library.beside?.('cuInit', 0);
     return new Driver(library);
   } catch (cause) {
     return cause instanceof Error ? cause.message : String(cause);
@@ -123,5 +132,7 @@ function loadLibrary(ffi: Ffi, file: string): CudaLibrary | string {
         return `the NVIDIA driver is too old: it has no ${name}; CUDA 11.4 (driver 470) is the oldest`;
     }
   }
-  return { functions, file, memory: ffi, startCompiler: () => startCompiler(file) };
+  const beside = (name: CudaFunctionName, ...args: NativeArgument[]): Promise<number> =>
+    ffi.asyncSymbol(file, name, 'int', CUDA_FUNCTIONS[name].args)(...args);
+  return { functions, file, memory: ffi, beside, startCompiler: () => startCompiler(file) };
 }

@@ -6,6 +6,8 @@
  */
 import { compileAll } from '../../cuda/compile.ts';
 import type { Context } from '../../cuda/context.ts';
+import type { CudaDevice } from '../../cuda/device.ts';
+import type { Driver } from '../../cuda/driver.ts';
 import type { CodeSection } from '../../engine/engine.ts';
 import { type CacheFolder, openUserCache } from '../../host/cache-folder.ts';
 import { keyOf, readSealed, seal, unseal } from '../../host/sealed.ts';
@@ -37,9 +39,22 @@ export interface Cubins {
   readonly compiled: number;
 }
 
+/** The GPU that cubins are for; made a context of where something has to be compiled. */
+export interface CubinGpu {
+  readonly driver: Driver;
+  readonly device: CudaDevice;
+  context(): Context | Promise<Context>;
+}
+
+export const gpuOf = (context: Context): CubinGpu => ({
+  driver: context.driver,
+  device: context.device,
+  context: () => context,
+});
+
 /** Throws ModelError `device-code` with the compiler's log where a text is not PTX for this GPU. */
-export async function obtainCubins(context: Context, ptxs: readonly string[], sources: CubinSources): Promise<Cubins> {
-  const keys = await Promise.all(ptxs.map((ptx) => cubinKey(context, ptx)));
+export async function obtainCubins(gpu: CubinGpu, ptxs: readonly string[], sources: CubinSources): Promise<Cubins> {
+  const keys = await Promise.all(ptxs.map((ptx) => cubinKey(gpu, ptx)));
   const known = new Map<string, Uint8Array>();
   for (const key of new Set(keys)) {
     const image =
@@ -47,16 +62,25 @@ export async function obtainCubins(context: Context, ptxs: readonly string[], so
     if (image) known.set(key, image);
   }
   const missing = [...new Set(keys)].filter((key) => !known.has(key));
-  const compiled = await compileAll(
-    context,
-    missing.map((key) => ptxs[keys.indexOf(key)]),
-  );
+  const texts = missing.map((key) => ptxs[keys.indexOf(key)]);
+  const compiled = texts.length > 0 ? await compileAll(await gpu.context(), texts) : [];
   for (const [i, key] of missing.entries()) {
     known.set(key, compiled[i].cubin);
     sources.cache?.write(key, await seal(compiled[i].cubin));
   }
   if (missing.length > 0) sources.cache?.trim(MAX_CACHE_BYTES);
   return { images: keys.map((key) => known.get(key) as Uint8Array), keys, compiled: missing.length };
+}
+
+/** The cubins of those keys; undefined where one is missing. */
+export async function keptCubins(cache: CacheFolder, keys: readonly string[]): Promise<Uint8Array[] | undefined> {
+  const images: Uint8Array[] = [];
+  for (const key of keys) {
+    const image = await readSealed(cache, key);
+    if (!image) return undefined;
+    images.push(image);
+  }
+  return images;
 }
 
 /** The cubins as sections of an engine file. */
@@ -66,7 +90,7 @@ export async function cubinSections({ images, keys }: Cubins): Promise<readonly 
   return Promise.all(sorted.map(async ([key, image]) => ({ name: SECTION_PREFIX + key, bytes: await seal(image) })));
 }
 
-async function cubinKey({ driver, device }: Context, ptx: string): Promise<string> {
+async function cubinKey({ driver, device }: CubinGpu, ptx: string): Promise<string> {
   const text = `driver ${driver.version} sm_${device.computeCapability}\n${ptx}`;
   return keyOf(await sha256(new TextEncoder().encode(text)));
 }

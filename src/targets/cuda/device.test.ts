@@ -14,7 +14,7 @@ import type { DeviceContext, OpenEngine, OpenOptions } from '../../engine/device
 import type { Engine } from '../../engine/engine.ts';
 import { parseEngine, serializeEngine } from '../../engine/format.ts';
 import { type CacheFolder, openCacheFolder } from '../../host/cache-folder.ts';
-import { cubinSections, obtainCubins } from './cubins.ts';
+import { cubinSections, gpuOf, obtainCubins } from './cubins.ts';
 import { openProgram } from './device.ts';
 import { type CudaMachine, machineOf } from './machine.ts';
 import type { CudaArg, CudaProgram } from './program.ts';
@@ -315,7 +315,9 @@ describe('compiled code', () => {
   test('in an engine file is used where the file is trusted, and only there', async () => {
     const { fake, machine: here } = machine();
     const gpu = new Context(here.driver, here.device);
-    const code = await cubinSections(await obtainCubins(gpu, program.modules, { cache: undefined, embedded: [] }));
+    const code = await cubinSections(
+      await obtainCubins(gpuOf(gpu), program.modules, { cache: undefined, embedded: [] }),
+    );
     expect(code.length).toBe(3);
     const file = serializeEngine({ ...engine, steps: [], kernels: [], code });
     const withCode = { ...engine, code: (await parseEngine(file)).code };

@@ -29,6 +29,9 @@ export interface Elsewhere {
   readonly address: number;
 }
 
+/** A program without its texts: what is left to do once they are compiled. */
+export type LaunchedProgram = Omit<CudaProgram, 'modules'>;
+
 /** One launch of a step, with addresses. */
 export interface StepLaunch {
   readonly step: number;
@@ -38,20 +41,26 @@ export interface StepLaunch {
 export class LoadedProgram {
   readonly gpu: Context;
   readonly engine: Engine;
-  readonly program: CudaProgram;
+  readonly program: LaunchedProgram;
   readonly weights: DeviceBuffer;
   /** Inputs and outputs that kernels may use where they lie on the host, if it is pinned there. */
   readonly direct: DirectIo;
   readonly #functions: readonly CudaFunction[];
 
   /** Throws ModelError `out-of-memory`, `device-code`, `device-lost` or `driver-error`. */
-  constructor(gpu: Context, engine: Engine, program: CudaProgram, cubins: readonly Uint8Array[]) {
+  constructor(
+    gpu: Context,
+    engine: Engine,
+    program: LaunchedProgram,
+    cubins: readonly Uint8Array[],
+    direct: DirectIo = NO_DIRECT_IO,
+  ) {
     this.gpu = gpu;
     this.engine = engine;
     this.program = program;
     const modules = cubins.map((image) => new Module(gpu, image));
     this.#functions = loadFunctions(program, modules);
-    this.direct = gpu.device.attributes.hostAddresses === 1 ? simpleIo(engine, program) : NO_DIRECT_IO;
+    this.direct = gpu.device.attributes.hostAddresses === 1 ? direct : NO_DIRECT_IO;
     this.weights = new DeviceBuffer(gpu, engine.weightBytes.byteLength);
     const stream = new Stream(gpu);
     stream.upload(this.weights, engine.weightBytes);
@@ -105,8 +114,11 @@ export class LoadedProgram {
   }
 }
 
-/** An output only where its step is one launch that keeps nothing aside: others may come back to what they wrote. */
-function simpleIo(engine: Engine, { launches }: CudaProgram): DirectIo {
+/**
+ * Inputs and outputs of the program's engine that its kernels may use where they lie. An output only where its step is one launch that keeps nothing aside: others may come back to what they
+ * wrote.
+ */
+export function directIoOf(engine: Engine, { launches }: LaunchedProgram): DirectIo {
   const { inputs, outputs } = directIo(engine);
   const isSimple = (use: DirectUse): boolean => {
     const own = launches.flatMap(workOf).filter(({ step }) => step === use.step);
@@ -116,7 +128,7 @@ function simpleIo(engine: Engine, { launches }: CudaProgram): DirectIo {
 }
 
 /** One a launch; each kernel is allowed the most shared memory that any of its launches takes. */
-function loadFunctions({ launches }: CudaProgram, modules: readonly Module[]): CudaFunction[] {
+function loadFunctions({ launches }: LaunchedProgram, modules: readonly Module[]): CudaFunction[] {
   const loaded = new Map<string, { readonly fn: CudaFunction; sharedBytes: number }>();
   return launches.map(({ module, entry, sharedBytes }) => {
     const key = `${module} ${entry}`;
