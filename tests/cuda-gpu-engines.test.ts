@@ -102,7 +102,9 @@ describe.skipIf(!GPU)(`engines on the GPU of this machine${GPU ? '' : ` (skipped
     const loaded = await load(serializeEngine(await engineFor(arch)), { onWarning: (w) => warnings.push(w) });
     const x = inputOf(1);
     check(loaded.createContext().run({ x })[OUTPUT], wanted(x), 2e-2);
-    if (Number(arch.slice(3)) <= device.computeCapability) expect(warnings).toEqual([]);
+    // Nothing that it could do is missing; it may have been meant for a larger or a smaller GPU.
+    if (Number(arch.slice(3)) <= device.computeCapability)
+      expect(warnings.filter((text) => /sm_/.test(text) || !/multiprocessors_/.test(text))).toEqual([]);
     loaded.dispose();
   });
 
