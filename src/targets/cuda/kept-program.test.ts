@@ -12,7 +12,7 @@ import { build } from '../../build.ts';
 import { toNumbers } from '../../core/tensor.ts';
 import { Driver } from '../../cuda/driver.ts';
 import type { Device } from '../../engine/device.ts';
-import { serializeEngine } from '../../engine/format.ts';
+import { parseEngine, serializeEngine } from '../../engine/format.ts';
 import { graphBuilder } from '../../graph/build.ts';
 import { evalGraph } from '../../graph/eval.ts';
 import { type CacheFolder, openCacheFolder } from '../../host/cache-folder.ts';
@@ -21,6 +21,8 @@ import { loadEngine } from '../../runtime/load.ts';
 import { openEmitted, recallProgram } from './device.ts';
 import { keptPrograms } from './kept-program.ts';
 import { type CudaMachine, machineOf } from './machine.ts';
+import type { Residency } from './persistent.ts';
+import { type Chip, emitProgram } from './program.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'hotrod-programs-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -146,4 +148,14 @@ describe('a kept program', () => {
     expect((await loadOnce(caches)).found).toBe(false);
     expect((await loadOnce(caches)).found).toBe(true);
   });
+});
+
+const CHIP: Chip = { computeCapability: 90, multiprocessors: 132, sharedBytesPerBlock: 232_448 };
+const RESIDENCY: Residency = { threads: 256, resident: 1, cluster: 1, blocks: 4, sharedBytes: 200 * 1024 };
+test.each([
+  ['launches', {}],
+  ['a persistent kernel', { persistent: RESIDENCY }],
+])('a program of %s is plain data: JSON keeps all of it', async (_, options) => {
+  const program = emitProgram(await parseEngine(file), CHIP, options);
+  expect(JSON.parse(JSON.stringify(program))).toEqual(program);
 });
