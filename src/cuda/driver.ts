@@ -28,6 +28,8 @@ export class Driver {
   readonly library: CudaLibrary;
   /** E.g. 13000: CUDA 13.0 is the newest that the driver knows. */
   readonly version: number;
+  /** Arguments of calls on other threads, so that nobody takes their memory away. */
+  readonly #underWay = new Set<readonly NativeArgument[]>();
   /** True after an error from which this process's use of the GPU does not recover. */
   isLost = false;
 
@@ -55,7 +57,13 @@ export class Driver {
 
   /** As `status`, on another thread where there is one. Arrays among the arguments are kept meanwhile. */
   async statusBeside(name: CudaFunctionName, ...args: NativeArgument[]): Promise<number> {
-    return this.library.beside ? this.library.beside(name, ...args) : this.status(name, ...args);
+    if (!this.library.beside) return this.status(name, ...args);
+    this.#underWay.add(args);
+    try {
+      return await this.library.beside(name, ...args);
+    } finally {
+      this.#underWay.delete(args);
+    }
   }
 
   /** True where the work asked about is done, false where it goes on. */
