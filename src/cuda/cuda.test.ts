@@ -328,6 +328,24 @@ describe('lifetimes', () => {
     ]);
   });
 
+  test('a use that was begun on another thread ends by itself, and a refusal of it is told by the context', async () => {
+    const fake = new FakeDriver();
+    const driver = new Driver(fake.library);
+    const [device] = listDevices(driver);
+    const end = await Context.begin(driver, device);
+    const retained = fake.calls.filter((name) => name === 'cuDevicePrimaryCtxRetain').length;
+    expect(retained).toBe(1);
+    const context = new Context(driver, device);
+    end();
+    expect(new DeviceBuffer(context, 64).address).toBeGreaterThan(0);
+    context.dispose();
+    expect(fake.live()).toEqual({});
+    fake.failNext.set('cuDevicePrimaryCtxRetain', 2);
+    const nothing = await Context.begin(driver, device);
+    nothing();
+    expect(fake.live()).toEqual({});
+  });
+
   test('a context is of no use after dispose', () => {
     const { context } = open();
     const stream = new Stream(context);

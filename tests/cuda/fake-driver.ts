@@ -125,6 +125,10 @@ export class FakeDriver {
     }
     this.library = {
       functions,
+      beside: async (name, ...args) => {
+        await undefined;
+        return functions[name]!(...args);
+      },
       startCompiler: () => (options.compilers === false ? undefined : { compile: (job) => this.#compileAside(job) }),
       file: 'fake',
       memory: {
