@@ -30,6 +30,14 @@ test('the lock file has the optional packages of every platform, or npm ci refus
   expect(wanted.filter((name) => !locked.has(name))).toEqual([]);
 });
 
+test('what is bundled is taken by the oldest Node: no using declarations, which tsc would have written in other words', () => {
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' });
+  const wrong = sources
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+    .filter((file) => /^\s*(await\s+)?using\s+\w+\s*=/m.test(readFileSync(join(ROOT, 'src', file), 'utf8')));
+  expect(wrong).toEqual([]);
+});
+
 test('packed and installed it works as in the checkout', (context) => {
   const folder = temporaryFolder();
   const packed = npm(['pack', '--ignore-scripts', '--pack-destination', folder], ROOT);

@@ -34,9 +34,10 @@ export async function measureStreams(
   durationMs: number,
 ): Promise<StreamReport> {
   const driver = await openCuda();
-  using gpu = new Context(driver, listDevices(driver)[0]);
-  const lanes = Array.from({ length: streams }, () => openLane(engine, gpu, feeds));
+  const gpu = new Context(driver, listDevices(driver)[0]);
+  const lanes: Lane[] = [];
   try {
+    for (let i = 0; i < streams; i++) lanes.push(openLane(engine, gpu, feeds));
     for (const lane of lanes) start(lane);
     gpu.synchronize();
     const begin = now();
@@ -50,6 +51,7 @@ export async function measureStreams(
     return { streams, iterations, throughput: (iterations * 1e9) / (now() - begin) };
   } finally {
     for (const { context } of lanes) context.dispose();
+    gpu.dispose();
   }
 }
 
