@@ -44,20 +44,11 @@ export interface ChunkRows {
 }
 
 const pitchOf = (columns: number): number => columns * 4 + 32;
-/** Columns that a warp finishes at a time, where they divide. */
-export const CHUNK_COLUMNS = 32;
+const CHUNK_COLUMNS = 32;
+/** Columns that a warp finishes at a time, of so many, a multiple of 16. */
+export const chunkColumns = (columns: number): number => (columns % CHUNK_COLUMNS === 0 ? CHUNK_COLUMNS : 16);
 /** Shared memory of a warp. */
 export const PIECE_BYTES = 16 * pitchOf(CHUNK_COLUMNS);
-
-/** Asks the second-level cache for what the epilogue of `columns` columns of a row will load; all of them must be there. */
-export function prefetchRow(g: GemmContext, row: string, column: string, columns: number): void {
-  const { plan } = g.shape;
-  const axis = plan.form.axes.find((x) => x.role === 'n' && x.extent > 1);
-  const rows = outputDigits(g, row);
-  const digits = axis ? new Map([...rows, [axis.name, column || g.w.op('b32', 'mov.b32', 0)]]) : rows;
-  const place = { digits, column: axis, width: 8, pointers: g.pointers, aligned: g.aligned };
-  new Epilogue(g.w, g.kernel, plan.form.epilogue, place, new Map()).prefetch(columns);
-}
 
 /** Plans the outputs, `columns` at a time, and asks for what the first pieces load. */
 export function beginChunks(g: GemmContext, at: ChunkRows, columns: number): Chunks {

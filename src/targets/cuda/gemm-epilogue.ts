@@ -137,20 +137,6 @@ export class Epilogue {
     });
   }
 
-  /** Asks the second-level cache for `columns` columns of what is loaded with each row, where they lie side by side. */
-  prefetch(columns: number): void {
-    const asked = new Set<string>();
-    eachExpr(this.#statements, (x) => {
-      if (x.kind !== 'load') return;
-      const { key, movesWithRow } = this.#keyOf(x.buffer, x.index);
-      if (!movesWithRow || asked.has(key)) return;
-      asked.add(key);
-      const { pointer, from, vector } = this.#address(x.buffer, x.index);
-      const bytes = columns * DTYPES[this.#dtypes.get(x.buffer) as DType].bytes;
-      if (vector) this.#w.line(`cp.async.bulk.prefetch.L2.global [${pointer}+${from}], ${bytes}`);
-    });
-  }
-
   /** Writes the epilogue for the columns whose sums are in `acc`. */
   run(acc: readonly string[]): void {
     this.#locals.set('acc', acc);

@@ -10,7 +10,7 @@
  * they land, and the consumers' warps. Sums leave by way of a piece of shared memory of each warp's own, a few columns at a time: no
  * barrier of the block stands in an epilogue. Stages are those of gemm-warpgroups.ts.
  */
-import { beginChunks, CHUNK_COLUMNS, type Chunks, finishChunks, PIECE_BYTES, prefetchRow } from './gemm-chunks.ts';
+import { beginChunks, type Chunks, chunkColumns, finishChunks, PIECE_BYTES } from './gemm-chunks.ts';
 import type { GemmContext, GemmSite } from './gemm-context.ts';
 import { copiesOfA, copiesOfB } from './gemm-copies.ts';
 import type { Sums } from './gemm-products.ts';
@@ -61,7 +61,7 @@ export function emitResident(
   const each = (body: (at: GemmContext) => void): void => eachTile(g, tile, blocks, body);
   produceAndConsume(
     g,
-    () => produce(g, tile, plan, each),
+    () => produce(g, plan, each),
     () => consume(g, tile, plan, each),
   );
   return { code: g.w, grid: [blocks, 1, 1], block: [RESIDENT_THREADS, 1, 1] };
@@ -91,24 +91,9 @@ function eachStep(g: GemmContext, body: (step: string) => void): void {
   w.line(`@${w.op('pred', 'setp.lt.s32', step, g.shape.steps)} bra ${loop}`);
 }
 
-function produce(g: GemmContext, { bm, bn }: ResidentTile, plan: StagePlan, each: EachTile): void {
-  const { w, shape } = g;
+function produce(g: GemmContext, plan: StagePlan, each: EachTile): void {
   const stages = new Stages(g, plan);
   each((at) => {
-    // The consumers will load these when the tile's products are done.
-    if (shape.n % bn === 0)
-      for (let i = 0; i < bm; i += PRODUCERS) {
-        const row = linearSum(
-          w,
-          [
-            [at.rowTile, bm],
-            [g.tid, 1],
-          ],
-          i,
-        );
-        const kept = shape.m % bm === 0 ? row : w.op('b32', 'min.u32', row, shape.m - 1);
-        prefetchRow(g, kept, at.columnTile ? w.op('b32', 'mul.lo.s32', at.columnTile, bn) : '', bn);
-      }
     const copyA = copiesOfA(at);
     const copyB = copiesOfB(at);
     eachStep(at, () => {
@@ -168,7 +153,7 @@ function consume(g: GemmContext, tile: ResidentTile, plan: StagePlan, each: Each
     const column = at.columnTile ? w.op('b32', 'mul.lo.s32', at.columnTile, bn) : '';
     const planned = (i: number): Chunks => {
       const position = linearSum(w, [[row, 1]], i * 64);
-      return beginChunks(g, { first: firstRow, position, limit, column, columns: bn }, CHUNK_COLUMNS);
+      return beginChunks(g, { first: firstRow, position, limit, column, columns: bn }, chunkColumns(bn));
     };
     const first = planned(0);
     w.line('wgmma.wait_group.sync.aligned 0');

@@ -9,7 +9,7 @@
  * by 16 bytes: of a the rows are neighbouring places, so a tap begins at any multiple of 16 bytes ("Strides" of the PTX ISA's matrix
  * descriptor: leading is the way to the next 8 of k, stride the way to the next 8 rows).
  */
-import { beginChunks, CHUNK_COLUMNS, type Chunks, finishChunks, PIECE_BYTES } from './gemm-chunks.ts';
+import { beginChunks, type Chunks, chunkColumns, finishChunks, PIECE_BYTES } from './gemm-chunks.ts';
 import type { GemmContext, GemmSite } from './gemm-context.ts';
 import type { Sums } from './gemm-products.ts';
 import {
@@ -245,11 +245,7 @@ function consume(g: GemmContext, s: WindowShape, tile: WindowTile, each: (body: 
       const { first, place, isThere } = outputs[i];
       const position = place === 0 ? places : w.op('b32', 'add.s32', places, place);
       const limit = place + 64 <= s.width ? undefined : s.width;
-      return beginChunks(
-        g,
-        { first, position, limit, isThere, column: '', columns: n },
-        n % CHUNK_COLUMNS === 0 ? CHUNK_COLUMNS : 16,
-      );
+      return beginChunks(g, { first, position, limit, isThere, column: '', columns: n }, chunkColumns(n));
     };
     const firstPlan = planned(0);
     w.line('wgmma.wait_group.sync.aligned 0');

@@ -5,6 +5,7 @@ import { Bug } from '../../core/errors.ts';
 import type { Kernel } from '../../loop/ir.ts';
 import type { KernelFacts, Params } from '../target.ts';
 import { sharedBytesOf, WARPGROUPS } from './chip-features.ts';
+import { bytesOf } from './gemm-cost.ts';
 import { rowsPacking } from './gemm-packing.ts';
 import { gemmShape } from './gemm-tiles.ts';
 import { emitWindow, windowBytes } from './gemm-window.ts';
@@ -13,15 +14,19 @@ import { bufferArgs, type CudaTemplate } from './template.ts';
 
 /** Sums of a consumer's thread: more would not fit its registers. */
 const MOST_SUMS = 128;
-const ROWS = [2, 4] as const;
-const STAGES = [2, 3, 4] as const;
+/** One output row a warpgroup. */
+const ROWS = 2;
+const STAGES = [4, 3, 2] as const;
 
 const sumsOf = (s: WindowShape, { rows }: WindowTile): number => (rows / 2) * (paddedWidth(s) / 64) * (s.gemm.n / 2);
 
-const rowsOf = (s: WindowShape, sharedBytes: number): WindowTile[] =>
-  ROWS.flatMap((rows) => STAGES.map((stages) => ({ rows, stages }))).filter(
-    (tile) => sumsOf(s, tile) <= MOST_SUMS && windowBytes(s, tile) <= sharedBytes && tile.rows <= s.height,
-  );
+/** One row of parameters, as deep as shared memory allows. */
+function rowsOf(s: WindowShape, sharedBytes: number): WindowTile[] {
+  const stages = STAGES.find((deep) => windowBytes(s, { rows: ROWS, stages: deep }) <= sharedBytes);
+  if (stages === undefined || s.height < ROWS) return [];
+  const tile = { rows: ROWS, stages };
+  return sumsOf(s, tile) <= MOST_SUMS ? [tile] : [];
+}
 
 const planned = (kernel: Kernel, facts: KernelFacts): WindowShape | undefined => {
   const gemm = gemmShape(kernel, facts);
@@ -37,7 +42,7 @@ export const tensorCoresWindow: CudaTemplate = {
     const shape = features.includes(WARPGROUPS) ? planned(kernel, facts) : undefined;
     return shape && sharedBytes !== undefined ? rowsOf(shape, sharedBytes).map((row) => ({ ...row })) : [];
   },
-  predictNs: (kernel, params) => predictWindowNs(shapeOf(kernel), tileOf(params)),
+  predictNs: (kernel, params) => predictWindowNs(kernel, shapeOf(kernel), tileOf(params)),
   tiles: (kernel, params) => windowTiles(shapeOf(kernel), tileOf(params)),
   packing: (kernel) => {
     const { gemm } = shapeOf(kernel);
@@ -67,6 +72,20 @@ function shapeOf(kernel: Kernel): WindowShape {
   return shape;
 }
 
-/** Not measured yet: behind all others. */
-const predictWindowNs = (s: WindowShape, tile: WindowTile): number =>
-  1e6 + (windowTiles(s, tile) * s.chunks.length * tile.rows * paddedWidth(s)) / 132;
+const MULTIPROCESSORS = 132;
+/** The weights' way into shared memory, once a block. */
+const BEGIN_NS = 6000;
+const PRODUCT_NS = 81.6;
+const NS_PER_OUTPUT = 0.0247;
+const MEMORY_BYTES_PER_NS = 2800;
+/** Other tensor-core products are predicted too fast (gemm-resident-cost.ts). */
+const BESIDE_OTHERS = 0.7;
+
+/** Fitted to stems of three networks and a 3×3 at batches of 1 to 128 on an H100 (docs/performance.md). */
+function predictWindowNs(kernel: Kernel, s: WindowShape, tile: WindowTile): number {
+  const products = (s.chunks.length / 2) * (tile.rows / 2) * (paddedWidth(s) / 64) * (s.gemm.n / 64);
+  const outputs = tile.rows * paddedWidth(s) * s.gemm.n;
+  const rounds = Math.ceil(windowTiles(s, tile) / MULTIPROCESSORS);
+  const compute = rounds * (products * PRODUCT_NS + outputs * NS_PER_OUTPUT);
+  return BESIDE_OTHERS * (BEGIN_NS + Math.max(compute, bytesOf(kernel, s.gemm) / MEMORY_BYTES_PER_NS));
+}
