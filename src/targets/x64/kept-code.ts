@@ -41,8 +41,8 @@ export function userCode(): KeptCode | undefined {
 
 /** `sources` tells one Hotrod from another. */
 export function keptCode(folder: CacheFolder, sources: string): KeptCode {
-  const originOf = (fingerprint: string, { system, features }: X64Machine, { threads, patience }: Crew): string =>
-    JSON.stringify({ sources, fingerprint, features, threads, patience, calls: system.calls });
+  const originOf = (fingerprint: string, { system, features }: X64Machine, crew: Crew): string =>
+    JSON.stringify({ sources, fingerprint, features, calls: system.calls, crew });
   return {
     read: async (fingerprint, machine, crew) => {
       const origin = originOf(fingerprint, machine, crew);
