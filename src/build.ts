@@ -28,6 +28,7 @@ import { withoutHalves } from './lower/emulate-halves.ts';
 import { checkLowerable, fuse } from './lower/fuse.ts';
 import { fuseSteps } from './lower/fuse-steps.ts';
 import { type LoweredGraph, lower } from './lower/lower.ts';
+import { orderByDepth } from './lower/order.ts';
 import { planMemory } from './lower/plan.ts';
 import { printFusion, printLowered, printPlan, printTactics } from './lower/print.ts';
 import { schedule } from './lower/schedule.ts';
@@ -195,18 +196,20 @@ async function buildProgram(
   options: BuildOptions,
 ): Promise<Engine> {
   checkLowerable(graph, ops, target.name);
-  return finishProgram(run, await lowerGraph(run, graph, ops, options), target, options);
+  return finishProgram(run, await lowerGraph(run, graph, target, ops, options), target, options);
 }
 
 async function lowerGraph(
   run: BuildRun,
   graph: Graph,
+  target: Target,
   ops: ReadonlyMap<string, Op>,
   options: BuildOptions,
 ): Promise<LoweredGraph> {
-  const fusion = await run.stage('fuse', () => fuse(graph, ops), printFusion);
+  const ordered = target.sideBySide ? orderByDepth(graph, ops) : graph;
+  const fusion = await run.stage('fuse', () => fuse(ordered, ops), printFusion);
   const facts = { tf32: options.precision === 'tf32' };
-  return run.stage('lower', () => fuseSteps(lower(graph, ops, fusion, facts)), printLowered);
+  return run.stage('lower', () => fuseSteps(lower(ordered, ops, fusion, facts)), printLowered);
 }
 
 /** From kernels to the engine. */
@@ -266,7 +269,7 @@ export async function openOnProcessor(
   const expanded = expandOps(graph, { ops, computes: target.computes, onWarning: () => {} });
   checkLowerable(expanded, ops, target.name);
   const run = new BuildRun({});
-  const lowered = withoutHalves(await lowerGraph(run, expanded, ops, {}));
+  const lowered = withoutHalves(await lowerGraph(run, expanded, target, ops, {}));
   if (lowered.steps.reduce((sum, { kernel }) => sum + kernelCost(kernel).flops, 0) > mostFlops) return undefined;
   return runnerOf(await finishProgram(run, lowered, target, {}), target);
 }

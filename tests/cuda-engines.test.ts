@@ -22,6 +22,8 @@ import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
 import { type CudaProgram, emitProgram } from '../src/targets/cuda/program.ts';
 import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
 import { FakeDriver } from './cuda/fake-driver.ts';
+import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
+import { CHIPS } from './ptx/run-kernel.ts';
 import { randomTensor } from './random.ts';
 
 let seed = 1;
@@ -44,6 +46,17 @@ const NETS: Readonly<Record<string, (b: GraphBuilder) => void>> = {
     const x = b.input('x', 'f32', [2, 128]);
     const hidden = apply(b, 'Relu', [apply(b, 'Gemm', [x, weight(b, [128, 300]), weight(b, [300])])]);
     b.output(apply(b, 'Gemm', [hidden, weight(b, [300, 128]), weight(b, [128])]));
+  },
+  'branches of convolutions and of pooling that meet in a concatenation, and one that meets them in a sum': (b) => {
+    const x = b.input('x', 'f32', [1, 16, 7, 6]);
+    const conv = (from: string, shape: StaticShape, attrs = {}): string =>
+      apply(b, 'Relu', [apply(b, 'Conv', [from, weight(b, shape), weight(b, [shape[0]])], attrs)]);
+    const padded = { pads: [1, 1, 1, 1] };
+    const second = conv(conv(x, [16, 16, 1, 1]), [8, 16, 3, 3], padded);
+    const third = conv(conv(conv(x, [8, 16, 1, 1]), [16, 8, 3, 3], padded), [8, 16, 1, 1]);
+    const pooled = conv(apply(b, 'MaxPool', [x], { kernel_shape: [3, 3], ...padded }), [16, 16, 1, 1]);
+    const joined = apply(b, 'Concat', [conv(x, [24, 16, 1, 1]), second, third, pooled], { axis: 1 });
+    b.output(apply(b, 'Add', [joined, conv(x, [56, 16, 1, 1])]));
   },
   'attention behind a layer normalisation, and a branch that is an output too': (b) => {
     const x = b.input('x', 'f32', [1, 7, 16]);
@@ -136,4 +149,16 @@ test('an engine just built and the engine of its file are the same code, so that
   const machine = machineOf(new Driver(new FakeDriver().library)) as CudaMachine;
   const read = await parseEngine(serializeEngine(engine));
   expect(programOf(read, machine)).toEqual(programOf(engine, machine));
+});
+
+test('branches share launches, each step in one of them, unless steps are to be timed', async () => {
+  const name = Object.keys(NETS).find((n) => n.startsWith('branches')) as string;
+  const { engine } = await build(graphOf(NETS[name]), { target: 'cuda', gpuArch: 'sm_90', precision: 'fp16' });
+  const all = engine.steps.map((_, i) => i);
+  const stepsOf = ({ launches }: CudaProgram): number[][] => launches.map(({ step, beside = [] }) => [step, ...beside]);
+  const shared = emitProgram(engine, CHIPS[2]);
+  expect(stepsOf(shared).flat()).toEqual(all);
+  expect(Math.max(...stepsOf(shared).map(({ length }) => length))).toBeGreaterThan(3);
+  if (ptxasIsPresent()) for (const text of shared.modules) expect(assemble(text, 'sm_90a')).toBe('');
+  expect(stepsOf(emitProgram(engine, CHIPS[2], { apart: true }))).toEqual(all.map((i) => [i]));
 });

@@ -84,6 +84,23 @@ describe('convolutions', () => {
       only({ bm: 32, bn: 64 }),
     );
   });
+  test('channels that fill steps: windows of all kinds, parts of k that begin within a tap', () => {
+    const conv = { size: [7, 6], ic: 64, oc: 24, kernel: [3, 3], pad: 1, epilogue: 'bias' } as const;
+    for (const split of [1, 2, 4])
+      check(withDType(convKernel(conv), 'f16'), only({ bm: 16, bn: 32, split, stages: 3 }));
+    const deep = convKernel({ ...conv, ic: 128, stride: 2, batch: 2 });
+    for (const split of [1, 4, 8]) check(withDType(deep, 'bf16'), only({ bm: 32, bn: 32, split, stages: 3 }));
+    check(withDType(deep, 'f16'), only({ wgmma: 1, bm: 64, bn: 64, stages: 3, split: 4 }));
+    check(withDType(convKernel({ ...conv, kernel: [1, 5], pad: 2 }), 'f16'), only({ bm: 64, bn: 32 }));
+    check(withDType(convKernel({ ...conv, kernel: [5, 5], pad: 4, dilation: 2 }), 'f16'), only({ bm: 16, bn: 64 }));
+    check(withDType(convKernel({ ...conv, kernel: [6, 5], pad: 2 }), 'f16'), only({ bm: 32, bn: 64 }));
+    check(
+      withDType(convKernel({ ...conv, size: [9, 8], pad: 0, stride: 2 }), 'f16'),
+      only({ bm: 16, bn: 32, split: 2 }),
+    );
+    check(withDType(convKernel({ ...conv, size: [3, 3], kernel: [2, 2], group: 2, ic: 128 }), 'f16'), only({ bm: 32 }));
+    check(convKernel({ ...conv, ic: 32 }), only({ bm: 32, bn: 32, stages: 4 }));
+  });
   test('k shared by the blocks of a cluster', () => {
     const conv = convKernel({ size: [4, 4], ic: 136, oc: 40, kernel: [3, 3], pad: 1, epilogue: 'bias-residual-relu' });
     for (const split of [2, 4, 8]) check(withDType(conv, 'f16'), only({ bm: 16, bn: 64, split }));

@@ -21,6 +21,8 @@ export interface OpenOptions {
   readonly trusted?: boolean;
   /** False: code compiled before is not looked for in the user's cache, and none is kept there. */
   readonly cache?: boolean;
+  /** Each step runs by itself and is timed by itself: steps do not share launches where they otherwise might. */
+  readonly apart?: boolean;
   /** Told once of each thing that makes the engine run slower than it could (no shared memory, no relaxed SIMD). */
   readonly onWarning: (message: string) => void;
 }

@@ -26,9 +26,12 @@ interface Life {
   readonly last: number;
 }
 
-/** `inPlace`: whether the target's kernels may run on buffers that share. Where that would not make the arena smaller but larger, none do. */
-export function planMemory(graph: LoweredGraph, { inPlace = false } = {}): MemoryPlan {
-  const lives = livesOf(graph);
+/**
+ * `inPlace`: whether the target's kernels may run on buffers that share. Where that would not make the arena smaller but larger, none do.
+ * `sideBySide`: steps that do not depend on each other may run at the same time, so what one of them reads last stays until all are done.
+ */
+export function planMemory(graph: LoweredGraph, { inPlace = false, sideBySide = false } = {}): MemoryPlan {
+  const lives = livesOf(graph, sideBySide ? lastsTogether(graph.steps) : graph.steps.map((_, i) => i));
   const apart = place(lives);
   if (!inPlace) return apart;
   const shared = place(shareInPlace(graph, lives));
@@ -55,7 +58,24 @@ function place(lives: readonly Life[]): MemoryPlan {
   };
 }
 
-function livesOf(graph: LoweredGraph): Life[] {
+/** For each step the last one of the run of neighbours around it in which none reads what another writes. */
+function lastsTogether(steps: readonly LoweredStep[]): number[] {
+  const lasts: number[] = [];
+  let first = 0;
+  let written = new Set<Block>();
+  for (const [i, { operands }] of steps.entries()) {
+    if (operands.some(({ role, storage }) => role !== 'out' && written.has(storage.block))) {
+      first = i;
+      written = new Set();
+    }
+    for (const { role, storage } of operands) if (role === 'out') written.add(storage.block);
+    for (let j = first; j <= i; j++) lasts[j] = i;
+  }
+  return lasts;
+}
+
+/** `lastOf`: the step at whose end a step's operands are done with. */
+function livesOf(graph: LoweredGraph, lastOf: readonly number[]): Life[] {
   const lives = new Map<Block, { first: number; last: number }>();
   const touch = (block: Block, step: number): void => {
     if (block.space !== 'arena') return;
@@ -63,7 +83,10 @@ function livesOf(graph: LoweredGraph): Life[] {
     lives.set(block, { first: Math.min(first, step), last: Math.max(last, step) });
   };
   graph.steps.forEach((step, i) => {
-    for (const { storage } of step.operands) touch(storage.block, i);
+    for (const { storage } of step.operands) {
+      touch(storage.block, i);
+      touch(storage.block, lastOf[i]);
+    }
   });
   const kept = graph.inputs.map(({ storage }) => storage.block);
   for (const block of graph.sizes ? [...kept, graph.sizes.block] : kept) {

@@ -61,6 +61,8 @@ export interface Target {
    * reads there before it writes.
    */
   readonly inPlace?: boolean;
+  /** Small steps that do not depend on each other run at the same time where they are neighbours. */
+  readonly sideBySide?: boolean;
   /** Its kernels multiply words faster than bytes: products of bytes are widened, and those of dequantised bytes left as numbers. */
   readonly widensBytes?: boolean;
   /**

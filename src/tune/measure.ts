@@ -37,7 +37,7 @@ export async function measureTactics(
   budgetMs: number,
 ): Promise<number[][]> {
   const { engine, places } = engineOf(measurements, target);
-  const open = await target.device.open(engine, { threads: 1, onWarning: () => {} });
+  const open = await target.device.open(engine, { threads: 1, apart: true, onWarning: () => {} });
   try {
     const context = open.createContext();
     context.inputs.forEach(randomize);

@@ -49,7 +49,7 @@ export function runEngine(
         return table.address;
       },
     });
-    for (const { module, entry, args, step: _, ...launch } of program.launches) {
+    for (const { module, entry, args, step: _, beside: __, ...launch } of program.launches) {
       const programmatic = program.programmatic && !launch.cooperative;
       // A u32 is the lower half of its slot.
       const values = args.map((arg) => ({ address: valueIn(arg) }));

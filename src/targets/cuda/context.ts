@@ -135,7 +135,7 @@ export class CudaContext implements DeviceContext {
     this.#follow(this.#stream);
     this.#copyIn();
     // Without overlap, so that a step's time is its own.
-    profileSteps(this.#stream, this.#loaded.launches(this.#memory, false), ns);
+    profileSteps(this.#stream, this.#loaded.launches(this.#memory, false), this.#loaded.engine.steps, ns);
   }
 
   phases(count: number): PhaseTimes {

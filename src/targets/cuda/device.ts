@@ -40,7 +40,8 @@ export const cudaDevice: Device = {
     return { target: 'cuda', name: machine.device.name, available: true, features: machine.features };
   },
   recall: async (engine, options) => {
-    const isWanted = options.cache !== false && engine.target === 'cuda' && fileFingerprint(engine) !== undefined;
+    const isKept = options.cache !== false && !options.apart;
+    const isWanted = isKept && engine.target === 'cuda' && fileFingerprint(engine) !== undefined;
     return isWanted ? recallProgram(engine, options, await machineHere(), userCaches()) : undefined;
   },
   open: async (engine, options) => {
@@ -80,8 +81,8 @@ async function machineHere(): Promise<CudaMachine> {
 export const programOf = (
   engine: Engine,
   { features, chip }: CudaMachine,
-  onWarning: (message: string) => void = () => {},
-): CudaProgram => emitProgram(admitEngine(asWritten(engine), CUDA_TEMPLATES, features, onWarning), chip);
+  { onWarning = () => {}, apart = false }: Partial<OpenOptions> = {},
+): CudaProgram => emitProgram(admitEngine(asWritten(engine), CUDA_TEMPLATES, features, onWarning), chip, { apart });
 
 /**
  * The engine with its kernels as a file has them: expressions that are equal are one there. So an engine just built gives the same code as
@@ -130,9 +131,10 @@ export async function openEmitted(
   const begun = Context.begin(machine.driver, machine.device);
   try {
     const warnings: string[] = [];
-    const program = programOf(engine, machine, (message) => warnings.push(message));
+    const { apart = false } = options;
+    const program = programOf(engine, machine, { apart, onWarning: (message) => warnings.push(message) });
     warnings.forEach(options.onWarning);
-    const fingerprint = fileFingerprint(engine);
+    const fingerprint = apart ? undefined : fileFingerprint(engine);
     const keep = async (compiled: Cubins): Promise<void> => {
       if (fingerprint !== undefined)
         await programs?.write(fingerprint, machine, kept(engine, program, compiled, warnings));

@@ -8,6 +8,7 @@
 import type { GemmContext } from './gemm-context.ts';
 import { termsOf } from './gemm-context.ts';
 import { coefOf } from './gemm-plan.ts';
+import { copiesByTaps, hasTaps } from './gemm-taps.ts';
 import { CHUNK_BYTES, STEP_BYTES } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
@@ -54,6 +55,10 @@ export function copiesOfA(g: GemmContext): CopyStep {
     });
     return { offset, guards, inside: guards.length > 0 ? undefined : inside };
   });
+  if (hasTaps(g))
+    return copiesByTaps(g, rows, chunk, at, (i, to, from, bytes) =>
+      copy(g, to, i * copies.step * STEP_BYTES, from, 0, bytes, active),
+    );
   const digit = kDigits(g, chunk);
   const exact = (k * elementBytes) % STEP_BYTES === 0;
   return (stage) => {

@@ -4,7 +4,8 @@
  *
  * A lane has rows, a warp chunks of k, so that k is the same for all lanes and neighbouring rows are neighbours in memory. A table in
  * the module says for each k its offset and its part of each guard; behind k's end stand rows whose guard fails. Elements are loaded
- * before the products of the stage before and stored to shared memory after them.
+ * before the products of the stage before and stored to shared memory after them. Where the elements of the first stages lie does not
+ * depend on the kernel before: it is found out while that one ends, and all of them are then asked for at once.
  */
 import type { Axis } from '../../loop/ir.ts';
 import { type GemmContext, termsOf } from './gemm-context.ts';
@@ -13,12 +14,33 @@ import { coefOf, type GemmOperand, type Guard } from './gemm-plan.ts';
 import { CHUNK_BYTES, type GemmShape, MOST_GATHER_GUARDS, STEP_BYTES } from './gemm-tiles.ts';
 import { digitsOf, linearSum } from './ptx-text.ts';
 
+/** Elements of the first steps that a thread may hold in registers. */
+const MOST_HELD = 64;
 /** What no coordinate inside an operand reaches. */
 const OUTSIDE = 0x40000000;
 const ROW_BYTES = 16;
 
+/** A row of the operand: where it lies, and its part of each guard. */
+interface Row {
+  readonly offset: string;
+  readonly parts: readonly string[];
+}
+
 /** Loads the elements of one step; what it returns stores them into the stage. */
 export type GatherStep = (stage: string) => () => void;
+
+/** The first steps together: `load` comes behind the wait for the kernel before, `store` is told each one's stage. */
+export interface FirstSteps {
+  readonly count: number;
+  readonly load: () => void;
+  readonly store: (step: number, stage: string) => void;
+}
+
+export interface Gather {
+  readonly step: GatherStep;
+  /** To be written before `step` is, if at all. Undefined where registers do not suffice. */
+  readonly first: (most: number) => FirstSteps | undefined;
+}
 
 /** One operand: its rows are rows of the output, or columns. */
 interface Side {
@@ -33,7 +55,7 @@ interface Side {
   readonly byteOffset: number;
 }
 
-export const gatherA = (g: GemmContext): GatherStep => {
+export const gatherA = (g: GemmContext): Gather => {
   const { plan, m } = g.shape;
   return gather(g, {
     ...side('a', plan.a),
@@ -49,7 +71,7 @@ export const gatherB = (g: GemmContext): GatherStep => {
   const { plan, n } = g.shape;
   const { bm, bn } = g.tile;
   const place = { tile: bn, tileAt: g.columnTile, byteOffset: bm * STEP_BYTES };
-  return gather(g, { ...side('b', plan.b), axes: plan.n, extent: n, ...place });
+  return gather(g, { ...side('b', plan.b), axes: plan.n, extent: n, ...place }).step;
 };
 
 /** Rows and k beyond their ends must fail some guard: where there is none, one that nothing else fails. */
@@ -59,10 +81,10 @@ const side = (name: Side['name'], operand: GemmOperand) => ({
   guards: operand.guards.length > 0 ? operand.guards : [{ coefs: new Map(), constant: 0, extent: 1 }],
 });
 
-/** [k][offset, parts of guards]. */
+/** [k][offset, parts of guards], with a step more than there are: blocks that share k unevenly may look there. */
 function gatherTable({ plan, steps, elementBytes, k }: GemmShape, { operand, guards }: Side): number[] {
   const table: number[] = [];
-  for (let at = 0; at < (steps * STEP_BYTES) / elementBytes; at++) {
+  for (let at = 0; at < ((steps + 1) * STEP_BYTES) / elementBytes; at++) {
     let rest = at;
     const digits = new Map<string, number>();
     for (const axis of plan.k.toReversed()) {
@@ -77,7 +99,7 @@ function gatherTable({ plan, steps, elementBytes, k }: GemmShape, { operand, gua
   return table;
 }
 
-function gather(g: GemmContext, from: Side): GatherStep {
+function gather(g: GemmContext, from: Side): Gather {
   const { w } = g;
   const { elementBytes } = g.shape;
   const { operand, guards, axes, extent, tile, tileAt } = from;
@@ -127,53 +149,96 @@ function gather(g: GemmContext, from: Side): GatherStep {
   /** Where this warp's first chunk lies in k. */
   const at = w.reg('b32');
   if (!exact) w.line(`shr.u32 ${at}, ${first}, ${Math.log2(ROW_BYTES)}`);
-  return (stage) => {
-    const loaded = chunks.map((_, c) => {
-      const values = rows.map(() => w.regs(elementBytes === 4 ? 'b32' : 'b16', perChunk));
-      const place = c * warps * perChunk;
-      const [guarded, done] = [w.newLabel(), w.newLabel()];
-      if (exact || g.shape.k >= place + perChunk) {
-        const whole = exact ? free : w.op('pred', 'setp.le.and.u32', at, g.shape.k - place - perChunk, free);
-        w.line(`@!${whole} bra ${guarded}`);
-        for (let e = 0; e < perChunk; e++) {
-          const offset = w.op('b32', 'ld.global.nc.b32', `[${table}+${(place + e) * ROW_BYTES}]`);
-          for (const [i, r] of rows.entries())
-            loadElement(g, pointer, w.op('b32', 'add.s32', r.offset, offset), values[i][e]);
-        }
-        w.line(`bra ${done}`);
-      }
-      w.label(guarded);
+  const type = elementBytes === 4 ? 'b32' : 'b16';
+  /** Calls one of the two for each element of a chunk: in warps without a guard that could fail, and in others with its table entry. */
+  const eachElement = (
+    c: number,
+    step: number,
+    plain: (row: Row, e: number, i: number, offset: string) => void,
+    guarded: (row: Row, e: number, i: number, offset: string, inside: string) => void,
+  ): void => {
+    const place = c * warps * perChunk + step * perStep;
+    const [slow, done] = [w.newLabel(), w.newLabel()];
+    if (exact || g.shape.k >= place + perChunk) {
+      const whole = exact ? free : w.op('pred', 'setp.le.and.u32', at, g.shape.k - place - perChunk, free);
+      w.line(`@!${whole} bra ${slow}`);
       for (let e = 0; e < perChunk; e++) {
-        const entry = w.regs('b32', 4);
-        w.line(`ld.global.nc.v4.b32 {${entry.join(', ')}}, [${table}+${(place + e) * ROW_BYTES}]`);
-        for (const [i, r] of rows.entries()) {
-          const inside = insideGuards(g, r.parts, entry, guards);
-          loadElement(g, pointer, w.op('b32', 'add.s32', r.offset, entry[0]), values[i][e], inside);
-        }
+        const offset = w.op('b32', 'ld.global.nc.b32', `[${table}+${(place + e) * ROW_BYTES}]`);
+        for (const [i, row] of rows.entries()) plain(row, e, i, w.op('b32', 'add.s32', row.offset, offset));
       }
-      w.label(done);
-      return values;
+      w.line(`bra ${done}`);
+    }
+    w.label(slow);
+    for (let e = 0; e < perChunk; e++) {
+      const entry = w.regs('b32', 4);
+      w.line(`ld.global.nc.v4.b32 {${entry.join(', ')}}, [${table}+${(place + e) * ROW_BYTES}]`);
+      for (const [i, row] of rows.entries())
+        guarded(row, e, i, w.op('b32', 'add.s32', row.offset, entry[0]), insideGuards(g, row.parts, entry, guards));
+    }
+    w.label(done);
+  };
+  const store = (c: number, values: readonly (readonly string[])[], stage: string): void => {
+    const to = w.op('b32', 'add.s32', places[c], stage);
+    for (const [i, elements] of values.entries()) {
+      const words = elementBytes === 4 ? elements : pairsOf(g, elements);
+      w.line(`st.shared.v4.b32 [${to}+${i * 32 * STEP_BYTES}], {${words.join(', ')}}`);
+    }
+  };
+  const advance = (steps: number): void => {
+    w.line(`add.s64 ${table}, ${table}, ${steps * perStep * ROW_BYTES}`);
+    if (!exact) w.line(`add.s32 ${at}, ${at}, ${steps * perStep}`);
+  };
+  const firstSteps = (most: number): FirstSteps | undefined => {
+    const count = Math.min(most, Math.ceil(g.shape.steps / g.tile.split));
+    if (count * chunks.length * perChunk * rows.length > MOST_HELD) return undefined;
+    const each = <T>(body: (step: number, c: number) => T): T[][] =>
+      Array.from({ length: count }, (_, step) => chunks.map((_chunk, c) => body(step, c)));
+    // Offsets of elements inside are not negative.
+    const offsets = each((step, c) => {
+      const found = rows.map(() => w.regs('b32', perChunk));
+      const keep = (_: Row, e: number, i: number, offset: string): void => w.line(`mov.b32 ${found[i][e]}, ${offset}`);
+      eachElement(c, step, keep, (_, e, i, offset, inside) =>
+        w.line(`selp.b32 ${found[i][e]}, ${offset}, -1, ${inside}`),
+      );
+      return found;
     });
-    w.line(`add.s64 ${table}, ${table}, ${perStep * ROW_BYTES}`);
-    if (!exact) w.line(`add.s32 ${at}, ${at}, ${perStep}`);
-    return () => {
-      loaded.forEach((values, c) => {
-        const to = w.op('b32', 'add.s32', places[c], stage);
-        for (const [i, elements] of values.entries()) {
-          const words = elementBytes === 4 ? elements : pairsOf(g, elements);
-          w.line(`st.shared.v4.b32 [${to}+${i * 32 * STEP_BYTES}], {${words.join(', ')}}`);
-        }
-      });
+    advance(count);
+    const values = each(() => rows.map(() => w.regs(type, perChunk)));
+    return {
+      count,
+      load: () => {
+        for (const [step, byChunk] of offsets.entries())
+          for (const [c, byRow] of byChunk.entries())
+            for (const [i, elements] of byRow.entries())
+              for (const [e, offset] of elements.entries())
+                loadElement(g, pointer, offset, values[step][c][i][e], w.op('pred', 'setp.ge.s32', offset, 0));
+      },
+      store: (step, stage) => {
+        for (const [c, byRow] of values[step].entries()) store(c, byRow, stage);
+      },
     };
   };
+  const step: GatherStep = (stage) => {
+    const loaded = chunks.map((_, c) => {
+      const values = rows.map(() => w.regs(type, perChunk));
+      eachElement(
+        c,
+        0,
+        (_row, e, i, offset) => loadElement(g, pointer, offset, values[i][e]),
+        (_row, e, i, offset, inside) => loadElement(g, pointer, offset, values[i][e], inside),
+      );
+      return values;
+    });
+    advance(1);
+    return () => {
+      for (const [c, values] of loaded.entries()) store(c, values, stage);
+    };
+  };
+  return { step, first: firstSteps };
 }
 
 /** True in warps whose rows lie so far inside that no k within its end can fail a guard. */
-function freeOfGuards(
-  g: GemmContext,
-  { guards }: Side,
-  rows: readonly { readonly parts: readonly string[] }[],
-): string {
+function freeOfGuards(g: GemmContext, { guards }: Side, rows: readonly Row[]): string {
   const { w } = g;
   let all: string | undefined;
   for (const [j, guard] of guards.entries()) {

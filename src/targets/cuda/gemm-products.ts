@@ -37,12 +37,17 @@ export function multiply(g: GemmContext, meanwhile: () => void): Sums {
   };
   const stageAt = (i: number): string => w.op('b32', 'mov.b32', i * bytes);
   if (bFirst) for (let i = 0; i < stages - 1; i++) guarded(i, () => copyB(stageAt(i))());
-  const copyA = g.shape.a === 'chunks' ? withoutStores(copiesOfA(g)) : gatherA(g);
+  const gathered = g.shape.a === 'gathered' ? gatherA(g) : undefined;
+  const first = g.programmatic ? gathered?.first(stages - 1) : undefined;
+  const copyA = gathered?.step ?? withoutStores(copiesOfA(g));
   if (g.programmatic) w.line('griddepcontrol.wait');
+  w.mark('waited');
+  first?.load();
   for (let i = 0; i < stages - 1; i++) {
+    if (first && i < first.count) first.store(i, stageAt(i));
     guarded(i, () => {
       const at = stageAt(i);
-      copyA(at)();
+      if (!first) copyA(at)();
       if (!bFirst) copyB(at)();
     });
     w.line('cp.async.commit_group');
@@ -81,6 +86,7 @@ export function multiply(g: GemmContext, meanwhile: () => void): Sums {
   w.line(`add.s32 ${loading}, ${loading}, 1`);
   w.line(`add.s32 ${step}, ${step}, 1`);
   w.line(`@${w.op('pred', 'setp.lt.s32', step, g.end)} bra ${loop}`);
+  w.mark('summed');
   return sums;
 }
 

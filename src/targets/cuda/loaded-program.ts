@@ -32,9 +32,10 @@ export interface Elsewhere {
 /** A program without its texts: what is left to do once they are compiled. */
 export type LaunchedProgram = Omit<CudaProgram, 'modules'>;
 
-/** One launch of a step, with addresses. */
+/** One launch, with addresses. */
 export interface StepLaunch {
-  readonly step: number;
+  /** One, or those that share the launch. */
+  readonly steps: readonly number[];
   readonly launch: Launch;
 }
 
@@ -78,25 +79,25 @@ export class LoadedProgram {
    */
   launches(memory: Memory, overlap: boolean, elsewhere: readonly Elsewhere[] = []): readonly StepLaunch[] {
     const { programmatic } = this.program;
-    return this.program.launches.map(({ step, args, module: _, entry: __, ...options }, i) => ({
-      step,
+    return this.program.launches.map(({ step, beside = [], args, module: _, entry: __, ...options }, i) => ({
+      steps: [step, ...beside],
       launch: new Launch(
         this.#functions[i],
         { ...options, programmatic: overlap && programmatic && !options.cooperative },
         args.map((arg): KernelArgument => {
-          const value = this.#valueOf(arg, step, memory, elsewhere);
+          const value = this.#valueOf(arg, [step, ...beside], memory, elsewhere);
           return arg.kind === 'u32' ? { type: 'u32', value } : { address: value };
         }),
       ),
     }));
   }
 
-  #valueOf(arg: CudaArg, step: number, memory: Memory, elsewhere: readonly Elsewhere[]): number {
+  #valueOf(arg: CudaArg, steps: readonly number[], memory: Memory, elsewhere: readonly Elsewhere[]): number {
     switch (arg.kind) {
       case 'buffer': {
         const { space, byteOffset } = arg.ref;
         const other = elsewhere.find(
-          ({ use }) => use.step === step && use.ref.space === space && use.ref.byteOffset === byteOffset,
+          ({ use }) => steps.includes(use.step) && use.ref.space === space && use.ref.byteOffset === byteOffset,
         );
         return other?.address ?? this.addressOf(arg.ref, memory);
       }
@@ -105,7 +106,7 @@ export class LoadedProgram {
       case 'state':
         return memory.state + arg.byteOffset;
       case 'records':
-        return memory.table(writeRecords(arg.table, (a, own) => this.#valueOf(a, own, memory, elsewhere)));
+        return memory.table(writeRecords(arg.table, (a, own) => this.#valueOf(a, [own], memory, elsewhere)));
       case 'u32':
         return arg.value;
       default:

@@ -157,10 +157,11 @@ function byLevel(waits: readonly (readonly number[])[]): {
 /** What a launch does, step by step. */
 export function workOf({
   step,
+  beside = [],
   args,
-}: Pick<CodedLaunch, 'step' | 'args'>): readonly Pick<CodedLaunch, 'step' | 'args'>[] {
+}: Pick<CodedLaunch, 'step' | 'beside' | 'args'>): readonly Pick<CodedLaunch, 'step' | 'args'>[] {
   const joined = args.flatMap((arg) => (arg.kind === 'records' ? arg.table.records : []));
-  return joined.length > 0 ? joined : [{ step, args }];
+  return joined.length > 0 ? joined : [step, ...beside].map((one) => ({ step: one, args }));
 }
 
 /** The bytes of a table. `valueIn` gives addresses and numbers. */

@@ -24,11 +24,13 @@ const KIB = 1024;
 
 test('the largest constant is asked for, if it is neither small nor as large as the cache', () => {
   const arena: BufferRef = { space: 'arena', byteOffset: 0, bytes: 10 ** 6 };
-  expect(prefetchedWeights(undefined)).toBeUndefined();
-  expect(prefetchedWeights(stepOf(arena, weights(100)))).toBeUndefined();
-  expect(prefetchedWeights(stepOf(weights(2 ** 28)))).toBeUndefined();
-  expect(prefetchedWeights(stepOf(weights(100 * KIB, 8)))).toBeUndefined();
-  expect(prefetchedWeights(stepOf(weights(100 * KIB), arena, weights(200 * KIB, 64)))).toEqual(weights(200 * KIB, 64));
+  expect(prefetchedWeights([])).toBeUndefined();
+  expect(prefetchedWeights([stepOf(arena, weights(100))])).toBeUndefined();
+  expect(prefetchedWeights([stepOf(weights(2 ** 28))])).toBeUndefined();
+  expect(prefetchedWeights([stepOf(weights(100 * KIB, 8))])).toBeUndefined();
+  const large = weights(200 * KIB, 64);
+  expect(prefetchedWeights([stepOf(weights(100 * KIB), arena, large)])).toEqual(large);
+  expect(prefetchedWeights([stepOf(weights(100 * KIB)), stepOf(large)])).toEqual(large);
 });
 
 /** y[block] = the number of the block, by thread 5. */

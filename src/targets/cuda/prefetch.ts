@@ -18,11 +18,11 @@ const MOST_BYTES = 16 * 2 ** 20;
 /** Addresses and sizes are multiples of it. */
 const GRAIN = 16;
 
-/** What is worth asking for while the step before runs: its largest constant, if that is large. */
-export function prefetchedWeights(step: Step | undefined): BufferRef | undefined {
-  const weights =
-    step?.buffers.filter(({ space, bytes }) => space === 'weights' && bytes >= LEAST_BYTES && bytes <= MOST_BYTES) ??
-    [];
+/** What is worth asking for before steps run: their largest constant, if that is large. */
+export function prefetchedWeights(steps: readonly Step[]): BufferRef | undefined {
+  const weights = steps
+    .flatMap(({ buffers }) => buffers)
+    .filter(({ space, bytes }) => space === 'weights' && bytes >= LEAST_BYTES && bytes <= MOST_BYTES);
   const [first, ...others] = weights.filter(({ byteOffset }) => byteOffset % GRAIN === 0);
   return others.reduce((most, ref) => (ref.bytes > most.bytes ? ref : most), first);
 }
@@ -37,9 +37,11 @@ export function prefetchArgs(weights: BufferRef, blocks: number): readonly CudaA
   ];
 }
 
+export const prefetchingName = (name: string): string => `${name}_p`;
+
 /** `entry` must be one entry with a parameter or more. */
 export function withPrefetch(entry: PtxEntry): PtxEntry {
-  const name = `${entry.name}_p`;
+  const name = prefetchingName(entry.name);
   const text = entry.text().replaceAll(entry.name, name);
   const parameters = text.indexOf(')', text.indexOf(`.entry ${name}(`));
   const body = text.indexOf('\n{\n', parameters) + '\n{\n'.length;

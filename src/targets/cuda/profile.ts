@@ -9,6 +9,7 @@ import { Graph } from '../../cuda/graph.ts';
 import { Launch } from '../../cuda/launch.ts';
 import { Module } from '../../cuda/module.ts';
 import { Event, type Stream } from '../../cuda/stream.ts';
+import type { Step } from '../../engine/engine.ts';
 import type { StepLaunch } from './loaded-program.ts';
 
 const NOTHING = '.version 6.3\n.target sm_75\n.address_size 64\n.visible .entry nothing() { ret; }\n';
@@ -18,13 +19,28 @@ const ROUNDS = 5;
 /** Nanoseconds that a bracket shows beyond the kernels in it, by GPU: measured once. */
 const overheads = new WeakMap<CudaDevice, number>();
 
-/** Adds the nanoseconds of each step to `ns`. The launches are in the order of the steps. */
-export function profileSteps(stream: Stream, launches: readonly StepLaunch[], ns: Float64Array): void {
+/**
+ * Adds the nanoseconds of each step to `ns`. The launches are in the order of the steps; steps that share one share its time as their
+ * predicted times say.
+ */
+export function profileSteps(
+  stream: Stream,
+  launches: readonly StepLaunch[],
+  steps: readonly Step[],
+  ns: Float64Array,
+): void {
   if (launches.length === 0) return;
   const overhead = overheadOf(stream);
-  const steps = launches.filter(({ step }, i) => step !== launches[i - 1]?.step).map(({ step }) => step);
-  const brackets = steps.map((step) => launches.filter((l) => l.step === step).map(({ launch }) => launch));
-  for (const [i, time] of timeBrackets(stream, brackets).entries()) ns[steps[i]] += Math.max(0, time - overhead);
+  const firsts = launches.filter((l, i) => l.steps[0] !== launches[i - 1]?.steps[0]);
+  const brackets = firsts.map((first) =>
+    launches.filter((l) => l.steps[0] === first.steps[0]).map(({ launch }) => launch),
+  );
+  for (const [i, time] of timeBrackets(stream, brackets).entries()) {
+    const predicted = firsts[i].steps.map((step) => steps[step].tactic.predictedNs);
+    const all = predicted.reduce((sum, one) => sum + one, 0);
+    for (const [j, step] of firsts[i].steps.entries())
+      ns[step] += Math.max(0, time - overhead) * (all > 0 ? predicted[j] / all : 1 / predicted.length);
+  }
 }
 
 function overheadOf(stream: Stream): number {

@@ -10,8 +10,9 @@ import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
 import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
-import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, withPrefetch } from './prefetch.ts';
+import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, prefetchingName, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
+import { groupSteps, mergeLaunches } from './side-by-side.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
 import { templateOf } from './templates.ts';
 
@@ -35,6 +36,8 @@ export type CudaArg =
 interface LaunchShape {
   /** The step that the launch is a part of; of several the first. */
   readonly step: number;
+  /** Steps that it does beside that one. */
+  readonly beside?: readonly number[];
   readonly grid: readonly [number, number, number];
   readonly block: readonly [number, number, number];
   /** Dynamic shared memory. */
@@ -74,6 +77,8 @@ export interface CudaProgram {
 export interface EmitOptions {
   /** False: without griddepcontrol, which chips from sm_90 on have. */
   readonly programmatic?: boolean;
+  /** True: every step has launches of its own, so that it can be timed. */
+  readonly apart?: boolean;
   /** Joins launches to persistent kernels of such blocks; sm_90 and newer. */
   readonly persistent?: Residency;
 }
@@ -97,17 +102,19 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
     return known;
   });
   const entries = new Entries(chip);
-  const single = pieces.flatMap((piece, step) =>
-    piece.launches.map((launch, i) => {
-      // The first launch of a step asks for the weights of the next.
-      const weights = i === 0 ? prefetchedWeights(program.steps[step + 1]) : undefined;
+  const isApart = options.apart || options.persistent;
+  const groups = isApart ? pieces.map((_, i) => [i]) : groupSteps(program.steps, program.kernels, pieces, chip);
+  const bound = groups.flatMap((steps, g) =>
+    launchesOf(steps, pieces, program).map((launch, i) => {
+      // The first launch of steps asks for weights of the next ones.
+      const weights = i === 0 ? prefetchedWeights((groups[g + 1] ?? []).map((s) => program.steps[s])) : undefined;
       const { code, more } = entries.place(launch, weights);
-      return bindLaunch({ ...launch, code }, program.steps[step], step, more);
+      return bindLaunch({ ...launch, code }, program.steps, steps, more);
     }),
   );
   const { launches, stateBytes } = options.persistent
-    ? joinLaunches(single, program.steps, program.kernels, options.persistent, 'persistent')
-    : { launches: single, stateBytes: 0 };
+    ? joinLaunches(bound, program.steps, program.kernels, options.persistent, 'persistent')
+    : { launches: bound, stateBytes: 0 };
   const modules = packModules([...new Set(launches.map(({ code }) => code))]);
   return {
     modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
@@ -122,10 +129,23 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   };
 }
 
+/** The launches of steps that share one, or of a step. */
+function launchesOf(
+  steps: readonly number[],
+  pieces: readonly EmittedKernel[],
+  program: Program,
+): readonly KernelLaunch[] {
+  if (steps.length === 1) return pieces[steps[0]].launches;
+  const launches = steps.map((i) => pieces[i].launches[0]);
+  const names = launches.map(({ code }) => code.name);
+  const buffers = steps.map((i) => program.steps[i].buffers.length);
+  return [mergeLaunches(`${names[0].slice(0, 36)}_and_${hashText(names.join(' '))}`, launches, buffers)];
+}
+
 /** The entries that launches use: as they were emitted, or with a request for the next step's weights. */
 class Entries {
   readonly #chip: Chip;
-  readonly #prefetching = new Map<PtxEntry, PtxEntry>();
+  readonly #byName = new Map<string, PtxEntry>();
 
   constructor(chip: Chip) {
     this.#chip = chip;
@@ -135,10 +155,17 @@ class Entries {
     { code, grid }: KernelLaunch,
     weights: BufferRef | undefined,
   ): { readonly code: PtxEntry; readonly more: readonly CudaArg[] } {
-    if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY) return { code, more: [] };
-    const prefetching = this.#prefetching.get(code) ?? withPrefetch(code);
-    this.#prefetching.set(code, prefetching);
+    if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY)
+      return { code: this.#once(code.name, () => code), more: [] };
+    const prefetching = this.#once(prefetchingName(code.name), () => withPrefetch(code));
     return { code: prefetching, more: prefetchArgs(weights, grid[0] * grid[1]) };
+  }
+
+  /** A module has an entry once. */
+  #once(name: string, make: () => PtxEntry): PtxEntry {
+    const code = this.#byName.get(name) ?? make();
+    this.#byName.set(name, code);
+    return code;
   }
 }
 
@@ -190,12 +217,18 @@ function packModules(kernels: readonly PtxEntry[]): PtxEntry[][] {
 }
 
 /** `more` are arguments behind those of the launch. */
-function bindLaunch(launch: KernelLaunch, step: Step, index: number, more: readonly CudaArg[]): CodedLaunch {
+function bindLaunch(
+  launch: KernelLaunch,
+  all: readonly Step[],
+  [step, ...beside]: readonly number[],
+  more: readonly CudaArg[],
+): CodedLaunch {
   const { code, grid, block, cluster } = launch;
-  const bind = (arg: KernelArg): CudaArg =>
-    arg.kind === 'buffer' ? { kind: 'buffer', ref: step.buffers[arg.index] } : arg;
+  const buffers = [step, ...beside].flatMap((i) => all[i].buffers);
+  const bind = (arg: KernelArg): CudaArg => (arg.kind === 'buffer' ? { kind: 'buffer', ref: buffers[arg.index] } : arg);
   return {
-    step: index,
+    step,
+    ...(beside.length > 0 && { beside }),
     code,
     grid,
     block,

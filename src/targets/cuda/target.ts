@@ -39,6 +39,7 @@ const target = (features: () => readonly string[]): Target => ({
   widensBytes: true,
   takesSizes: true,
   channelRun: (precision) => (features().includes(TENSOR_CORES) ? CHANNEL_RUNS[precision] : undefined),
+  sideBySide: true,
   templates: CUDA_TEMPLATES,
   pack: (data, _kernel, _buffer, packing) => packRows(data, packing),
   features,

@@ -70,6 +70,9 @@ export function beginKernel(
     ...(minBlocks !== undefined && { minBlocks }),
   });
   const buffers = site.kernel.buffers.map(() => code.pointer());
-  if (site.programmatic) code.do('griddepcontrol.wait');
+  if (site.programmatic) {
+    code.do('griddepcontrol.wait');
+    code.comment('@waited');
+  }
   return { code, buffers };
 }

@@ -1,0 +1,95 @@
+/** Which steps may run at the same time, against every byte that they touch. */
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import type { BufferRef, Step } from '../../engine/engine.ts';
+import { add, axis, constant, index, mul } from '../../loop/expr.ts';
+import type { Kernel } from '../../loop/ir.ts';
+import { independent, touchesOf } from './independent.ts';
+
+/** y[Σ stride·axis + first] = 0 over axes of the extents. */
+interface Stores {
+  readonly axes: readonly (readonly [extent: number, stride: number])[];
+  readonly first: number;
+}
+
+const stores: fc.Arbitrary<Stores> = fc.record({
+  axes: fc.array(fc.tuple(fc.integer({ min: 1, max: 4 }), fc.constantFrom(1, 2, 3, 6, 12)), { maxLength: 3 }),
+  first: fc.nat(7),
+});
+
+const elementsOf = ({ axes, first }: Stores): number[] =>
+  axes.reduce<number[]>((at, [n, s]) => at.flatMap((x) => Array.from({ length: n }, (_, i) => x + i * s)), [first]);
+
+function kernelOf(s: Stores): Kernel {
+  const at = s.axes.reduce((sum, [, stride], i) => add(sum, mul(axis(`a${i}`), index(stride))), index(s.first));
+  return {
+    name: 'k',
+    form: { kind: 'map' },
+    buffers: [{ name: 'y', dtype: 'f16', elements: Math.max(...elementsOf(s)) + 1, role: 'out' }],
+    axes: s.axes.map(([extent], i) => ({ name: `a${i}`, extent })),
+    body: [{ kind: 'store', buffer: 'y', index: at, value: constant('f16', 0) }],
+  };
+}
+
+const stepOn = (...buffers: BufferRef[]): Step => ({
+  kernel: 0,
+  tactic: { template: 'generated', params: {}, predictedNs: 1 },
+  buffers,
+  values: [],
+  loc: [],
+  tiles: 1,
+  maxThreads: 1,
+  barrier: false,
+  flops: 0,
+  bytesMoved: 0,
+});
+const arena = (byteOffset: number, bytes: number): BufferRef => ({ space: 'arena', byteOffset, bytes });
+
+test('steps that write a byte in common are never independent', () => {
+  const property = fc.property(stores, stores, fc.nat(9), fc.nat(9), (a, b, atA, atB) => {
+    const [x, y] = [[a, atA] as const, [b, atB] as const].map(([s, at]) => {
+      const kernel = kernelOf(s);
+      const touches = touchesOf(stepOn(arena(2 * at, 2 * kernel.buffers[0].elements)), kernel);
+      return { touches, elements: new Set(elementsOf(s).map((e) => e + at)) };
+    });
+    const meet = [...x.elements].some((e) => y.elements.has(e));
+    return !(meet && independent(x.touches, y.touches));
+  });
+  fc.assert(property, { numRuns: 3000 });
+});
+
+test('parts of a concatenation that lie interleaved are independent', () => {
+  const part = (channels: number, at: number) => {
+    const kernel = kernelOf({
+      axes: [
+        [3, 10],
+        [channels, 1],
+      ],
+      first: 0,
+    });
+    return touchesOf(stepOn(arena(2 * at, 2 * kernel.buffers[0].elements)), kernel);
+  };
+  expect(independent(part(4, 0), part(6, 4))).toBe(true);
+  expect(independent(part(6, 4), part(4, 0))).toBe(true);
+  expect(independent(part(5, 0), part(6, 4))).toBe(false);
+  expect(independent(part(4, 0), part(6, 5))).toBe(false);
+});
+
+test('what one reads another may read, and not write', () => {
+  const kernel: Kernel = {
+    name: 'k',
+    form: { kind: 'map' },
+    buffers: [
+      { name: 'x', dtype: 'f32', elements: 4, role: 'in' },
+      { name: 'y', dtype: 'f32', elements: 4, role: 'out' },
+    ],
+    axes: [],
+    body: [],
+  };
+  const step = (from: number, to: number) => touchesOf(stepOn(arena(from, 16), arena(to, 16)), kernel);
+  expect(independent(step(0, 16), step(0, 32))).toBe(true);
+  expect(independent(step(0, 32), step(8, 48))).toBe(true);
+  expect(independent(step(0, 16), step(16, 32))).toBe(false);
+  expect(independent(step(16, 32), step(0, 24))).toBe(false);
+  expect(independent(step(0, 16), step(32, 16))).toBe(false);
+});

@@ -1,0 +1,77 @@
+/**
+ * Which steps of a program touch different memory, so that they may run at the same time.
+ *
+ * Ranges of bytes tell most of it. Parts of a concatenation lie interleaved in one range: there a store's index tells, an affine function
+ * whose strides beyond a run of neighbours are all multiples of one number, the period; two such runs at different places of
+ * equal periods never meet.
+ *
+ *     period 6:  a a . . b b  a a . . b b  …
+ */
+import { DTYPES } from '../../core/dtype.ts';
+import type { BufferRef, Step } from '../../engine/engine.ts';
+import { toAffine } from '../../loop/affine.ts';
+import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
+import { eachStmt } from '../cpu/walk.ts';
+
+/** Bytes that a step reads or writes: all of a range, or those whose distance from `first` modulo `period` is less than `run`. */
+export interface Touch {
+  readonly ref: BufferRef;
+  readonly writes: boolean;
+  readonly first: number;
+  readonly period: number;
+  readonly run: number;
+}
+
+export function touchesOf(step: Pick<Step, 'buffers'>, kernel: Kernel): readonly Touch[] {
+  return step.buffers.map((ref, i): Touch => {
+    const { name, role, dtype } = kernel.buffers[i];
+    const writes = role === 'out';
+    const { bytes } = DTYPES[dtype];
+    const lattice = writes ? storesOf(kernel, name) : undefined;
+    if (!lattice) return { ref, writes, first: ref.byteOffset, period: 0, run: ref.bytes };
+    const { constant, period, run } = lattice;
+    return { ref, writes, first: ref.byteOffset + constant * bytes, period: period * bytes, run: run * bytes };
+  });
+}
+
+/** Whether no byte that one of them writes is touched by the other. */
+export const independent = (a: readonly Touch[], b: readonly Touch[]): boolean =>
+  a.every((x) => b.every((y) => !(x.writes || y.writes) || apart(x, y)));
+
+function apart(x: Touch, y: Touch): boolean {
+  const [p, q] = [x.ref, y.ref];
+  if (p.space !== q.space || p.byteOffset >= q.byteOffset + q.bytes || q.byteOffset >= p.byteOffset + p.bytes)
+    return true;
+  if (x.period === 0 || x.period !== y.period) return false;
+  const distance = (((y.first - x.first) % x.period) + x.period) % x.period;
+  return distance >= x.run && distance + y.run <= x.period;
+}
+
+/** The elements that a kernel stores to a buffer; undefined where that is not known to be a lattice of runs. */
+function storesOf(kernel: Kernel, buffer: string): { constant: number; period: number; run: number } | undefined {
+  const indices: Expr[] = [];
+  const axes = new Map<string, Axis>(kernel.axes.map((axis) => [axis.name, axis]));
+  eachStmt(kernel.body, (s) => {
+    if (s.kind === 'store' && s.buffer === buffer) indices.push(s.index);
+    if (s.kind === 'for' || s.kind === 'scan') axes.set(s.axis.name, s.axis);
+  });
+  if (indices.length !== 1) return undefined;
+  const affine = toAffine(indices[0]);
+  if (!affine || affine.terms.some(({ axis, coef }) => coef < 0 || !axes.has(axis))) return undefined;
+  // Strides from the smallest on make the run longer as long as they reach no further than its end.
+  const terms = affine.terms.toSorted((x, y) => x.coef - y.coef);
+  let run = 1;
+  let period = 0;
+  for (const { axis, coef } of terms) {
+    const { extent } = axes.get(axis) as Axis;
+    if (period === 0 && coef <= run) run += coef * (extent - 1);
+    else period = gcd(period, coef);
+  }
+  return run <= period ? { constant: affine.constant, period, run } : undefined;
+}
+
+function gcd(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y > 0) [x, y] = [y, x % y];
+  return x;
+}
