@@ -85,6 +85,28 @@ describe('the memory plan', () => {
     expect(planMemory(graph).arenaBytes).toBe(64 + 2 * 4032);
   });
 
+  it('keeps what a step reads last until those are done that may run beside it', () => {
+    const touches = [
+      [0, 1],
+      [1, 2],
+      [0, 3],
+      [2, 3, 4],
+    ];
+    const { graph, blocks } = chain([1000, 1000, 1000, 1000, 16], touches);
+    const steps = graph.steps.map((step) => ({
+      ...step,
+      operands: step.operands.map((o, i, all) => ({ ...o, role: i === all.length - 1 ? ('out' as const) : o.role })),
+    }));
+    const placesOf = (sideBySide: boolean) => {
+      const { byteOffset } = planMemory({ ...graph, steps }, { sideBySide });
+      return blocks.map((block) => byteOffset.get(block));
+    };
+    // The third step reads nothing of the second's; the operand of the second is free only behind both.
+    const [inTurn, together] = [placesOf(false), placesOf(true)];
+    expect(inTurn[3]).toBe(inTurn[1]);
+    expect(together[3]).not.toBe(together[1]);
+  });
+
   describe('in place', () => {
     const add = parseKernel(
       'kernel add = map (in a: f32[100], in b: f32[100], out y: f32[100]) for i < 100 { y[i] = a[i] + b[i] }',

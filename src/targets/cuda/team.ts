@@ -57,7 +57,7 @@ export function rowTeam(k: PtxKernel, place: TeamPlace): Team {
   const inOneBlock = (x: Reg, op: ReduceOp, dtype: DType): Reg => {
     const inWarp = butterfly(k, x, 1, within, op, dtype);
     if (!shared) return inWarp;
-    const slot = shared();
+    const slot = shared(dtype);
     const lane = k.op('and.b32', local, 31);
     k.if(k.op('setp.eq.u32', lane, 0), () => put(k, slot(k.op('shr.u32', local, 5)), inWarp));
     k.do('bar.sync', 0);
@@ -70,17 +70,21 @@ export function rowTeam(k: PtxKernel, place: TeamPlace): Team {
   return { ...place, across: 'iterations', first: first(k, place), combine, finish: () => meeting?.finish() };
 }
 
+/** Partial results of a column that every thread may add up for itself. */
+const FEW_ROWS = 2;
+
 /** `width` columns, a power of two, lie next to each other in a warp. */
 export function columnTeam(k: PtxKernel, place: TeamPlace, width: number, column: Reg): Team {
   const { threads, local, blocks, lanes } = place;
   const rowsInWarp = Math.max(1, 32 / width);
   const rows = threads / blocks / rowsInWarp;
-  const shared = alternating(k, rows * width * lanes);
+  const inBlock = threads / blocks;
+  const shared = alternating(k, (rows + 1) * width * lanes);
   const meeting = blocks > 1 ? new Meeting(k, blocks, width) : undefined;
   const combine = (xs: readonly Reg[], op: ReduceOp, dtype: DType): Reg[] => {
-    const slot = shared();
+    const slot = shared(dtype);
     const at = (row: Reg | number, i: number): Reg => {
-      const plane = k.op('add.s32', column, i * rows * width);
+      const plane = k.op('add.s32', column, i * (rows + 1) * width);
       return slot(
         typeof row === 'number' ? k.op('add.s32', plane, row * width) : k.op('mad.lo.s32', row, width, plane),
       );
@@ -91,11 +95,22 @@ export function columnTeam(k: PtxKernel, place: TeamPlace, width: number, column
       for (const [i, x] of inWarp.entries()) put(k, at(divideBy(k, local, rowsInWarp), i), x);
     });
     k.do('bar.sync', 0);
-    const own = xs.map((_, i) =>
-      Array.from({ length: rows }, (__, row) => get(k, at(row, i), dtype)).reduce((a, b) =>
+    const joined = (place: (row: number) => Reg): Reg =>
+      Array.from({ length: rows }, (_, row) => get(k, place(row), dtype)).reduce((a, b) =>
         scalarBinary(k, op, dtype, a, b),
-      ),
-    );
+      );
+    let own: Reg[];
+    if (rows <= FEW_ROWS || inBlock < xs.length) own = xs.map((_, i) => joined((row) => at(row, i)));
+    else {
+      // Each value by one thread: if all threads added up all rows, shared memory would be busy for longer than all else takes.
+      k.if(k.op('setp.lt.u32', local, xs.length), () => {
+        const plane = k.op('mad.lo.s32', local, (rows + 1) * width, column);
+        const place = (row: number): Reg => slot(k.op('add.s32', plane, row * width));
+        put(k, place(rows), joined(place));
+      });
+      k.do('bar.sync', 0);
+      own = xs.map((_, i) => get(k, at(rows, i), dtype));
+    }
     return meeting ? meeting.combine(own, column, k.op('setp.eq.u32', local, 0), op, dtype) : own;
   };
   return { ...place, across: 'points', first: first(k, place), combine, finish: () => meeting?.finish() };
@@ -147,14 +162,18 @@ const SLOT_BYTES = 8;
  * Shared slots for one meeting after the other, in two halves by turns: who writes for the next meeting cannot meet readers of this one,
  * and those of the one before have passed a barrier since.
  */
-function alternating(k: PtxKernel, slots: number): () => (i: Reg) => Reg {
+function alternating(k: PtxKernel, slots: number): (dtype: DType) => (i: Reg) => Reg {
   const base = k.shared(2 * slots * SLOT_BYTES);
   let turn = 0;
-  return () => {
+  return (dtype) => {
     const half = k.op('add.s32', base, (turn++ % 2) * slots * SLOT_BYTES);
-    return (i) => k.op('mad.lo.s32', i, SLOT_BYTES, half);
+    // Neighbours in neighbouring banks.
+    const bytes = WIDE.has(registerOf(dtype)) ? SLOT_BYTES : SLOT_BYTES / 2;
+    return (i) => k.op('mad.lo.s32', i, bytes, half);
   };
 }
+
+const WIDE: ReadonlySet<string> = new Set(['b64', 'f64']);
 
 function put(k: PtxKernel, at: Reg, x: Reg, byteOffset = 0): void {
   const reg = x.type === 'pred' ? k.op('selp.b32', 1, 0, x) : x;
