@@ -11,9 +11,6 @@ import { type DirectIo, type DirectUse, directIo, NO_DIRECT_IO } from './direct-
 import { workOf, writeRecords } from './persistent.ts';
 import type { CudaArg, CudaProgram } from './program.ts';
 
-/** What a kernel may use without asking. */
-const SHARED_BYTES = 48 * 1024;
-
 /** Where things lie on the GPU for one context. */
 export interface Memory {
   readonly arena: number;
@@ -133,7 +130,7 @@ function loadFunctions({ launches }: LaunchedProgram, modules: readonly Module[]
   const loaded = new Map<string, { readonly fn: CudaFunction; sharedBytes: number }>();
   return launches.map(({ module, entry, sharedBytes }) => {
     const key = `${module} ${entry}`;
-    const kernel = loaded.get(key) ?? { fn: modules[module].function(entry), sharedBytes: SHARED_BYTES };
+    const kernel = loaded.get(key) ?? { fn: modules[module].function(entry), sharedBytes: 0 };
     loaded.set(key, kernel);
     if (sharedBytes > kernel.sharedBytes) {
       kernel.fn.setSharedBytes(sharedBytes);

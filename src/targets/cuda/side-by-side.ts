@@ -76,7 +76,8 @@ const isSection = ({ launches, scratchBytes }: EmittedKernel): boolean =>
 function areResident(launches: readonly KernelLaunch[], { multiprocessors }: GroupChip): boolean {
   const clusters = new Set(launches.map(clusterOf).filter((n) => n > 1));
   if (clusters.size > 1) return false;
-  const shared = Math.max(...launches.map(({ sharedBytes = 0 }) => sharedBytes)) + SHARED_BYTES_RESERVED;
+  const dynamic = Math.max(...launches.map(({ sharedBytes = 0 }) => sharedBytes));
+  const shared = dynamic + launches.reduce((sum, { code }) => sum + declaredShared(code), SHARED_BYTES_RESERVED);
   const resident = Math.min(
     Math.floor(SHARED_BYTES_PER_MULTIPROCESSOR / shared),
     Math.floor(THREADS_PER_MULTIPROCESSOR / Math.max(...launches.map(threadsOf))),
@@ -84,6 +85,10 @@ function areResident(launches: readonly KernelLaunch[], { multiprocessors }: Gro
   );
   return launches.reduce((sum, { grid }) => sum + grid[0], 0) <= resident * multiprocessors;
 }
+
+/** Bytes of shared memory that an entry declares: those of all sections stand beside each other. */
+const declaredShared = (code: PtxEntry): number =>
+  [...code.text().matchAll(/^ *\.shared .*\[(\d+)\];$/gm)].reduce((sum, [, bytes]) => sum + Number(bytes), 0);
 
 const clusterOf = ({ cluster }: KernelLaunch): number => cluster?.[0] ?? 1;
 const threadsOf = ({ block }: KernelLaunch): number => block[0];
