@@ -41,7 +41,6 @@ export function multiply(g: GemmContext, meanwhile: () => void): Sums {
   const first = g.programmatic ? gathered?.first(stages - 1) : undefined;
   const copyA = gathered?.step ?? withoutStores(copiesOfA(g));
   if (g.programmatic) w.line('griddepcontrol.wait');
-  w.mark('waited');
   first?.load();
   for (let i = 0; i < stages - 1; i++) {
     if (first && i < first.count) first.store(i, stageAt(i));
@@ -86,7 +85,6 @@ export function multiply(g: GemmContext, meanwhile: () => void): Sums {
   w.line(`add.s32 ${loading}, ${loading}, 1`);
   w.line(`add.s32 ${step}, ${step}, 1`);
   w.line(`@${w.op('pred', 'setp.lt.s32', step, g.end)} bra ${loop}`);
-  w.mark('summed');
   return sums;
 }
 

@@ -36,7 +36,6 @@ export function multiplyByWarpgroups(g: GemmContext, meanwhile: () => void): Sum
   if (bFirst) for (let i = 0; i < ahead; i++) inside(i, () => copyB(stageAt(i)));
   const copyA = copiesOfA(g);
   if (g.programmatic) w.line('griddepcontrol.wait');
-  w.mark('waited');
   for (let i = 0; i < ahead; i++) {
     inside(i, () => {
       const at = stageAt(i);
@@ -88,7 +87,6 @@ export function multiplyByWarpgroups(g: GemmContext, meanwhile: () => void): Sum
   w.line(`add.s32 ${step}, ${step}, 1`);
   w.line(`@${w.op('pred', 'setp.lt.s32', step, g.end)} bra ${loop}`);
   w.line('wgmma.wait_group.sync.aligned 0');
-  w.mark('summed');
   return sums;
 }
 

@@ -39,13 +39,15 @@ export const independent = (a: readonly Touch[], b: readonly Touch[]): boolean =
   a.every((x) => b.every((y) => !(x.writes || y.writes) || apart(x, y)));
 
 function apart(x: Touch, y: Touch): boolean {
-  const [p, q] = [x.ref, y.ref];
-  if (p.space !== q.space || p.byteOffset >= q.byteOffset + q.bytes || q.byteOffset >= p.byteOffset + p.bytes)
-    return true;
+  if (!overlap(x.ref, y.ref)) return true;
   if (x.period === 0 || x.period !== y.period) return false;
   const distance = (((y.first - x.first) % x.period) + x.period) % x.period;
   return distance >= x.run && distance + y.run <= x.period;
 }
+
+/** Whether two ranges have a byte in common. */
+export const overlap = (x: BufferRef, y: BufferRef): boolean =>
+  x.space === y.space && x.byteOffset < y.byteOffset + y.bytes && y.byteOffset < x.byteOffset + x.bytes;
 
 /** The elements that a kernel stores to a buffer; undefined where that is not known to be a lattice of runs. */
 function storesOf(kernel: Kernel, buffer: string): { constant: number; period: number; run: number } | undefined {

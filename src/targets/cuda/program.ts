@@ -9,9 +9,11 @@ import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
+import { overlap, touchesOf } from './independent.ts';
 import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
 import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, prefetchingName, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
+import { type Release, releaseOf, releasingName, withRelease } from './release.ts';
 import { groupSteps, mergeLaunches } from './side-by-side.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
 import { templateOf } from './templates.ts';
@@ -104,14 +106,20 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   const entries = new Entries(chip);
   const isApart = options.apart || options.persistent;
   const groups = isApart ? pieces.map((_, i) => [i]) : groupSteps(program.steps, program.kernels, pieces, chip);
-  const bound = groups.flatMap((steps, g) =>
+  const placed = groups.flatMap((steps, g) =>
     launchesOf(steps, pieces, program).map((launch, i) => {
       // The first launch of steps asks for weights of the next ones.
       const weights = i === 0 ? prefetchedWeights((groups[g + 1] ?? []).map((s) => program.steps[s])) : undefined;
-      const { code, more } = entries.place(launch, weights);
-      return bindLaunch({ ...launch, code }, program.steps, steps, more);
+      return { steps, launch, weights };
     }),
   );
+  const bound = placed.map(({ steps, launch, weights }, i) => {
+    const next = placed[i + 1]?.launch;
+    const site = { multiprocessors: chip.multiprocessors, readsBeside: readsBeside(program, steps) };
+    const release = programmatic && !isApart && next ? releaseOf(launch, next, site) : undefined;
+    const { code, more } = entries.place(launch, weights, release);
+    return bindLaunch({ ...launch, code }, program.steps, steps, more);
+  });
   const { launches, stateBytes } = options.persistent
     ? joinLaunches(bound, program.steps, program.kernels, options.persistent, 'persistent')
     : { launches: bound, stateBytes: 0 };
@@ -129,6 +137,12 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   };
 }
 
+/** Whether what the steps read and what they write lie in one range: parts of a concatenation, scratch. */
+function readsBeside({ steps, kernels }: Program, own: readonly number[]): boolean {
+  const touches = own.flatMap((i) => touchesOf(steps[i], kernels[steps[i].kernel]));
+  return touches.some((x) => x.writes && touches.some((y) => !y.writes && overlap(x.ref, y.ref)));
+}
+
 /** The launches of steps that share one, or of a step. */
 function launchesOf(
   steps: readonly number[],
@@ -142,7 +156,7 @@ function launchesOf(
   return [mergeLaunches(`${names[0].slice(0, 36)}_and_${hashText(names.join(' '))}`, launches, buffers)];
 }
 
-/** The entries that launches use: as they were emitted, or with a request for the next step's weights. */
+/** The entries that launches use: as they were emitted, or letting the next one go, or with a request for its weights. */
 class Entries {
   readonly #chip: Chip;
   readonly #byName = new Map<string, PtxEntry>();
@@ -154,10 +168,12 @@ class Entries {
   place(
     { code, grid }: KernelLaunch,
     weights: BufferRef | undefined,
+    release: Release | undefined,
   ): { readonly code: PtxEntry; readonly more: readonly CudaArg[] } {
+    const own = release ? this.#once(releasingName(code.name, release), () => withRelease(code, release)) : code;
     if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY)
-      return { code: this.#once(code.name, () => code), more: [] };
-    const prefetching = this.#once(prefetchingName(code.name), () => withPrefetch(code));
+      return { code: this.#once(own.name, () => own), more: [] };
+    const prefetching = this.#once(prefetchingName(own.name), () => withPrefetch(own));
     return { code: prefetching, more: prefetchArgs(weights, grid[0] * grid[1]) };
   }
 

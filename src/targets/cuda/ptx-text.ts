@@ -73,10 +73,6 @@ export class PtxText {
     return this.op('b64', 'mov.u64', symbol);
   }
 
-  mark(name: string): void {
-    this.#lines.push(`  // @${name}`);
-  }
-
   newLabel(): string {
     return `$${this.name}_${this.#labels++}`;
   }

@@ -123,6 +123,7 @@ export function mergeLaunches(
     block: [threads, 1, 1],
     sharedBytes,
     ...(cluster > 1 && { cluster: [cluster, 1, 1] as const }),
+    isAhead: launches.some((l) => l.isAhead),
     args,
   };
 }

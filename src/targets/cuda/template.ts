@@ -36,6 +36,8 @@ export interface KernelLaunch {
   readonly cluster?: readonly [number, number, number];
   /** Its blocks stay on their multiprocessors and hand registers to each other: it is no part of a persistent kernel. */
   readonly alone?: boolean;
+  /** Much of what it does does not wait for the launch before: its weights are copied ahead. */
+  readonly isAhead?: boolean;
   /** One a parameter of `code`, in order. */
   readonly args: readonly KernelArg[];
 }
@@ -57,8 +59,7 @@ export const bufferArgs = (kernel: Kernel): readonly KernelArg[] =>
 
 /**
  * A kernel whose parameters are the buffers, in order. Every kernel must begin with this, before it reads what another wrote:
- * where launches may overlap it waits for the one before. The next one is not let go early (griddepcontrol.launch_dependents): its
- * blocks would take the place of this one's own where those do not all fit at once.
+ * where launches may overlap it waits for the one before. When it lets the next one go is the program's affair (release.ts).
  */
 export function beginKernel(
   site: KernelSite,
@@ -70,9 +71,6 @@ export function beginKernel(
     ...(minBlocks !== undefined && { minBlocks }),
   });
   const buffers = site.kernel.buffers.map(() => code.pointer());
-  if (site.programmatic) {
-    code.do('griddepcontrol.wait');
-    code.comment('@waited');
-  }
+  if (site.programmatic) code.do('griddepcontrol.wait');
   return { code, buffers };
 }

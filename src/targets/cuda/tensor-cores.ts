@@ -45,7 +45,7 @@ export const tensorCores: CudaTemplate = {
   emit: (site) => {
     const row = rowOf(site.params);
     const { code, grid, block, cluster } = emitGemm(site, shapeOf(site.kernel, site.params), row);
-    const launch = { code, grid, block, sharedBytes: sharedBytes(row), args: bufferArgs(site.kernel) };
+    const launch = { code, grid, block, sharedBytes: sharedBytes(row), isAhead: true, args: bufferArgs(site.kernel) };
     return { launches: [cluster ? { ...launch, cluster } : launch], scratchBytes: 0 };
   },
 };

@@ -1,0 +1,71 @@
+import { describe, expect, test } from 'vitest';
+import { assemble, ptxasIsPresent } from '../../../tests/ptx/ptxas.ts';
+import { moduleText, type PtxEntry, PtxKernel } from './ptx.ts';
+import { releaseOf, withRelease } from './release.ts';
+import type { KernelLaunch } from './template.ts';
+
+/** y[i] = x[i] for the first 40 threads of a block. */
+function copyKernel(): PtxEntry {
+  const k = new PtxKernel('copy', 90, { maxThreads: 64 });
+  const [x, y] = [k.pointer(), k.pointer()];
+  k.do('griddepcontrol.wait');
+  const i = k.special('tid.x');
+  k.if(k.op('setp.ge.u32', i, 40), () => k.exit());
+  const at = k.op('mul.wide.u32', i, 4);
+  k.store('global', 'f32', k.at(k.op('add.s64', at, y)), k.load('global.nc', 'f32', k.at(k.op('add.s64', at, x))));
+  return k;
+}
+
+describe('the entry', () => {
+  const entry = copyKernel();
+  const linesOf = (when: 'begin' | 'end'): string[] =>
+    withRelease(entry, when)
+      .text()
+      .split('\n')
+      .map((line) => line.trim());
+  const LET_GO = 'griddepcontrol.launch_dependents;';
+
+  test('lets go behind its wait, once', () => {
+    const lines = linesOf('begin');
+    expect(lines.filter((line) => line === LET_GO)).toHaveLength(1);
+    expect(lines[lines.indexOf(LET_GO) - 1]).toBe('griddepcontrol.wait;');
+  });
+
+  test('or at each of its ends', () => {
+    const lines = linesOf('end');
+    const ends = lines.flatMap((line, i) => (line === 'ret;' ? [i] : []));
+    expect(ends).toHaveLength(2);
+    for (const i of ends) expect(lines[i - 1]).toBe(LET_GO);
+    expect(lines.filter((line) => line === LET_GO)).toHaveLength(2);
+  });
+
+  test('reads by no load of what nobody writes, under a name of its own', () => {
+    expect(entry.text()).toContain('ld.global.nc.');
+    const both = (['begin', 'end'] as const).map((when) => withRelease(entry, when));
+    for (const { text } of both) expect(text()).not.toContain('.nc.');
+    expect(new Set([entry, ...both].map(({ name }) => name)).size).toBe(3);
+    if (ptxasIsPresent()) expect(assemble(moduleText(90, [entry, ...both]), 'sm_90')).toBe('');
+  });
+});
+
+describe('the time', () => {
+  const launch = (blocks: number, more: Partial<KernelLaunch> = {}): KernelLaunch => ({
+    code: copyKernel(),
+    grid: [blocks, 1, 1],
+    block: [128, 1, 1],
+    sharedBytes: 48 * 1024,
+    isAhead: true,
+    args: [],
+    ...more,
+  });
+  const site = { multiprocessors: 132, readsBeside: false };
+
+  test('is early where both have something to do ahead, fit beside each other, and lines cannot grow old', () => {
+    expect(releaseOf(launch(64), launch(132), site)).toBe('begin');
+    expect(releaseOf(launch(64), launch(64, { isAhead: false }), site)).toBe('end');
+    expect(releaseOf(launch(64, { isAhead: false }), launch(64), site)).toBe('end');
+    expect(releaseOf(launch(64), launch(132 * 4), site)).toBe('end');
+    expect(releaseOf(launch(64), launch(64, { sharedBytes: 200 * 1024 }), site)).toBe('end');
+    expect(releaseOf(launch(64), launch(64), { ...site, readsBeside: true })).toBe('end');
+  });
+});
