@@ -9,7 +9,7 @@ import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
-import { overlap, touchesOf } from './independent.ts';
+import { touchesOf } from './independent.ts';
 import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
 import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, prefetchingName, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
@@ -115,8 +115,8 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   );
   const bound = placed.map(({ steps, launch, weights }, i) => {
     const next = placed[i + 1]?.launch;
-    const site = { multiprocessors: chip.multiprocessors, readsBeside: readsBeside(program, steps) };
-    const release = programmatic && !isApart && next ? releaseOf(launch, next, site) : undefined;
+    const touches = steps.flatMap((s) => touchesOf(program.steps[s], program.kernels[program.steps[s].kernel]));
+    const release = programmatic && !isApart && next ? releaseOf(launch, next, touches) : undefined;
     const { code, more } = entries.place(launch, weights, release);
     return bindLaunch({ ...launch, code }, program.steps, steps, more);
   });
@@ -135,12 +135,6 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
     stateBytes,
     programmatic,
   };
-}
-
-/** Whether what the steps read and what they write lie in one range: parts of a concatenation, scratch. */
-function readsBeside({ steps, kernels }: Program, own: readonly number[]): boolean {
-  const touches = own.flatMap((i) => touchesOf(steps[i], kernels[steps[i].kernel]));
-  return touches.some((x) => x.writes && touches.some((y) => !y.writes && overlap(x.ref, y.ref)));
 }
 
 /** The launches of steps that share one, or of a step. */

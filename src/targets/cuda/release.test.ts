@@ -49,23 +49,40 @@ describe('the entry', () => {
 });
 
 describe('the time', () => {
-  const launch = (blocks: number, more: Partial<KernelLaunch> = {}): KernelLaunch => ({
+  const launch = (more: Partial<KernelLaunch> = {}): KernelLaunch => ({
     code: copyKernel(),
-    grid: [blocks, 1, 1],
+    grid: [64, 1, 1],
     block: [128, 1, 1],
-    sharedBytes: 48 * 1024,
     isAhead: true,
     args: [],
     ...more,
   });
-  const site = { multiprocessors: 132, readsBeside: false };
+  const touch = (
+    writes: boolean,
+    byteOffset: number,
+    bytes: number,
+    runs = { first: byteOffset, period: 0, run: bytes },
+  ) => ({
+    ref: { space: 'arena' as const, byteOffset, bytes },
+    writes,
+    ...runs,
+  });
+  const apart = [touch(false, 0, 640), touch(true, 640, 640)];
 
-  test('is early where both have something to do ahead, fit beside each other, and lines cannot grow old', () => {
-    expect(releaseOf(launch(64), launch(132), site)).toBe('begin');
-    expect(releaseOf(launch(64), launch(64, { isAhead: false }), site)).toBe('end');
-    expect(releaseOf(launch(64, { isAhead: false }), launch(64), site)).toBe('end');
-    expect(releaseOf(launch(64), launch(132 * 4), site)).toBe('end');
-    expect(releaseOf(launch(64), launch(64, { sharedBytes: 200 * 1024 }), site)).toBe('end');
-    expect(releaseOf(launch(64), launch(64), { ...site, readsBeside: true })).toBe('end');
+  test('is early where both have something to do ahead', () => {
+    expect(releaseOf(launch(), launch(), apart)).toBe('begin');
+    expect(releaseOf(launch(), launch({ isAhead: false }), apart)).toBe('end');
+    expect(releaseOf(launch({ isAhead: false }), launch(), apart)).toBe('end');
+  });
+
+  test('is none where sectors that are read may be written', () => {
+    const reads = touch(false, 0, 640);
+    const writing = (first: number, run: number) => [reads, touch(true, 0, 640, { first, period: 128, run })];
+    expect(releaseOf(launch(), launch(), [reads, touch(true, 0, 640)])).toBeUndefined();
+    expect(releaseOf(launch(), launch(), writing(64, 64))).toBe('begin');
+    expect(releaseOf(launch(), launch(), writing(96, 32))).toBe('begin');
+    expect(releaseOf(launch(), launch(), writing(80, 48))).toBeUndefined();
+    expect(releaseOf(launch(), launch(), writing(64, 48))).toBeUndefined();
+    expect(releaseOf(launch({ args: [{ kind: 'scratch', byteOffset: 0 }] }), launch(), apart)).toBeUndefined();
   });
 });

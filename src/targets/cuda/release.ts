@@ -6,36 +6,33 @@
  *   before it is done, so no more than two are ever on the GPU.
  * - `end`: with each block's last instruction. What waits costs a kernel that memory bounds more than it brings.
  *
- * What a multiprocessor's first-level cache holds is forgotten when a kernel's blocks begin there, not when their wait ends. A line read
- * between the two is one that the launch before reads; it must not be one that it writes, from another multiprocessor. So a launch that
- * reads beside what it writes lets go at its end. Loads of which the compiler may think that nobody writes what they read are not used.
+ * What a multiprocessor's first-level cache holds is forgotten when a kernel's blocks begin there, not when their wait ends. What it gets
+ * between the two is what the launch before reads, in sectors of 32 bytes; none of them may be one that this launch writes elsewhere. So one
+ * that reads and writes bytes of a sector does not let go. Loads of which the compiler may think that nobody writes what they read are
+ * not used.
  */
+import type { Touch } from './independent.ts';
+import { overlap } from './independent.ts';
 import type { PtxEntry } from './ptx.ts';
 import type { KernelLaunch } from './template.ts';
 
 export type Release = 'begin' | 'end';
 
-const SHARED_BYTES_PER_MULTIPROCESSOR = 227 * 1024;
-/** What a block takes beside what it asks for, about. */
-const SHARED_BYTES_BESIDE = 2048;
-/** Threads that a multiprocessor has registers for, if each takes 64. */
-const THREADS_PER_MULTIPROCESSOR = 1024;
+/** Bytes that a first-level cache gets at once. */
+const SECTOR = 32;
 
-/** `readsBeside`: what the launch reads and what it writes lie in one range. */
-export function releaseOf(
-  launch: KernelLaunch,
-  next: KernelLaunch,
-  { readsBeside, multiprocessors }: { readonly readsBeside: boolean; readonly multiprocessors: number },
-): Release {
-  const isEarly = launch.isAhead && next.isAhead && !readsBeside;
-  const [a, b] = [launch, next].map(({ grid, block, sharedBytes = 0 }) => {
-    const blocks = Math.ceil((grid[0] * grid[1]) / multiprocessors);
-    return { shared: blocks * (sharedBytes + SHARED_BYTES_BESIDE), threads: blocks * block[0] };
-  });
-  const fit =
-    a.shared + b.shared <= SHARED_BYTES_PER_MULTIPROCESSOR && a.threads + b.threads <= THREADS_PER_MULTIPROCESSOR;
-  return isEarly && fit ? 'begin' : 'end';
+/** `touches`: what the launch reads and writes. Undefined: the next launch's blocks come when all of this one's are gone. */
+export function releaseOf(launch: KernelLaunch, next: KernelLaunch, touches: readonly Touch[]): Release | undefined {
+  const sharesSectors = touches.some(
+    (x) => x.writes && !hasOwnSectors(x) && touches.some((y) => !y.writes && overlap(x.ref, y.ref)),
+  );
+  if (sharesSectors || launch.args.some(({ kind }) => kind === 'scratch')) return undefined;
+  return launch.isAhead && next.isAhead ? 'begin' : 'end';
 }
+
+/** Parts of a concatenation that lie interleaved with others: whether each begins and ends with a sector. */
+const hasOwnSectors = ({ first, run, period }: Touch): boolean =>
+  period > 0 && [first, run, period].every((bytes) => bytes % SECTOR === 0);
 
 const LET_GO = '  griddepcontrol.launch_dependents;\n';
 

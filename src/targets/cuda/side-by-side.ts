@@ -20,6 +20,8 @@ export interface GroupChip {
 const SHARED_BYTES_PER_MULTIPROCESSOR = 228 * 1024;
 /** What the driver keeps of a block's shared memory for itself. */
 const SHARED_BYTES_RESERVED = 1024;
+/** Shared memory that an entry may declare: PTX allows no more, whatever the chip has. */
+const MOST_DECLARED = 48 * 1024;
 /** Threads that a multiprocessor has registers for, if each takes 128. */
 const THREADS_PER_MULTIPROCESSOR = 512;
 const BLOCKS_PER_MULTIPROCESSOR = 32;
@@ -66,6 +68,7 @@ function mayJoin(
 /** One launch with blocks along x only, which asks for nothing but its own block's number. */
 const isSection = ({ launches, scratchBytes }: EmittedKernel): boolean =>
   launches.length === 1 &&
+  !launches[0].alone &&
   scratchBytes === 0 &&
   launches[0].grid[1] === 1 &&
   launches[0].grid[2] === 1 &&
@@ -76,8 +79,10 @@ const isSection = ({ launches, scratchBytes }: EmittedKernel): boolean =>
 function areResident(launches: readonly KernelLaunch[], { multiprocessors }: GroupChip): boolean {
   const clusters = new Set(launches.map(clusterOf).filter((n) => n > 1));
   if (clusters.size > 1) return false;
+  const declared = launches.reduce((sum, { code }) => sum + declaredShared(code), 0);
+  if (declared > MOST_DECLARED) return false;
   const dynamic = Math.max(...launches.map(({ sharedBytes = 0 }) => sharedBytes));
-  const shared = dynamic + launches.reduce((sum, { code }) => sum + declaredShared(code), SHARED_BYTES_RESERVED);
+  const shared = dynamic + declared + SHARED_BYTES_RESERVED;
   const resident = Math.min(
     Math.floor(SHARED_BYTES_PER_MULTIPROCESSOR / shared),
     Math.floor(THREADS_PER_MULTIPROCESSOR / Math.max(...launches.map(threadsOf))),
