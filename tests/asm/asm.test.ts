@@ -377,6 +377,15 @@ describe.each(RUNNERS)('$name', (runner) => {
     }
   });
 
+  test('floats that are below 2^31 become integers as any do', () => {
+    const memory = new ArrayBuffer(BYTES);
+    const special = [Number.NaN, Number.NEGATIVE_INFINITY, -3e9, -(2 ** 31), -1.5, -0.5, -0, 0.99, 2.5, 2 ** 30, 1e-40];
+    const x = new Float32Array(memory, A, 64);
+    for (let i = 0; i < 64; i++) x[i] = special[i] ?? (i - 40) * 1234.567;
+    const program = elementwise('vf32', 'vi32', (asm, v) => asm.convert('vi32', v, { isBelow: true }));
+    agree(runner, 'i32', memory, [0, 64 / lanes, A, B, OUT], program);
+  });
+
   test('fma rounds once or twice, and is exact where it can be', () => {
     for (const type of ['f32', 'f64', 'vf32'] as const) {
       const memory = new ArrayBuffer(BYTES);
@@ -391,6 +400,18 @@ describe.each(RUNNERS)('$name', (runner) => {
       });
       agree(runner, ELEMENT[type], memory, [0, type === 'vf32' ? 64 / lanes : 64, A, B, OUT], program);
     }
+    const multiplied = new ArrayBuffer(BYTES);
+    const [p, q] = [A, B].map((at) => new Float32Array(multiplied, at, 64));
+    for (let i = 0; i < 64; i++) [p[i], q[i]] = [i - 31.5, (i * 5) % 17];
+    const sums = elementwise('vf32', 'vf32', (asm, x, y) => {
+      const [two, three] = [2, 3].map((value) => asm.const('vf32', value));
+      // Factors and addends in registers or constant, read again afterwards or not.
+      const polynomial = asm.multiplyAdd(asm.multiplyAdd(two, x, three), x, two);
+      const others = asm.multiplyAdd(asm.multiplyAdd(x, y, x), two, asm.multiplyAdd(two, three, y));
+      return asm.op('add', [asm.op('add', [polynomial, others]), asm.multiplyAdd(y, two, three)]);
+    });
+    agree(runner, 'f32', multiplied, [0, 64 / lanes, A, B, OUT], sums);
+
     const memory = new ArrayBuffer(BYTES);
     new Float32Array(memory, A, lanes).fill(1 + 2 ** -12);
     run(

@@ -245,6 +245,9 @@ export class EvalAsm implements Asm {
   fma(acc: Reg, a: Reg, b: Reg): void {
     this.op('add', [acc, this.op('mul', [a, b])], acc);
   }
+  multiplyAdd(a: Reg, b: Reg, c: Reg): Reg {
+    return this.op('add', [this.op('mul', [a, b]), c]);
+  }
   dotBytes(acc: Reg, a: Reg, b: Reg): void {
     this.#dot(acc, a, b, 4);
   }

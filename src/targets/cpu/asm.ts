@@ -72,6 +72,12 @@ export type AsmOp =
   | 'shr'
   | 'shr_u';
 
+export interface ConvertOptions {
+  readonly unsigned?: boolean;
+  /** The float is less than 2^31, or NaN: too large a number needs no care. */
+  readonly isBelow?: boolean;
+}
+
 export interface Asm {
   /** 32-bit lanes of a vector. */
   readonly lanes: number;
@@ -88,6 +94,8 @@ export interface Asm {
   op(op: AsmOp, args: readonly Reg[], into?: Reg): Reg;
   /** acc = a·b + acc, with one rounding where the machine can. All f32, f64 or all vf32. */
   fma(acc: Reg, a: Reg, b: Reg): void;
+  /** a·b + c as a vf32 of its own, with one rounding where the machine can. */
+  multiplyAdd(a: Reg, b: Reg, c: Reg): Reg;
   /** acc + Σ of the four products in each lane: bytes of a unsigned, of b signed. Exact, wrapping. Only where the tactic asked for it. */
   dotBytes(acc: Reg, a: Reg, b: Reg): void;
   /** acc + Σ of the two products of signed 16-bit halves in each lane, wrapping. */
@@ -101,7 +109,7 @@ export interface Asm {
   /** max: x < limit ? limit : x, min: x > limit ? limit : x, on vf32; NaN and zeros of either sign stay as x has them. */
   bounded(op: 'min' | 'max', x: Reg, limit: Reg): Reg;
   /** Numeric conversion to another register type of as many lanes: float to int truncates and saturates, i64 to i32 wraps, i32 to i64 extends the sign. */
-  convert(to: RegType, x: Reg, options?: { readonly unsigned?: boolean }): Reg;
+  convert(to: RegType, x: Reg, options?: ConvertOptions): Reg;
   /** vf32 that is NaN or within i32 to vi32, to nearest, ties to even; of NaN only the lowest 8 bits are told: they are 0. */
   nearestByte(x: Reg): Reg;
   /** Same bits: i32 and f32, i64 and f64, vi32 and vf32. */

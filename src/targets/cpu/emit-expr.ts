@@ -160,13 +160,9 @@ export class ExprEmitter {
     if (product.kind !== 'binary' || product.op !== 'mul') return undefined;
     const factor = x.op === 'add' ? product.b : negated(product.b);
     if (!factor) return undefined;
-    const acc = this.asm.reg('vf32');
     const a = this.vector(product.a);
     const b = this.vector(factor);
-    const c = this.vector(addend);
-    this.asm.move(acc, c);
-    this.asm.fma(acc, a, b);
-    return acc;
+    return this.asm.multiplyAdd(a, b, this.vector(addend));
   }
 
   /** x >= 0 and x < limit, as one comparison: seen as unsigned, what is below 0 is above every limit. */
@@ -207,6 +203,8 @@ export class ExprEmitter {
         return this.#clamp(x) ?? vectorBinary(this.asm, x.op, x.a.dtype, this.vector(x.a), this.vector(x.b));
       case 'cast':
         if (wrappedToByte(x)) return wrapped(this.asm, x.dtype, this.#lowestByte(x));
+        if (x.dtype === 'i32' && x.x.dtype === 'f32' && clipped(x.x)[1] <= 2 ** 30)
+          return this.asm.convert('vi32', this.vector(x.x), { isBelow: true });
         return vectorCast(this.asm, x.x.dtype, x.dtype, this.vector(x.x));
       case 'bitcast': {
         const inner = this.vector(x.x);
@@ -495,6 +493,11 @@ function fitsInt32(x: Expr): boolean {
 }
 function clipped(x: Expr): readonly [low: number, high: number] {
   if (x.kind === 'const') return [Number(x.value), Number(x.value)];
+  if (x.kind === 'unary' && x.op === 'round') return clipped(x.x);
+  if (x.kind === 'binary' && x.op === 'mul' && x.b.kind === 'const' && Number(x.b.value) > 0) {
+    const [low, high] = clipped(x.a);
+    return [low * Number(x.b.value), high * Number(x.b.value)];
+  }
   if (x.kind !== 'binary' || (x.op !== 'min' && x.op !== 'max')) return [Number.NEGATIVE_INFINITY, Infinity];
   const a = clipped(x.a);
   const b = clipped(x.b);

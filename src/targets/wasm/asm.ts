@@ -7,7 +7,7 @@
  * the instruction, and blends take relaxed_laneselect (masks are all ones or zeros in each lane, for which it is exact).
  */
 import { Bug } from '../../core/errors.ts';
-import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
+import type { Asm, AsmOp, ConvertOptions, MemType, Reg, RegType } from '../cpu/asm.ts';
 import {
   ACCESSES,
   BITCASTS,
@@ -213,6 +213,11 @@ export class WasmAsm implements Asm {
     else this.op('add', [acc, this.op('mul', [a, b])], acc);
   }
 
+  multiplyAdd(a: Reg, b: Reg, c: Reg): Reg {
+    if (this.#relaxed) return this.#emit('f32x4.relaxed_madd', [a, b, c], [], this.reg('vf32'));
+    return this.op('add', [c, this.op('mul', [a, b])]);
+  }
+
   dotBytes(): void {
     throw new Bug('asm-op', 'WebAssembly has no exact dot product of bytes');
   }
@@ -244,7 +249,7 @@ export class WasmAsm implements Asm {
     return this.select(this.op(op === 'max' ? 'lt' : 'gt', [x, limit]), limit, x);
   }
 
-  convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
+  convert(to: RegType, x: Reg, options: ConvertOptions = {}): Reg {
     const result = this.reg(to);
     const name = CONVERSIONS[`${x.type}>${to}`];
     if (name) this.#emit((options.unsigned && name[1]) || name[0], [x], [], result);

@@ -6,7 +6,7 @@
  * stated in frame.ts: edi begin, esi end, rdx the array of buffer addresses. Addresses are 64-bit; an i32 index extends its sign.
  */
 import { Bug } from '../../core/errors.ts';
-import type { Asm, AsmOp, MemType, Reg, RegType } from '../cpu/asm.ts';
+import type { Asm, AsmOp, ConvertOptions, MemType, Reg, RegType } from '../cpu/asm.ts';
 import { Addresses } from './addresses.ts';
 import { allocate } from './allocate.ts';
 import { Builder, type VectorLanes } from './builder.ts';
@@ -126,6 +126,20 @@ export class X64Asm implements Asm {
     this.#b.emit(`vfmadd231${suffixOf(acc.type)}`, this.#b.into(acc), this.#b.use(x), this.#b.source(y));
   }
 
+  /** A constant c is read from memory, so the register that is written over begins as a factor: what polynomials are made of. */
+  multiplyAdd(a: Reg, b: Reg, c: Reg): Reg {
+    const result = this.reg('vf32');
+    const [x, y] = this.#b.known(a) === undefined ? [a, b] : [b, a];
+    if (this.#b.known(c) === undefined || this.#b.known(x) !== undefined) {
+      this.move(result, c);
+      this.fma(result, a, b);
+    } else {
+      this.move(result, x);
+      this.#b.emit('vfmadd213ps', this.#b.into(result), this.#b.use(y), this.#b.source(c));
+    }
+    return result;
+  }
+
   dotBytes(acc: Reg, a: Reg, b: Reg): void {
     if (!this.#vnni) throw new Bug('asm-op', 'a dot product of bytes needs VNNI');
     const name = this.#vnni === 'evex' ? 'vpdpbusd' : 'vpdpbusd_vex';
@@ -158,8 +172,8 @@ export class X64Asm implements Asm {
     return result;
   }
 
-  convert(to: RegType, x: Reg, options: { readonly unsigned?: boolean } = {}): Reg {
-    return convert(this.#b, this, to, x, options.unsigned ?? false);
+  convert(to: RegType, x: Reg, options: ConvertOptions = {}): Reg {
+    return convert(this.#b, this, to, x, options);
   }
 
   /** What is no i32 comes out as 0x80000000 (volume 1, 4.8.3.7). */

@@ -3,7 +3,7 @@
  * smallest integer for all that does not fit (Intel's manual, volume 1, 4.8.3.7), so values are clamped before or mended after.
  */
 import { Bug } from '../../core/errors.ts';
-import type { AsmOp, Reg, RegType } from '../cpu/asm.ts';
+import type { AsmOp, ConvertOptions, Reg, RegType } from '../cpu/asm.ts';
 import type { Builder } from './builder.ts';
 import { imm, type Register } from './encode.ts';
 import { floatOp, suffixOf } from './float-ops.ts';
@@ -19,7 +19,8 @@ export interface Ops {
 const ORDERED = 7;
 const isGeneral = (type: RegType): boolean => type === 'i32' || type === 'i64' || type === 'ptr';
 
-export function convert(b: Builder, ops: Ops, to: RegType, x: Reg, isUnsigned: boolean): Reg {
+export function convert(b: Builder, ops: Ops, to: RegType, x: Reg, options: ConvertOptions): Reg {
+  const isUnsigned = options.unsigned ?? false;
   const from = x.type;
   if (from === to) return moved(b, to, x);
   if (isGeneral(from) && isGeneral(to)) return resize(b, to, x, isUnsigned);
@@ -28,7 +29,7 @@ export function convert(b: Builder, ops: Ops, to: RegType, x: Reg, isUnsigned: b
   if (from === 'f32' && to === 'f64') return ofScalar(b, 'vcvtss2sd', to, x);
   if (from === 'f64' && to === 'f32') return ofScalar(b, 'vcvtsd2ss', to, x);
   if (from === 'vi32' && to === 'vf32') return floatsOf(b, ops, x, isUnsigned);
-  if (from === 'vf32' && to === 'vi32') return isUnsigned ? unsignedsOf(b, ops, x) : integersOf(b, x);
+  if (from === 'vf32' && to === 'vi32') return isUnsigned ? unsignedsOf(b, ops, x) : integersOf(b, x, options.isBelow);
   throw new Bug('asm-op', `the assembler has no conversion of ${from} to ${to} on x64`);
 }
 
@@ -76,7 +77,7 @@ function signedFloatOf(b: Builder, to: 'f32' | 'f64', source: Register): Reg {
 
 function integerOf(b: Builder, ops: Ops, to: RegType, x: Reg, isUnsigned: boolean): Reg {
   if (to === 'i32') {
-    const wide = x.type === 'f32' ? convert(b, ops, 'f64', x, false) : x;
+    const wide = x.type === 'f32' ? convert(b, ops, 'f64', x, {}) : x;
     const [low, high] = isUnsigned ? [0, 2 ** 32 - 1] : [-(2 ** 31), 2 ** 31 - 1];
     const clamped = ops.op('min', [
       ops.op('max', [withoutNaN(b, wide), b.constant('f64', low)]),
@@ -132,9 +133,10 @@ function floatsOf(b: Builder, ops: Ops, x: Reg, isUnsigned: boolean): Reg {
 }
 
 /** What is too large comes out as 0x80000000; inverting it there gives the largest integer. */
-function integersOf(b: Builder, x: Reg): Reg {
+function integersOf(b: Builder, x: Reg, isBelow = false): Reg {
   const raw = b.reg('vi32');
   b.emit('vcvttps2dq', b.into(raw), b.use(withoutNaN(b, x)));
+  if (isBelow) return raw;
   const isBig = floatOp(b, 'ge', [x, b.constant('vf32', 2 ** 31)], undefined);
   return vectorIntegerOp(b, 'xor', [raw, isBig], undefined);
 }

@@ -324,6 +324,7 @@ const FLOATS = {
   vcmpss: ['VEX.128.F3.0F.WIG C2 /r ib', 'RVMI', '=x x xm32 i8'],
   vcmpsd: ['VEX.128.F2.0F.WIG C2 /r ib', 'RVMI', '=x x xm64 i8'],
   vfmadd231ps: ['VEX.L.66.0F38.W0 B8 /r', 'RVM', '+v v vm', 'commutes'],
+  vfmadd213ps: ['VEX.L.66.0F38.W0 A8 /r', 'RVM', '+v v vm'],
   vfmadd231pd: ['VEX.L.66.0F38.W1 B8 /r', 'RVM', '+v v vm', 'commutes'],
   vfmadd231ss: ['VEX.128.66.0F38.W0 B9 /r', 'RVM', '+x x xm32', 'commutes'],
   vfmadd231sd: ['VEX.128.66.0F38.W1 B9 /r', 'RVM', '+x x xm64', 'commutes'],
@@ -400,7 +401,10 @@ const MASKED = {
 /** EVEX halves of rows above: W, and the unit of displacements. */
 const WIDER: Readonly<Record<string, string>> = {
   ...rowsOf('W0 vector', 'vmovups vmovups_mr vmovaps vpermilps vshufps vunpcklps vunpckhps'),
-  ...rowsOf('W0 vector', 'vsqrtps vandps vandnps vorps vxorps vfmadd231ps vfnmadd231ps vcvtdq2ps vcvtps2dq vcvttps2dq'),
+  ...rowsOf(
+    'W0 vector',
+    'vsqrtps vandps vandnps vorps vxorps vfmadd231ps vfmadd213ps vfnmadd231ps vcvtdq2ps vcvtps2dq vcvttps2dq',
+  ),
   ...rowsOf('W0 vector', 'vaddps vmulps vsubps vminps vdivps vmaxps'),
   ...rowsOf('W0 vector', 'vpaddd vpsubd vpmulld vpslld_i vpsrad_i vpsrld_i vpsllvd vpsravd vpsrlvd'),
   ...rowsOf('W0 vector', 'vpminsd vpmaxsd vpabsd vpmaddubsw vpmaddwd'),
