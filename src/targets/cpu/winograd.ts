@@ -87,8 +87,8 @@ const FMA_LATENCY = 4;
 const TILE_CYCLES = 24;
 const STEP_CYCLES = 0.2;
 const ROW_CYCLES = 0.1;
-/** Cycles a point to transform one vector of a tile: loads, stores and arithmetic of both passes. */
-const TRANSFORM_CYCLES = 2.5;
+/** Cycles a point to transform one vector of a tile, by stride: what of loads, stores and arithmetic of both passes stands out beside the products. */
+const TRANSFORM_CYCLES: Readonly<Record<number, number>> = { 1: 2.5, 2: 9 };
 /** From memory, and from the last cache, where weights are read once more for each further block of tiles. */
 const BYTES_PER_NS = 10;
 const CACHE_BYTES_PER_NS = 40;
@@ -114,7 +114,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   };
   const tail = n % width;
   const products = Math.floor(n / width) * panelCycles(width) + (tail > 0 ? panelCycles(tail) : 0);
-  const transforms = ((tiles * (channels + n)) / lanes) * points * TRANSFORM_CYCLES;
+  const transforms = ((tiles * (channels + n)) / lanes) * points * TRANSFORM_CYCLES[plan.step];
   const weightBytes = points * channels * n * 4;
   const otherBytes = touchedBytes(kernel, (buffer) => buffer !== plan.b.buffer);
   const arithmetic = (products + transforms) * NS_PER_CYCLE;
