@@ -186,6 +186,8 @@ describe('convolutions', () => {
     // More tiles than a block holds.
     { size: [31, 33], ic: 48, oc: 16, kernel: [3, 3], pad: 1, epilogue: 'bias' },
     { size: [7, 7], ic: 256, oc: 32, kernel: [3, 3], pad: 1, batch: 2 },
+    // Weights that are asked for ahead.
+    { size: [9, 9], ic: 128, oc: 64, kernel: [3, 3], pad: 1 },
     { size: [5, 6], ic: 16, oc: 16, kernel: [3, 3], stride: 2, pad: 0 },
     { size: [14, 14], ic: 256, oc: 32, kernel: [3, 3], stride: 2, pad: 1, batch: 2 },
     { size: [27, 32], ic: 48, oc: 16, kernel: [3, 3], stride: 2, pad: 1, epilogue: 'bias-residual-relu' },

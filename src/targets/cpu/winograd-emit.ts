@@ -21,6 +21,7 @@ import { type WinogradMatrices, winogradMatrices } from './winograd-matrices.ts'
 import {
   blockPresent,
   blockWinograd,
+  isFar,
   isOpen,
   outerAxes,
   summedOf,
@@ -32,8 +33,6 @@ import {
 import { transformInput, transformOutput } from './winograd-transform.ts';
 
 const LINE_BYTES = 64;
-/** Weights of so many bytes do not stay in a second-level cache from one block of tiles, or one inference, to the next. */
-const FAR_BYTES = 1024 * 1024;
 
 /** A column of a tile's window: where it begins in the input, and whether it is inside; undefined: always. */
 interface Line {
@@ -80,7 +79,7 @@ export class WinogradEmitter {
     this.#channels = plan.channel.extent;
     this.#summed = summedOf(plan);
     this.#vectorBytes = asm.lanes * 4;
-    this.#fetchesAhead = this.#matrices.points ** 2 * this.#summed * plan.n.extent * 4 > FAR_BYTES;
+    this.#fetchesAhead = isFar(plan, params);
     this.#scratch = asm.params[asm.params.length - 1];
     this.#lines = Array.from({ length: this.#matrices.points }, (_, i) => i);
   }

@@ -182,8 +182,15 @@ export interface WinogradBlocking {
 }
 
 const LINE_BYTES = 64;
-/** What the transformed inputs of a block may take, so that they stay in the second-level cache. */
+/** What the transformed inputs of a block may take, so that they stay in the second-level cache: more where each block fetches all weights again. */
 const BLOCK_BYTES = 512 * 1024;
+const BLOCK_BYTES_FAR = 1536 * 1024;
+/** Weights of so many bytes do not stay in a second-level cache from one block of tiles, or one inference, to the next. */
+const FAR_BYTES = 1024 * 1024;
+
+/** Whether weights come from afar. */
+export const isFar = (plan: WinogradPlan, { tile }: Params): boolean =>
+  pointsOf(tile, plan.step) ** 2 * summedOf(plan) * plan.n.extent * 4 > FAR_BYTES;
 /** Blocks of tiles: few, as each reads all weights again. Blocks of panels of all of them: what threads share out evenly. */
 const ENOUGH_BLOCKS = 8;
 const ENOUGH_UNITS = 16;
@@ -205,7 +212,8 @@ function cutOf(plan: WinogradPlan, params: Params): Cut {
   const tail = plan.n.extent % width;
   const step = tail === 0 ? params.rows : leastCommonMultiple(params.rows, rowsFor(tail, params));
   const bytes = pointsOf(tile, plan.step) ** 2 * summedOf(plan) * 4;
-  const most = Math.max(1, Math.floor(BLOCK_BYTES / (bytes * step))) * step;
+  const room = isFar(plan, params) ? BLOCK_BYTES_FAR : BLOCK_BYTES;
+  const most = Math.max(1, Math.floor(room / (bytes * step))) * step;
   return { panels, step, most, wanted: Math.ceil(ENOUGH_BLOCKS / panels), leastTiles: 2 * step };
 }
 
