@@ -74,12 +74,24 @@ export interface LaterCheck {
   readonly take: (check: () => Promise<void>, digest: Uint8Array) => void;
 }
 
+export interface UnpackOptions {
+  readonly later?: LaterCheck;
+  /** Sections of which one gets a copy: they stay as they were hashed, whatever is written to the file meanwhile. */
+  readonly copied?: readonly string[];
+}
+
 /** The sections as views on the file. Throws ModelError `engine-parse` where anything is damaged, `engine-version` where it is newer. */
-export async function unpackSections(file: Uint8Array, hash: AsyncHash, later?: LaterCheck): Promise<HashedSection[]> {
+export async function unpackSections(
+  file: Uint8Array,
+  hash: AsyncHash,
+  { later, copied = [] }: UnpackOptions = {},
+): Promise<HashedSection[]> {
   const count = checkHeader(file);
-  const stated = file.subarray(HASHED_HEADER_BYTES, HEADER_BYTES);
-  if (!bytesEqual(await hash(headerAndTable(file, count)), stated)) throw damaged('its header or table has changed');
-  const rows = readTable(file, count);
+  // Somebody may write to a mapped file between hashing and reading.
+  const head = file.slice(0, HEADER_BYTES + count * ROW_BYTES);
+  const stated = head.subarray(HASHED_HEADER_BYTES, HEADER_BYTES);
+  if (!bytesEqual(await hash(headerAndTable(head, count)), stated)) throw damaged('its header or table has changed');
+  const rows = readTable(file, head, count, copied);
   checkPadding(file, rows);
   const check = async ({ name, bytes, digest }: Row): Promise<void> => {
     if (!bytesEqual(await hash(bytes), digest)) throw damaged(`section "${name}" has changed`);
@@ -139,8 +151,8 @@ interface Row extends HashedSection {
   readonly offset: number;
 }
 
-function readTable(file: Uint8Array, count: number): Row[] {
-  const view = dataView(file);
+function readTable(file: Uint8Array, head: Uint8Array, count: number, copied: readonly string[]): Row[] {
+  const view = dataView(head);
   const rowAt = (i: number): number => HEADER_BYTES + i * ROW_BYTES;
   const lengths = Array.from({ length: count }, (_, i) => readU64(view, rowAt(i) + NAME_BYTES + 8) ?? Number.NaN);
   const offsets = layOut(lengths);
@@ -149,13 +161,14 @@ function readTable(file: Uint8Array, count: number): Row[] {
   const names = new Set<string>();
   return lengths.map((length, i) => {
     const row = rowAt(i);
-    const name = readName(file.subarray(row, row + NAME_BYTES));
+    const name = readName(head.subarray(row, row + NAME_BYTES));
     if (name === undefined || names.has(name)) throw damaged(`row ${i} of its table has no name of its own`);
     names.add(name);
     const offset = offsets[i];
     if (readU64(view, row + NAME_BYTES) !== offset) throw damaged(`section "${name}" is not where it should be`);
-    const digest = file.subarray(row + NAME_BYTES + 16, row + NAME_BYTES + 16 + HASH_BYTES);
-    return { name, offset, digest, bytes: file.subarray(offset, offset + length) };
+    const digest = head.subarray(row + NAME_BYTES + 16, row + NAME_BYTES + 16 + HASH_BYTES);
+    const bytes = file.subarray(offset, offset + length);
+    return { name, offset, digest, bytes: copied.includes(name) ? bytes.slice() : bytes };
   });
 }
 

@@ -72,7 +72,11 @@ export async function parseEngine(bytes: Uint8Array, options: ParseOptions = {})
  */
 export async function readEngine(bytes: Uint8Array, options: ParseOptions = {}): Promise<Engine> {
   const hash = options.sha256 ?? (async (b: Uint8Array) => sha256(b));
-  const unpacked = await unpackSections(bytes, hash, options.later && { section: 'weights', take: options.later });
+  const unpacked = await unpackSections(bytes, hash, {
+    // What is kept of an engine goes by the digests of these, and must be of what they say.
+    copied: ['manifest', 'kernels'],
+    ...(options.later && { later: { section: 'weights', take: options.later } }),
+  });
   const sections = new Map(unpacked.map((s) => [s.name, s]));
   const take = (name: string): HashedSection => {
     const section = sections.get(name);
