@@ -172,11 +172,19 @@ const packedWeight = (packing: Packing): Engine['weights'][number] => ({
   packing,
 });
 
+/** `{ "a=1,b": 2 }` of `{ a: 1, b: 2 }`. */
+function asOneName(params: Tactic['params']): Tactic['params'] {
+  const names = Object.keys(params).sort();
+  const last = names.pop() as string;
+  return { [[...names.map((name) => `${name}=${params[name]}`), last].join()]: params[last] };
+}
+
 describe('a tactic of another machine gives way to one that is here', () => {
   const rows: readonly (readonly [string, Engine])[] = [
     ['a tactic that nobody has', gather({ ...GENERATED, template: 'exec' })],
     ['parameters that no row has', conv({ params: { ...PARAMS, width: 1000 } })],
     ['parameters that are no numbers', conv({ params: { ...PARAMS, rows: Number.NaN } })],
+    ['parameters whose names read like a row', conv({ params: asOneName(PARAMS) })],
     ['a template of another form', gather({ ...GENERATED, template: 'panels', params: PARAMS })],
     ['a packed weight that is not constant', conv({}, PACKED_BYTES, 'arena')],
   ];

@@ -80,8 +80,9 @@ class Tactics {
   of(kernel: Kernel, step: Step): Tactic {
     const { tactic, buffers } = step;
     const facts = factsOf(this.#engine, kernel, buffers);
-    const place = [...facts.constant, '', ...facts.unaligned, '', ...this.#packed(kernel, buffers).values()].join();
-    const key = `${step.kernel} ${tactic.template} ${paramsKey(tactic.params)} ${place}`;
+    const place = [facts.constant, facts.unaligned, this.#packed(kernel, buffers).values()].map((names) => [...names]);
+    // As JSON: names are a stranger's, and may hold whatever would part them.
+    const key = JSON.stringify([step.kernel, tactic.template, tactic.params, place], sortedKeys);
     const known = this.#known.get(key);
     if (known) return known;
     this.decided++;
@@ -95,8 +96,7 @@ class Tactics {
   #isLegal(kernel: Kernel, facts: KernelFacts, { template, params }: Tactic): boolean {
     const own = this.#templates.find(({ name }) => name === template);
     if (!own || (own.form !== 'any' && own.form !== kernel.form.kind)) return false;
-    const key = paramsKey(params);
-    return own.candidates(kernel, facts, this.#features).some((candidate) => paramsKey(candidate) === key);
+    return own.candidates(kernel, facts, this.#features).some((candidate) => areEqual(candidate, params));
   }
 
   #candidates(kernel: Kernel, facts: KernelFacts): readonly Tactic[] {
@@ -117,7 +117,7 @@ class Tactics {
     });
     const [first, ...others] = fitting;
     if (first) return others.reduce((a, b) => (b.predictedNs < a.predictedNs ? b : a), first);
-    const what = `${tactic.template} ${paramsKey(tactic.params)}`;
+    const what = `${tactic.template} ${JSON.stringify(tactic.params, sortedKeys)}`;
     throw new ModelError(
       'engine-machine',
       `engine "${this.#engine.name}" runs kernel ${kernel.name} by ${what}, which this machine does not have`,
@@ -157,11 +157,11 @@ function factsOf(
   };
 }
 
-const paramsKey = (params: Tactic['params']): string =>
-  Object.keys(params)
-    .sort()
-    .map((name) => `${name}=${params[name]}`)
-    .join();
+/** By name: an engine's names are any text. */
+function areEqual(a: Tactic['params'], b: Tactic['params']): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => Object.hasOwn(b, name) && a[name] === b[name]);
+}
 
 function checkPacking(engine: Engine, kernel: Kernel, { tactic, buffers }: Step, template: Template): void {
   for (const [name, packing] of template.packing?.(kernel, tactic.params) ?? []) {

@@ -5,6 +5,7 @@
  * hash of all that decides their text. Modules hold about as much text each, so that they compile in parallel in like times.
  */
 
+import { hex } from '../../core/bytes.ts';
 import { sha256 } from '../../core/hash.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
@@ -193,8 +194,11 @@ function emitStep(program: Program, step: Step, chip: Chip, programmatic: boolea
   return templateOf(template).emit({ kernel, params, chip, alignments, programmatic, name });
 }
 
-const hashText = (text: string): string =>
-  [...sha256(new TextEncoder().encode(text)).subarray(0, 6)].map((b) => b.toString(16).padStart(2, '0')).join('');
+/**
+ * 128 bits: entries of one name are taken for one, and an engine's author who could find two kernels of one hash would have a kernel run
+ * over the buffers of another.
+ */
+const hashText = (text: string): string => hex(sha256(new TextEncoder().encode(text)).subarray(0, 16));
 
 function tacticKey(step: Step): string {
   const { template, params } = step.tactic;
