@@ -7,7 +7,7 @@
 import { describe, expect, it } from 'vitest';
 import { build } from '../src/build.ts';
 import { elements, type StaticShape } from '../src/core/shape.ts';
-import { scalarTensor } from '../src/core/tensor.ts';
+import { fromNumbers, scalarTensor } from '../src/core/tensor.ts';
 import { Context } from '../src/cuda/context.ts';
 import { DeviceBuffer } from '../src/cuda/memory.ts';
 import { Stream } from '../src/cuda/stream.ts';
@@ -22,6 +22,7 @@ import { loadEngine } from '../src/runtime/load.ts';
 import { type CudaMachine, machineOf } from '../src/targets/cuda/machine.ts';
 import { cudaDevices } from './cuda/devices.ts';
 import { attention, convolutions, expectClose, inputsFor, places } from './open-networks.ts';
+import { random } from './random-kernel.ts';
 
 type Shapes = Readonly<Record<string, StaticShape>>;
 interface Case {
@@ -178,3 +179,43 @@ it.each(PRECISIONS)('%s: sizes that the data decide, %s', async (_, precision, {
   }
   loaded.dispose();
 });
+
+/** Boxes of several sizes, many of them over each other, in two classes. */
+const suppressed = (boxes: number): Graph => {
+  const b = graphBuilder('suppressed', OPS);
+  const inputs = [b.input('boxes', 'f32', [1, boxes, 4]), b.input('scores', 'f32', [1, 2, boxes])];
+  const most = b.constant({ dtype: 'i64', shape: [1], data: BigInt64Array.of(100n) });
+  const overlap = b.constant(fromNumbers('f32', [1], [0.4]));
+  const least = b.constant(fromNumbers('f32', [1], [0.1]));
+  b.output(b.node('NonMaxSuppression', [...inputs, most, overlap, least])[0]);
+  return b.finish();
+};
+
+it.each(DEVICES.flatMap(([name, place]) => [1, 63, 64, 65, 331].map((boxes) => [name, boxes, place] as const)))(
+  '%s: of %i boxes a warp compares each with those that were kept',
+  async (_, boxes, { gpuArch, make }) => {
+    const graph = suppressed(boxes);
+    const { engine } = await build(graph, { target: 'cuda', gpuArch, verify: true });
+    const { device } = make();
+    const loaded = await loadEngine(engine, { devices: [device] });
+    const context = loaded.createContext();
+    for (let run = 0; run < 3; run++) {
+      const rnd = random(100 * boxes + run);
+      const corners = Array.from({ length: boxes }, () => {
+        const [y, x] = [rnd.next() * 3, rnd.next() * 3];
+        return [y, x, y + rnd.next(), x + rnd.next()];
+      });
+      const scores = Array.from({ length: 2 * boxes }, () => rnd.below(50) / 50);
+      const inputs = {
+        boxes: fromNumbers('f32', [1, boxes, 4], corners.flat()),
+        scores: fromNumbers('f32', [1, 2, boxes], scores),
+      };
+      const got = context.run(inputs);
+      for (const [name, value] of evalGraph(graph, OPS, new Map(Object.entries(inputs)))) {
+        expect(context.shapeOf(name)).toEqual(value.shape);
+        expect([...got[name]]).toEqual([...value.data]);
+      }
+    }
+    loaded.dispose();
+  },
+);

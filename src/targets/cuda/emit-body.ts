@@ -52,8 +52,11 @@ export class BodyEmitter {
     const team = this.#team;
     switch (s.kind) {
       case 'store':
-        if (team) this.#k.if(team.first, () => this.exprs.scope(() => this.exprs.store(s.buffer, s.index, s.value)));
-        else this.exprs.store(s.buffer, s.index, s.value);
+        if (team) {
+          team.order?.();
+          this.#k.if(team.first, () => this.exprs.scope(() => this.exprs.store(s.buffer, s.index, s.value)));
+          team.order?.();
+        } else this.exprs.store(s.buffer, s.index, s.value);
         return;
       case 'let':
         this.#assign(s.local, this.exprs.value(s.value));
@@ -247,6 +250,7 @@ export class BodyEmitter {
     if (axis.extent === 0) return;
     const changing = boundNames(body);
     this.exprs.touch(changing);
+    team.order?.();
     this.#team = undefined;
     this.#shareOut(team, [axis], body, (valid) => {
       const active = valid && team.valid ? this.#k.op('and.pred', valid, team.valid) : (valid ?? team.valid);
@@ -254,6 +258,7 @@ export class BodyEmitter {
       else this.body(body);
     });
     this.#team = team;
+    team.order?.();
     this.exprs.touch(changing);
   }
 

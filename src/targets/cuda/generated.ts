@@ -110,7 +110,8 @@ function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter, blocks: numb
   exprs.withLanes(pointLanes, () => {
     const inside = bindPoint(k, exprs, axes, valid ? k.op('min.u32', flat, units - 1) : flat, pointLanes);
     const exists = valid && inside ? k.op('and.pred', valid, inside) : (valid ?? inside);
-    const place = { threads: threads * blocks, lanes, local, rank, valid: exists, blocks };
+    const ordered = plan.ordered && { ordered: plan.ordered };
+    const place = { threads: threads * blocks, lanes, local, rank, valid: exists, blocks, ...ordered };
     const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
     new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
     team.finish();

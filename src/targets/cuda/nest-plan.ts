@@ -5,6 +5,9 @@
  *     row:    a team takes a point whose reductions run along memory (softmax and norms of rows)
  *     column: points lie next to each other in memory and there are too few of them (pooling of channels-last tensors)
  *
+ * A routine, whose loops run in order, is a thread a point, or a warp where something in it is reduced over many elements: all lanes go the
+ * same way then and take shares of the reductions.
+ *
  * Depends on the kernel alone, so that the same choice is made when times are predicted and when code is written.
  */
 import { DTYPES } from '../../core/dtype.ts';
@@ -32,6 +35,8 @@ export interface NestPlan {
   readonly spread: number;
   /** Threads of a block. */
   readonly block: number;
+  /** Statements read what those before them stored: a team, then one warp, waits for itself around stores. */
+  readonly ordered?: true;
 }
 
 /** About what fills the larger GPUs: threads beyond bring little. */
@@ -40,6 +45,7 @@ const FEW_THREADS = 16_384;
 const POINTS_BLOCK = 128;
 /** Threads of a block of teams that meet within a warp; larger teams have blocks of their own. */
 const ROW_BLOCK = 128;
+const WARP = 32;
 const COLUMN_WIDTH = 32;
 const LEAST_WIDTH = 8;
 /** Blocks that a cluster has on every chip with clusters. */
@@ -148,6 +154,8 @@ function makePlan(kernel: Kernel, isRoutine: boolean): NestPlan {
   const loops = teamLoops(kernel.body);
   const plan = { kernel, axes, points };
   const longest = loops.reduce((n, s) => Math.max(n, sizeOf(axesOf(s))), 0);
+  if (isRoutine && longestReduce(kernel.body) >= WARP)
+    return { ...plan, shape: 'row', lanes: 1, threads: WARP, spread: 1, block: WARP, ordered: true };
   if (!isRoutine && longest >= 32) {
     const team = rowPlan(facts, plan, loops, longest) ?? columnPlan(facts, plan, longest);
     if (team) return team;
@@ -182,6 +190,15 @@ function teamLoops(body: readonly Stmt[]): readonly Loop[] {
     if (s.kind === 'reduce' || s.kind === 'for') nested = true;
   });
   return nested ? [] : body.filter((s): s is Loop => s.kind === 'reduce' || s.kind === 'for');
+}
+
+/** Points of the longest reduction, wherever it stands. */
+function longestReduce(body: readonly Stmt[]): number {
+  let longest = 0;
+  eachStmt(body, (s) => {
+    if (s.kind === 'reduce') longest = Math.max(longest, sizeOf(s.axes));
+  });
+  return longest;
 }
 
 type Partial = Pick<NestPlan, 'kernel' | 'axes' | 'points'>;

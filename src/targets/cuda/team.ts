@@ -27,6 +27,8 @@ export interface Team {
   readonly first: Reg;
   /** Op over the team's values, each for itself, for all of its threads. To be called where all threads of the block are. */
   combine(xs: readonly Reg[], op: ReduceOp, dtype: DType): Reg[];
+  /** Where statements read what others stored: what the team did before is done, and seen by all of it. */
+  order?(): void;
   /** To be called once, after all else. */
   finish(): void;
 }
@@ -40,6 +42,8 @@ interface TeamPlace {
   readonly valid: Reg | undefined;
   /** Blocks of a cluster that share each team; 1 where a block has teams of its own. */
   readonly blocks: number;
+  /** Of a row of one warp: statements read what others stored. */
+  readonly ordered?: true;
 }
 
 const first = (k: PtxKernel, { rank, valid }: TeamPlace): Reg => {
@@ -67,7 +71,9 @@ export function rowTeam(k: PtxKernel, place: TeamPlace): Team {
     const own = xs.map((x) => inOneBlock(x, op, dtype));
     return meeting ? meeting.combine(own, k.op('mov.u32', 0), k.op('setp.eq.u32', local, 0), op, dtype) : own;
   };
-  return { ...place, across: 'iterations', first: first(k, place), combine, finish: () => meeting?.finish() };
+  const order = place.ordered && (() => k.do('bar.warp.sync', ALL_LANES));
+  const finish = (): void => meeting?.finish();
+  return { ...place, across: 'iterations', first: first(k, place), combine, ...(order && { order }), finish };
 }
 
 /** Partial results of a column that every thread may add up for itself. */
@@ -157,6 +163,7 @@ class Meeting {
 }
 
 const SLOT_BYTES = 8;
+const ALL_LANES = 0xffffffff;
 
 /**
  * Shared slots for one meeting after the other, in two halves by turns: who writes for the next meeting cannot meet readers of this one,
@@ -199,7 +206,7 @@ function butterfly(k: PtxKernel, x: Reg, apart: number, count: number, op: Reduc
 
 /** The register of the lane whose number differs in the bits of `mask`. */
 function shuffle(k: PtxKernel, x: Reg, mask: number): Reg {
-  const word = (bits: Reg): Reg => k.op('shfl.sync.bfly.b32', bits, mask, 31, 0xffffffff);
+  const word = (bits: Reg): Reg => k.op('shfl.sync.bfly.b32', bits, mask, 31, ALL_LANES);
   switch (x.type) {
     case 'pred':
       return k.op('setp.ne.u32', word(k.op('selp.b32', 1, 0, x)), 0);
