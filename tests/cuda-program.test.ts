@@ -51,6 +51,21 @@ describe('engines for a GPU that is not here', () => {
     expect(new Set(entries).size).toBe(entries.length);
   });
 
+  it('read by ordinary loads wherever the launch before may still run', async () => {
+    const { engine } = await build(network(), { target: 'cuda', gpuArch: 'sm_90' });
+    const { modules, launches } = emitProgram(engine, CHIPS[2]);
+    const texts = launches.map(({ module, entry }) => {
+      const text = modules[module].slice(modules[module].indexOf(`.entry ${entry}(`));
+      return text.slice(0, text.indexOf('\n}\n'));
+    });
+    const letsGo = texts.map((text) => text.includes('griddepcontrol.launch_dependents;'));
+    expect(letsGo.filter(Boolean).length).toBeGreaterThan(1);
+    // The last one lets nobody go, and is let go.
+    expect(letsGo.slice(-2)).toEqual([true, false]);
+    for (const [i, text] of texts.entries())
+      if (letsGo[i] || letsGo[i - 1]) expect(text, launches[i].entry).not.toContain('.nc.');
+  });
+
   it('are emitted again for the chip that opens them', async () => {
     const { engine } = await build(network(), { target: 'cuda', gpuArch: 'sm_75' });
     for (const chip of CHIPS) {

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { BufferRef, Step } from '../../engine/engine.ts';
-import { add, axis, constant, index, mul } from '../../loop/expr.ts';
-import type { Kernel } from '../../loop/ir.ts';
+import { add, axis, constant, index, load, mul } from '../../loop/expr.ts';
+import type { Kernel, Stmt } from '../../loop/ir.ts';
 import { independent, touchesOf } from './independent.ts';
 
 /** y[Σ stride·axis + first] = 0 over axes of the extents. */
@@ -92,4 +92,61 @@ test('what one reads another may read, and not write', () => {
   expect(independent(step(0, 16), step(16, 32))).toBe(false);
   expect(independent(step(16, 32), step(0, 24))).toBe(false);
   expect(independent(step(0, 16), step(32, 16))).toBe(false);
+});
+
+test('what a step makes and looks at again counts as read', () => {
+  const again: Kernel = {
+    ...kernelOf({
+      axes: [
+        [3, 10],
+        [4, 1],
+      ],
+      first: 0,
+    }),
+    body: [
+      {
+        kind: 'store',
+        buffer: 'y',
+        index: add(mul(axis('a0'), index(10)), axis('a1')),
+        value: load('y', 'f16', index(5)),
+      },
+    ],
+  };
+  const other = kernelOf({
+    axes: [
+      [3, 10],
+      [6, 1],
+    ],
+    first: 0,
+  });
+  const [a, b] = [touchesOf(stepOn(arena(0, 48)), again), touchesOf(stepOn(arena(8, 52)), other)];
+  expect(a.map(({ writes }) => writes)).toEqual([false, true]);
+  // It stores to 0 to 3 of each ten, but reads the 5th.
+  expect(independent(a, b)).toBe(false);
+  expect(independent(b, a)).toBe(false);
+});
+
+test('of loops with axes of one name the longest tells', () => {
+  const store = (buffer: string): Stmt => ({ kind: 'store', buffer, index: axis('i'), value: constant('f16', 0) });
+  const loop = (extent: number, buffer: string): Stmt => ({
+    kind: 'for',
+    axis: { name: 'i', extent },
+    body: [store(buffer)],
+  });
+  const kernel: Kernel = {
+    ...kernelOf({ axes: [], first: 0 }),
+    buffers: ['y', 'z'].map((name) => ({ name, dtype: 'f16', elements: 9, role: 'out' })),
+    axes: [{ name: 'r', extent: 3 }],
+    body: [
+      {
+        ...loop(4, 'y'),
+        body: [
+          { kind: 'store', buffer: 'y', index: add(mul(axis('r'), index(8)), axis('i')), value: constant('f16', 0) },
+        ],
+      } as Stmt,
+      loop(2, 'z'),
+    ],
+  };
+  const [touch] = touchesOf(stepOn(arena(0, 48), arena(64, 18)), kernel);
+  expect([touch.period, touch.run]).toEqual([16, 8]);
 });

@@ -11,7 +11,7 @@ import { DTYPES } from '../../core/dtype.ts';
 import type { BufferRef, Step } from '../../engine/engine.ts';
 import { toAffine } from '../../loop/affine.ts';
 import type { Axis, Expr, Kernel } from '../../loop/ir.ts';
-import { eachStmt } from '../cpu/walk.ts';
+import { eachExpr, eachStmt } from '../cpu/walk.ts';
 
 /** Bytes that a step reads or writes: all of a range, or those whose distance from `first` modulo `period` is less than `run`. */
 export interface Touch {
@@ -23,15 +23,26 @@ export interface Touch {
 }
 
 export function touchesOf(step: Pick<Step, 'buffers'>, kernel: Kernel): readonly Touch[] {
-  return step.buffers.map((ref, i): Touch => {
+  const read = buffersRead(kernel);
+  return step.buffers.flatMap((ref, i): Touch[] => {
     const { name, role, dtype } = kernel.buffers[i];
-    const writes = role === 'out';
+    const reading: Touch = { ref, writes: false, first: ref.byteOffset, period: 0, run: ref.bytes };
+    if (role !== 'out') return [reading];
     const { bytes } = DTYPES[dtype];
-    const lattice = writes ? storesOf(kernel, name) : undefined;
-    if (!lattice) return { ref, writes, first: ref.byteOffset, period: 0, run: ref.bytes };
-    const { constant, period, run } = lattice;
-    return { ref, writes, first: ref.byteOffset + constant * bytes, period: period * bytes, run: run * bytes };
+    const { constant = 0, period = 0, run = ref.bytes / bytes } = storesOf(kernel, name) ?? {};
+    const first = ref.byteOffset + constant * bytes;
+    const writing: Touch = { ref, writes: true, first, period: period * bytes, run: run * bytes };
+    // What it makes it may look at again, where it lies.
+    return read.has(name) ? [reading, writing] : [writing];
   });
+}
+
+function buffersRead({ body }: Kernel): ReadonlySet<string> {
+  const read = new Set<string>();
+  eachExpr(body, (x) => {
+    if (x.kind === 'load') read.add(x.buffer);
+  });
+  return read;
 }
 
 /** Whether no byte that one of them writes is touched by the other. */
@@ -55,7 +66,10 @@ function storesOf(kernel: Kernel, buffer: string): { constant: number; period: n
   const axes = new Map<string, Axis>(kernel.axes.map((axis) => [axis.name, axis]));
   eachStmt(kernel.body, (s) => {
     if (s.kind === 'store' && s.buffer === buffer) indices.push(s.index);
-    if (s.kind === 'for' || s.kind === 'scan') axes.set(s.axis.name, s.axis);
+    if (s.kind !== 'for' && s.kind !== 'scan') return;
+    // Loops beside each other may have axes of one name.
+    const { name, extent } = s.axis;
+    if (extent > (axes.get(name)?.extent ?? 0)) axes.set(name, s.axis);
   });
   if (indices.length !== 1) return undefined;
   const affine = toAffine(indices[0]);

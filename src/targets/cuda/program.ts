@@ -14,7 +14,7 @@ import { touchesOf } from './independent.ts';
 import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
 import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, prefetchingName, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
-import { type Release, releaseOf, releasingName, withRelease } from './release.ts';
+import { orderedName, type Release, releaseOf, releasingName, withOrderedLoads, withRelease } from './release.ts';
 import { groupSteps, mergeLaunches } from './side-by-side.ts';
 import type { EmittedKernel, KernelArg, KernelLaunch } from './template.ts';
 import { templateOf } from './templates.ts';
@@ -114,11 +114,13 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
       return { steps, launch, weights };
     }),
   );
-  const bound = placed.map(({ steps, launch, weights }, i) => {
+  const releases = placed.map(({ steps, launch }, i) => {
     const next = placed[i + 1]?.launch;
     const touches = steps.flatMap((s) => touchesOf(program.steps[s], program.kernels[program.steps[s].kernel]));
-    const release = programmatic && !isApart && next ? releaseOf(launch, next, touches) : undefined;
-    const { code, more } = entries.place(launch, weights, release);
+    return programmatic && !isApart && next ? releaseOf(launch, next, touches) : undefined;
+  });
+  const bound = placed.map(({ steps, launch, weights }, i) => {
+    const { code, more } = entries.place(launch, weights, { lets: releases[i], isLet: releases[i - 1] !== undefined });
     return bindLaunch({ ...launch, code }, program.steps, steps, more);
   });
   const { launches, stateBytes } = options.persistent
@@ -151,6 +153,12 @@ function launchesOf(
   return [mergeLaunches(`${names[0].slice(0, 36)}_and_${hashText(names.join(' '))}`, launches, buffers)];
 }
 
+/** How a launch lets the next one go, and whether the one before let it go. */
+interface Order {
+  readonly lets: Release | undefined;
+  readonly isLet: boolean;
+}
+
 /** The entries that launches use: as they were emitted, or letting the next one go, or with a request for its weights. */
 class Entries {
   readonly #chip: Chip;
@@ -163,13 +171,19 @@ class Entries {
   place(
     { code, grid }: KernelLaunch,
     weights: BufferRef | undefined,
-    release: Release | undefined,
+    order: Order,
   ): { readonly code: PtxEntry; readonly more: readonly CudaArg[] } {
-    const own = release ? this.#once(releasingName(code.name, release), () => withRelease(code, release)) : code;
+    const own = this.#releasing(code, order);
     if (!weights || this.#chip.computeCapability < PREFETCH_CAPABILITY)
       return { code: this.#once(own.name, () => own), more: [] };
     const prefetching = this.#once(prefetchingName(own.name), () => withPrefetch(own));
     return { code: prefetching, more: prefetchArgs(weights, grid[0] * grid[1]) };
+  }
+
+  /** As it goes with the launches before and behind it. */
+  #releasing(code: PtxEntry, { lets, isLet }: Order): PtxEntry {
+    if (lets) return this.#once(releasingName(code.name, lets), () => withRelease(code, lets));
+    return isLet ? this.#once(orderedName(code.name), () => withOrderedLoads(code)) : code;
   }
 
   /** A module has an entry once. */

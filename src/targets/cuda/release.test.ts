@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { assemble, ptxasIsPresent } from '../../../tests/ptx/ptxas.ts';
 import { moduleText, type PtxEntry, PtxKernel } from './ptx.ts';
-import { releaseOf, withRelease } from './release.ts';
+import { releaseOf, withOrderedLoads, withRelease } from './release.ts';
 import type { KernelLaunch } from './template.ts';
 
 /** y[i] = x[i] for the first 40 threads of a block. */
@@ -41,10 +41,10 @@ describe('the entry', () => {
 
   test('reads by no load of what nobody writes, under a name of its own', () => {
     expect(entry.text()).toContain('ld.global.nc.');
-    const both = (['begin', 'end'] as const).map((when) => withRelease(entry, when));
-    for (const { text } of both) expect(text()).not.toContain('.nc.');
-    expect(new Set([entry, ...both].map(({ name }) => name)).size).toBe(3);
-    if (ptxasIsPresent()) expect(assemble(moduleText(90, [entry, ...both]), 'sm_90')).toBe('');
+    const others = [...(['begin', 'end'] as const).map((when) => withRelease(entry, when)), withOrderedLoads(entry)];
+    for (const { text } of others) expect(text()).not.toContain('.nc.');
+    expect(new Set([entry, ...others].map(({ name }) => name)).size).toBe(4);
+    if (ptxasIsPresent()) expect(assemble(moduleText(90, [entry, ...others]), 'sm_90')).toBe('');
   });
 });
 
@@ -83,6 +83,10 @@ describe('the time', () => {
     expect(releaseOf(launch(), launch(), writing(96, 32))).toBe('begin');
     expect(releaseOf(launch(), launch(), writing(80, 48))).toBeUndefined();
     expect(releaseOf(launch(), launch(), writing(64, 48))).toBeUndefined();
+    // Neighbours that have a sector in common, and not a byte.
+    expect(releaseOf(launch(), launch(), [touch(false, 0, 40), touch(true, 40, 40)])).toBeUndefined();
+    expect(releaseOf(launch(), launch(), [touch(true, 0, 40), touch(false, 40, 40)])).toBeUndefined();
+    expect(releaseOf(launch(), launch(), [touch(true, 0, 40), touch(false, 64, 40)])).toBe('begin');
     expect(releaseOf(launch({ args: [{ kind: 'scratch', byteOffset: 0 }] }), launch(), apart)).toBeUndefined();
   });
 });

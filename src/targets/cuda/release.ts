@@ -11,6 +11,8 @@
  * that reads and writes bytes of a sector does not let go. Loads of which the compiler may think that nobody writes what they read are
  * not used.
  */
+import { alignUp } from '../../core/bytes.ts';
+import type { BufferRef } from '../../engine/engine.ts';
 import type { Touch } from './independent.ts';
 import { overlap } from './independent.ts';
 import type { PtxEntry } from './ptx.ts';
@@ -24,10 +26,17 @@ const SECTOR = 32;
 /** `touches`: what the launch reads and writes. Undefined: the next launch's blocks come when all of this one's are gone. */
 export function releaseOf(launch: KernelLaunch, next: KernelLaunch, touches: readonly Touch[]): Release | undefined {
   const sharesSectors = touches.some(
-    (x) => x.writes && !hasOwnSectors(x) && touches.some((y) => !y.writes && overlap(x.ref, y.ref)),
+    (x) =>
+      x.writes && !hasOwnSectors(x) && touches.some((y) => !y.writes && overlap(sectorsOf(x.ref), sectorsOf(y.ref))),
   );
   if (sharesSectors || launch.args.some(({ kind }) => kind === 'scratch')) return undefined;
   return launch.isAhead && next.isAhead ? 'begin' : 'end';
+}
+
+/** The whole sectors that a range lies in: parts of a concatenation may begin anywhere. */
+function sectorsOf({ space, byteOffset, bytes }: BufferRef): BufferRef {
+  const first = byteOffset - (byteOffset % SECTOR);
+  return { space, byteOffset: first, bytes: alignUp(byteOffset + bytes, SECTOR) - first };
 }
 
 /** Parts of a concatenation that lie interleaved with others: whether each begins and ends with a sector. */
@@ -38,13 +47,21 @@ const LET_GO = '  griddepcontrol.launch_dependents;\n';
 
 export const releasingName = (name: string, when: Release): string => `${name}_${when === 'begin' ? 'b' : 'e'}`;
 
+export const orderedName = (name: string): string => `${name}_o`;
+
+/** The entry with loads that stay behind its wait. */
+export const withOrderedLoads = (entry: PtxEntry): PtxEntry =>
+  rewritten(entry, orderedName(entry.name), (text) => text);
+
 /** The entry as one that lets go; it waits for the launch before it. */
-export function withRelease(entry: PtxEntry, when: Release): PtxEntry {
-  const name = releasingName(entry.name, when);
-  const text = entry.text().replaceAll(entry.name, name).replaceAll('ld.global.nc.', 'ld.global.');
-  const whole =
+export const withRelease = (entry: PtxEntry, when: Release): PtxEntry =>
+  rewritten(entry, releasingName(entry.name, when), (text) =>
     when === 'begin'
       ? text.replaceAll(/^ *griddepcontrol\.wait;\n/gm, (wait) => wait + LET_GO)
-      : text.replaceAll(/^ *ret;\n/gm, (ret) => LET_GO + ret);
-  return { name, exact: entry.exact, dynamicShared: entry.dynamicShared, text: () => whole };
+      : text.replaceAll(/^ *ret;\n/gm, (ret) => LET_GO + ret),
+  );
+
+function rewritten(entry: PtxEntry, name: string, change: (text: string) => string): PtxEntry {
+  const text = change(entry.text().replaceAll(entry.name, name).replaceAll('ld.global.nc.', 'ld.global.'));
+  return { name, exact: entry.exact, dynamicShared: entry.dynamicShared, text: () => text };
 }
