@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import type { Kernel } from '../src/loop/ir.ts';
 import { emitResident, type ResidentTile, residentBytes } from '../src/targets/cuda/gemm-resident.ts';
 import { moduleText } from '../src/targets/cuda/ptx.ts';
-import { residentShape } from '../src/targets/cuda/tensor-cores-resident.ts';
+import { residentRows, residentShape } from '../src/targets/cuda/tensor-cores-resident.ts';
 import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
 import { convKernel, gemmKernel } from './support/contract-kernels.ts';
 import { closeTo, runEmitted, withDType } from './support/cuda-gemm.ts';
@@ -53,6 +53,16 @@ describe('products by blocks that stay', () => {
   test('256 rows and 128 columns', () => {
     const conv = convKernel({ size: [15, 20], ic: 64, oc: 136, kernel: [1, 1], epilogue: 'bias-relu' });
     check(withDType(conv, 'f16'), { bm: 256, bn: 128, stages: 3 }, 2);
+  });
+  test('tiles as wide as the product', () => {
+    for (const oc of [16, 48, 144]) {
+      const conv = convKernel({ size: [12, 25], ic: 24, oc, kernel: [1, 1], epilogue: 'bias-residual-relu' });
+      const kernel = withDType(conv, 'f16');
+      const shape = residentShape(kernel, { constant: new Set(['w']) });
+      const rows = shape ? residentRows({ ...shape, m: 1e6 }, 232448).filter(({ bm }) => bm === 128) : [];
+      expect(rows.map(({ bn }) => bn)).toContain(oc);
+      check(kernel, rows[0], 2);
+    }
   });
   test('both operands activations', () => {
     const product = withDType(gemmKernel({ m: 200, n: 72, k: 136, transB: true, epilogue: 'bias' }), 'f16');

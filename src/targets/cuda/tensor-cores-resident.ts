@@ -15,16 +15,17 @@ import { bufferArgs, type CudaTemplate } from './template.ts';
 
 const MULTIPROCESSORS = 132;
 
-/** Each with as many stages as shared memory has room for. */
-const TILES: readonly ResidentTile[] = [
-  { bm: 128, bn: 256, stages: 4 },
-  { bm: 256, bn: 128, stages: 4 },
-  { bm: 128, bn: 128, stages: 6 },
-  { bm: 256, bn: 64, stages: 4 },
-  { bm: 128, bn: 64, stages: 8 },
-];
-
+const HEIGHTS = [128, 256] as const;
+const STAGES = [8, 6, 4, 3] as const;
+/** Columns that wgmma takes at most, and fewer than these are not worth a tile of their own beside others. */
+const MOST_COLUMNS = 256;
+const LEAST_PART = 96;
+const MOST_PARTS = 8;
+/** What most products do best with, even where the last tile is not full. */
+const USUAL_COLUMNS = [128, 256] as const;
 const NARROW = 64;
+/** Sums of a consumer's thread: more would not fit its registers. */
+const MOST_SUMS = 128;
 
 interface ResidentParams extends ResidentTile {
   /** 1: b is packed. */
@@ -40,12 +41,23 @@ export function residentShape(kernel: Kernel, facts: KernelFacts): GemmShape | u
     : undefined;
 }
 
-/** Rows of parameters. A block that has one tile only is better off with less of the multiprocessor, and narrow tiles are for narrow products. */
+/** Widths of tiles for n columns: the usual ones, and those that divide it into few equal parts. */
+function widthsOf(n: number): number[] {
+  const parts = Array.from({ length: MOST_PARTS }, (_, c) => n / (c + 1)).filter(
+    (part) => part % 16 === 0 && part <= MOST_COLUMNS && (part >= LEAST_PART || part === n),
+  );
+  return [...new Set([...parts, ...(n > NARROW ? USUAL_COLUMNS : [])])];
+}
+
+/** Rows of parameters, as deep as shared memory allows. A block that has one tile only is better off with less of the multiprocessor. */
 export const residentRows = (shape: GemmShape, sharedBytes: number): ResidentTile[] =>
-  TILES.filter((row) => {
-    const fits = residentBytes(row) <= sharedBytes && (row.bn === NARROW) === shape.n <= NARROW;
-    return fits && row.bn < 2 * shape.n && tilesOf(shape, row) > MULTIPROCESSORS;
-  });
+  HEIGHTS.flatMap((bm) =>
+    widthsOf(shape.n).flatMap((bn): ResidentTile[] => {
+      const stages = STAGES.find((deep) => residentBytes({ bm, bn, stages: deep }) <= sharedBytes);
+      if (stages === undefined || (bm * bn) / 256 > MOST_SUMS || bn >= 2 * shape.n) return [];
+      return tilesOf(shape, { bm, bn, stages }) > MULTIPROCESSORS ? [{ bm, bn, stages }] : [];
+    }),
+  );
 
 export const tensorCoresResident: CudaTemplate = {
   name: 'tensor-cores-resident',
