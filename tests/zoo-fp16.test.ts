@@ -10,10 +10,10 @@ import { openZooModel, worstError, ZOO_NAMES } from './zoo.ts';
 const TOLERANCE = 2e-2;
 /** Attention whose scores magnify every rounding, a mask of infinities, values that overflow, depthwise convolutions. */
 const EVERY_RUN = ['t5_encoder', 'bert', 'efficientvit_b0', 'mobilenet_v3_small'];
-/** Refused by every target that runs kernels. */
-const REFUSED = 'ssdlite320_mobilenet_v3_large';
+/** Of two boxes with nearly the same score f16 puts another first: its rows are no sample of accuracy. */
+const DETECTOR = 'ssdlite320_mobilenet_v3_large';
 const NAMES = ZOO_NAMES.filter(
-  (name) => name !== REFUSED && (process.env.ZOO_FP16 === 'all' || EVERY_RUN.includes(name)),
+  (name) => name !== DETECTOR && (process.env.ZOO_FP16 === 'all' || EVERY_RUN.includes(name)),
 );
 
 const errors = new Map<string, number>();
