@@ -14,6 +14,7 @@ import { type ContractPlan, conjuncts, hasLimit, type Operand, unpadded } from '
 import type { ExprEmitter } from './emit-expr.ts';
 import { laneScore } from './lanes.ts';
 import type { Scopes } from './scopes.ts';
+import { unrollOf } from './vector-machine.ts';
 import { exprMapper, localKey } from './walk.ts';
 
 /**
@@ -255,24 +256,31 @@ export class TileEmitter {
     const b = direct?.pointer ?? packed;
     const bBytes = direct?.stepBytes ?? this.#width * 4;
     const bOffset = direct?.byteOffset ?? 0;
-    const step = () => {
+    const aBytes = run ? (this.#exprs.table.strideAlong(view.a.index, run.name) ?? 0) * 4 : 0;
+    const step = (k: number): void => {
       const vectors = acc[0].map((_, v) => {
         const column = v * asm.lanes;
         const width = direct ? Math.min(asm.lanes, shape.columns - column) : asm.lanes;
-        return this.#loadPart(b, bOffset + column * 4, width);
+        return this.#loadPart(b, bOffset + k * bBytes + column * 4, width);
       });
       pointers.forEach(({ pointer, byteOffset }, row) => {
-        const splat = asm.load('splatf32', pointer, byteOffset);
+        const splat = asm.load('splatf32', pointer, byteOffset + k * aBytes);
         vectors.forEach((vector, v) => {
           asm.fma(acc[row][v], splat, vector);
         });
       });
-      const aBytes = run ? (this.#exprs.table.strideAlong(view.a.index, run.name) ?? 0) * 4 : 0;
-      if (run && aBytes !== 0) for (const p of moving.values()) this.#bump(p, aBytes);
-      if (bBytes !== 0) this.#bump(b, bBytes);
     };
-    if (!run || (run.extent === 1 && !run.limit)) step();
-    else asm.loop(asm.const('i32', 0), this.#endOf(run), 1, () => this.#scopes.scope(step));
+    const steps = (count: number): void => {
+      for (let k = 0; k < count; k++) step(k);
+      if (aBytes !== 0) for (const p of moving.values()) this.#bump(p, count * aBytes);
+      if (bBytes !== 0) this.#bump(b, count * bBytes);
+    };
+    if (!run || (run.extent === 1 && !run.limit)) {
+      steps(1);
+      return;
+    }
+    const unroll = run.limit ? 1 : unrollOf(asm.lanes, acc.length * acc[0].length, run.extent);
+    asm.loop(asm.const('i32', 0), this.#endOf(run), unroll, () => this.#scopes.scope(() => steps(unroll)));
   }
 
   #bump(pointer: Reg, bytes: number): void {

@@ -15,13 +15,15 @@ export interface VectorMachine {
   readonly loads: number;
   /** A compiler behind the assembler moves all loads of a block before its arithmetic, so that they are live together. */
   readonly loadsFirst: boolean;
+  /** Steps of k in a round of a tile's loop: where the loop's own instructions take the place of multiply-adds, more than one. */
+  readonly unroll: number;
 }
 
-/** 128 bits are WebAssembly's: V8 keeps one of sixteen registers, and schedules. */
+/** 128 bits are WebAssembly's: V8 keeps one of sixteen registers, and schedules. On Intel's processors two of four integer units are also those of 512-bit multiply-adds. */
 const MACHINES: readonly VectorMachine[] = [
-  { lanes: 4, registers: 15, multiplyAdds: 2, loads: 2, loadsFirst: true },
-  { lanes: 8, registers: 16, multiplyAdds: 2, loads: 2, loadsFirst: false },
-  { lanes: 16, registers: 32, multiplyAdds: 1, loads: 0.8, loadsFirst: false },
+  { lanes: 4, registers: 15, multiplyAdds: 2, loads: 2, loadsFirst: true, unroll: 1 },
+  { lanes: 8, registers: 16, multiplyAdds: 2, loads: 2, loadsFirst: false, unroll: 1 },
+  { lanes: 16, registers: 32, multiplyAdds: 1, loads: 0.8, loadsFirst: false, unroll: 2 },
 ];
 
 /** Lanes that tactics may have, the most first: what has vectors of 512 bits has those of 256 too. */
@@ -37,10 +39,18 @@ export function vnniFor(lanes: number, features: readonly string[]): number {
   return lanes === 8 && features.includes('avxvnni') ? VNNI.avxvnni : 0;
 }
 
+const LARGE_TILE = 16;
+
 export function vectorMachine(lanes: number): VectorMachine {
   const machine = MACHINES.find((m) => m.lanes === lanes);
   if (!machine) throw new Bug('cpu-lanes', `no machine has vectors of ${lanes} lanes`);
   return machine;
+}
+
+/** In how many rounds a tile of so many vectors makes its steps of k. Small tiles are made seldom, and their code counts too. */
+export function unrollOf(lanes: number, vectors: number, steps: number): number {
+  const { unroll } = vectorMachine(lanes);
+  return vectors >= LARGE_TILE && steps % unroll === 0 ? unroll : 1;
 }
 
 /** Throws Bug where a tactic was made for vectors of another width. */

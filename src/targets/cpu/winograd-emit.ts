@@ -16,6 +16,7 @@ import { rowsFor } from './contract-blocking.ts';
 import { ExprEmitter } from './emit-expr.ts';
 import { presentRange } from './present-tiles.ts';
 import type { Scopes } from './scopes.ts';
+import { unrollOf } from './vector-machine.ts';
 import { localKey } from './walk.ts';
 import { type WinogradMatrices, winogradMatrices } from './winograd-matrices.ts';
 import {
@@ -437,18 +438,23 @@ export class WinogradEmitter {
       }),
     );
     const [from, weights] = [v, u].map((start) => this.#pointer(start));
-    asm.repeat(this.#summed, () => {
-      const b = acc[0].map((_, i) => asm.load('vf32', weights, i * this.#vectorBytes));
+    const rowBytes = width * 4;
+    const step = (k: number): void => {
+      const b = acc[0].map((_, i) => asm.load('vf32', weights, k * rowBytes + i * this.#vectorBytes));
       if (this.#fetchesAhead)
-        for (let at = 0; at < width * 4; at += LINE_BYTES) asm.prefetch(weights, this.#summed * width * 4 + at);
+        for (let at = 0; at < rowBytes; at += LINE_BYTES) asm.prefetch(weights, (this.#summed + k) * rowBytes + at);
       acc.forEach((sums, row) => {
-        const splat = asm.load('splatf32', from, row * this.#summed * 4);
+        const splat = asm.load('splatf32', from, row * this.#summed * 4 + k * 4);
         sums.forEach((sum, i) => {
           asm.fma(sum, splat, b[i]);
         });
       });
-      this.#bump(from, 4);
-      this.#bump(weights, width * 4);
+    };
+    const unroll = unrollOf(asm.lanes, rows * vectors, this.#summed);
+    asm.repeat(this.#summed / unroll, () => {
+      for (let k = 0; k < unroll; k++) step(k);
+      this.#bump(from, unroll * 4);
+      this.#bump(weights, unroll * rowBytes);
     });
     const tileBytes = this.#matrices.points ** 2 * width * 4;
     acc.forEach((sums, row) => {
