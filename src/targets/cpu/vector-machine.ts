@@ -39,7 +39,7 @@ export function vnniFor(lanes: number, features: readonly string[]): number {
   return lanes === 8 && features.includes('avxvnni') ? VNNI.avxvnni : 0;
 }
 
-const LARGE_TILE = 16;
+const LARGE_TILE = 24;
 
 export function vectorMachine(lanes: number): VectorMachine {
   const machine = MACHINES.find((m) => m.lanes === lanes);
@@ -47,7 +47,7 @@ export function vectorMachine(lanes: number): VectorMachine {
   return machine;
 }
 
-/** In how many rounds a tile of so many vectors makes its steps of k. Small tiles are made seldom, and their code counts too. */
+/** In how many rounds a tile of so many vectors makes its steps of k. The smaller ones of last rows are made seldom, and their code counts too. */
 export function unrollOf(lanes: number, vectors: number, steps: number): number {
   const { unroll } = vectorMachine(lanes);
   return vectors >= LARGE_TILE && steps % unroll === 0 ? unroll : 1;

@@ -95,11 +95,14 @@ const CACHE_BYTES_PER_NS = 40;
 /** What of the smaller one of arithmetic and traffic the larger one does not hide: more where weights cannot be asked for ahead, on 4 lanes. */
 const OVERLAP_LOSS = 0.1;
 const OVERLAP_LOSS_UNASKED = 0.6;
+/** Threads that units should occupy evenly where there are so many, and what of the time that they do not is counted. */
+const MANY_THREADS = 8;
+const UNEVEN_LOSS = 0.1;
 
 function predictNs(kernel: Kernel, params: Params): number {
   const plan = planOf(kernel);
   const { tile, width, lanes } = params;
-  const { tiles, tBlocks } = blockWinograd(plan, params);
+  const { tiles, tBlocks, nBlocks } = blockWinograd(plan, params);
   const points = pointsOf(tile, plan.step) ** 2;
   const [channels, n] = [summedOf(plan), plan.n.extent];
   const { multiplyAdds, loadsFirst } = vectorMachine(lanes);
@@ -120,5 +123,7 @@ function predictNs(kernel: Kernel, params: Params): number {
   const arithmetic = (products + transforms) * NS_PER_CYCLE;
   const traffic = (weightBytes + otherBytes) / BYTES_PER_NS + (weightBytes * (tBlocks - 1)) / CACHE_BYTES_PER_NS;
   const loss = loadsFirst ? OVERLAP_LOSS_UNASKED : OVERLAP_LOSS;
-  return Math.max(arithmetic, traffic) + loss * Math.min(arithmetic, traffic);
+  const rounds = (tBlocks * nBlocks) / MANY_THREADS;
+  const uneven = 1 + UNEVEN_LOSS * (Math.ceil(rounds) / rounds - 1);
+  return uneven * (Math.max(arithmetic, traffic) + loss * Math.min(arithmetic, traffic));
 }
