@@ -3,12 +3,13 @@
  * user's cache.
  *
  * A search runs the network on this machine's processor, with packed weights and code made for that: seconds, which a second build of the
- * same network need not take. The key says all that a search depends on: the graph and its weights, the samples, the processor, Hotrod.
+ * same network need not take. The key says all that a search depends on: the graph and its weights, the samples, the processor, the sources of
+ * Hotrod.
  */
 import type { BuildOptions } from './build-options.ts';
 import { ModelError } from './core/errors.ts';
+import { SOURCES } from './core/sources.ts';
 import type { Tensor } from './core/tensor.ts';
-import { VERSION } from './core/version.ts';
 import type { Precision } from './engine/engine.ts';
 import { bindShapes } from './graph/bind.ts';
 import type { Graph, Node } from './graph/ir.ts';
@@ -22,20 +23,28 @@ import type { Op } from './ops/op.ts';
 import type { Recall } from './precision/assign.ts';
 import type { KeptWide } from './precision/keep-wide.ts';
 
-/** Raised where a search would find something else than before. */
-const FORMAT = 1;
 const MAX_CACHE_BYTES = 8 * 2 ** 20;
 /** What takes less is done again each time. */
 const WORTH_KEEPING_NS = 2e8;
 
-/** What was found for networks by this user; undefined where there is no place for it, or it is not wanted. */
-export const userFindings = (): CacheFolder | undefined => openUserCache('precisions');
+/** Where what was found is kept, and which Hotrod finds it. */
+export interface Findings {
+  readonly folder: CacheFolder;
+  /** Tells one Hotrod from another. */
+  readonly sources: string;
+}
 
-/** Looks in the folder before it searches. `samples` are the caller's own. */
+/** This user's; undefined where there is no place for them, none are wanted, or it is not known which Hotrod this is. */
+export function userFindings(): Findings | undefined {
+  const folder = SOURCES === undefined ? undefined : openUserCache('precisions');
+  return folder && { folder, sources: SOURCES as string };
+}
+
+/** Looks among the findings before it searches. `samples` are the caller's own. */
 export const recallFrom =
-  (folder: CacheFolder, precision: Precision, samples: BuildOptions['samples'] = []): Recall =>
+  ({ folder, sources }: Findings, precision: Precision, samples: BuildOptions['samples'] = []): Recall =>
   async (graph, search) => {
-    const key = await keyOfSearch(graph, precision, samples);
+    const key = await keyOfSearch(graph, `${sources} ${precision} ${processorName()}`, samples);
     const known = await readSealed(folder, key);
     if (known) return parseFinding(new TextDecoder().decode(known));
     const start = now();
@@ -47,10 +56,10 @@ export const recallFrom =
     return found;
   };
 
-async function keyOfSearch(graph: Graph, precision: Precision, samples: BuildOptions['samples'] = []): Promise<string> {
+async function keyOfSearch(graph: Graph, by: string, samples: NonNullable<BuildOptions['samples']>): Promise<string> {
   const digestOf = async ({ data }: Tensor): Promise<string> =>
     keyOf(await sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)));
-  const parts = [`${VERSION} ${FORMAT} ${precision} ${processorName()}`, printGraph(graph, { inlineElements: 0 })];
+  const parts = [by, printGraph(graph, { inlineElements: 0 })];
   for (const constant of graph.constants.values()) parts.push(await digestOf(constant));
   for (const sample of samples)
     for (const [name, value] of Object.entries(sample))

@@ -64,32 +64,37 @@ describe('recallFrom', () => {
     return { files, folder: made };
   }
 
-  it('searches a network once, and again where its weights, the samples or the precision differ', async () => {
+  const by = (sources: string, memory: CacheFolder) => ({ folder: memory, sources });
+
+  it('searches a network once, and again where its weights, the samples, the precision or Hotrod differ', async () => {
     const { files, folder: memory } = folder();
     const { search, searches } = searching(250);
     const graph = bound(convolution(1), { x: [1, 8, 7, 7] });
-    expect(await recallFrom(memory, 'fp16')(graph, search)).toEqual(found);
-    expect(await recallFrom(memory, 'fp16')(graph, search)).toEqual(found);
-    expect(await recallFrom(memory, 'fp16')(bound(convolution(1), { x: [1, 8, 7, 7] }), search)).toEqual(found);
+    expect(await recallFrom(by('a', memory), 'fp16')(graph, search)).toEqual(found);
+    expect(await recallFrom(by('a', memory), 'fp16')(graph, search)).toEqual(found);
+    expect(await recallFrom(by('a', memory), 'fp16')(bound(convolution(1), { x: [1, 8, 7, 7] }), search)).toEqual(
+      found,
+    );
     expect(searches()).toBe(1);
-    await recallFrom(memory, 'fp16')(bound(convolution(2), { x: [1, 8, 7, 7] }), search);
-    await recallFrom(memory, 'auto')(graph, search);
-    await recallFrom(memory, 'fp16', [{ x: randomTensor('f32', [1, 8, 7, 7], 1) }])(graph, search);
-    await recallFrom(memory, 'fp16', [{ x: randomTensor('f32', [1, 8, 7, 7], 2) }])(graph, search);
-    expect(searches()).toBe(5);
-    expect(files.size).toBe(5);
+    await recallFrom(by('a', memory), 'fp16')(bound(convolution(2), { x: [1, 8, 7, 7] }), search);
+    await recallFrom(by('a', memory), 'auto')(graph, search);
+    await recallFrom(by('a', memory), 'fp16', [{ x: randomTensor('f32', [1, 8, 7, 7], 1) }])(graph, search);
+    await recallFrom(by('a', memory), 'fp16', [{ x: randomTensor('f32', [1, 8, 7, 7], 2) }])(graph, search);
+    await recallFrom(by('b', memory), 'fp16')(graph, search);
+    expect(searches()).toBe(6);
+    expect(files.size).toBe(6);
   });
 
   it('does not believe a damaged entry, and keeps nothing that is found in no time', async () => {
     const { files, folder: memory } = folder();
     const graph = bound(convolution(1), { x: [1, 8, 7, 7] });
     const quick = searching(0);
-    for (let i = 0; i < 2; i++) await recallFrom(memory, 'fp16')(graph, quick.search);
+    for (let i = 0; i < 2; i++) await recallFrom(by('a', memory), 'fp16')(graph, quick.search);
     expect([quick.searches(), files.size]).toEqual([2, 0]);
     const slow = searching(250);
-    await recallFrom(memory, 'fp16')(graph, slow.search);
+    await recallFrom(by('a', memory), 'fp16')(graph, slow.search);
     for (const [key, bytes] of files) files.set(key, bytes.slice(0, -3));
-    expect(await recallFrom(memory, 'fp16')(graph, slow.search)).toEqual(found);
+    expect(await recallFrom(by('a', memory), 'fp16')(graph, slow.search)).toEqual(found);
     expect(slow.searches()).toBe(2);
   });
 });
