@@ -25,7 +25,8 @@ interface Turn {
   readonly inside: string | undefined;
   /** Bytes from the first turn's sums. */
   readonly offset: number;
-  readonly epilogue: Epilogue | undefined;
+  /** One of all 8 columns, or one of each. */
+  readonly epilogues: readonly Epilogue[];
 }
 
 interface OutputPlan {
@@ -33,7 +34,8 @@ interface OutputPlan {
   readonly column: string;
   /** False for threads without outputs; undefined where all have some. */
   readonly active: string | undefined;
-  readonly n0: string;
+  /** The first column, or each, where their number is no multiple of 8. */
+  readonly columns: readonly string[];
   readonly turns: readonly Turn[];
 }
 
@@ -64,19 +66,23 @@ function planOutputs(g: GemmContext): OutputPlan {
   const own = split === 1 ? [] : [[g.rank, rows] as const];
   const m0 = linearSum(w, [[row, 1] as const, [g.rowTile, bm] as const, ...own], 0);
   const count = Math.max(1, rows / rowStep);
-  const vectors = n % 8 === 0;
+  const width = n % 8 === 0 ? 8 : 1;
+  const columns = Array.from({ length: 8 / width }, (_, j) => linearSum(w, [[n0, 1]], j));
   const loaded: SharedLoads = new Map();
   const turns = Array.from({ length: count }, (_, i): Turn => {
     const index = linearSum(w, [[m0, 1]], i * rowStep);
-    const epilogue = vectors ? epilogueAt(g, index, n0, 8, loaded) : undefined;
+    const epilogues = columns.map((at) => epilogueAt(g, index, at, width, loaded));
     const extents = g.shape.plan.m.map((x) => x.extent);
     const inside = hasLimit(g.shape.plan.m)
       ? rowIsInside(w, g.ends, g.shape.plan, digitsOf(w, index, extents))
       : undefined;
-    return { index, inside, offset: i * rowStep * sumPitch(g.tile), epilogue };
+    return { index, inside, offset: i * rowStep * sumPitch(g.tile), epilogues };
   });
-  const plan = { row, column, active, n0, turns };
-  if (vectors) eachTurn(g, plan, ({ epilogue }) => epilogue?.preload((rows) => !rows || count <= MOST_ROWS_AHEAD));
+  const plan = { row, column, active, columns, turns };
+  const rowsAhead = count <= (width === 8 ? MOST_ROWS_AHEAD : 1);
+  eachTurn(g, plan, (turn) =>
+    eachColumn(g, plan, (j) => turn.epilogues[j].preload((movesWithRow) => !movesWithRow || rowsAhead)),
+  );
   return plan;
 }
 
@@ -88,6 +94,17 @@ function eachTurn(g: GemmContext, { active, turns }: OutputPlan, body: (turn: Tu
   for (const turn of turns) {
     if (g.shape.m % g.tile.bm !== 0) w.line(`@${w.op('pred', 'setp.ge.u32', turn.index, g.shape.m)} bra ${done}`);
     body(turn);
+  }
+  w.label(done);
+}
+
+/** Runs `body` for all columns at once, or for each that exists. */
+function eachColumn(g: GemmContext, { columns }: OutputPlan, body: (column: number) => void): void {
+  const { w } = g;
+  const done = w.newLabel();
+  for (const [j, at] of columns.entries()) {
+    if (columns.length > 1) w.line(`@${w.op('pred', 'setp.ge.u32', at, g.shape.n)} bra ${done}`);
+    body(j);
   }
   w.label(done);
 }
@@ -170,14 +187,13 @@ function writeOutputs(g: GemmContext, plan: OutputPlan): void {
     sumsAt(g.tile),
   );
   const parts = Array.from({ length: split * wk }, (_, i) => (i * bm * pitch) / split);
-  eachTurn(g, plan, ({ index, inside, offset, epilogue }) => {
+  eachTurn(g, plan, ({ inside, offset, epilogues }) => {
     const next = w.newLabel();
     if (inside) w.line(`@!${inside} bra ${next}`);
     const sums = parts
       .map((part) => load8(g, source, part + offset))
       .reduce((x, y) => x.map((v, i) => w.op('f32', 'add.f32', v, y[i])));
-    if (epilogue) epilogue.run(sums);
-    else singleColumns(g, index, plan.n0, sums);
+    eachColumn(g, plan, (j) => epilogues[j].run(epilogues.length === 1 ? sums : [sums[j]]));
     if (inside) w.label(next);
   });
 }
@@ -188,16 +204,4 @@ function load8({ w }: GemmContext, source: string, offset: number): string[] {
     w.line(`ld.shared.v4.f32 {${v.join(', ')}}, [${source}+${offset + half}]`);
     return v;
   });
-}
-
-/** Columns one by one, where their number is no multiple of 8. */
-function singleColumns(g: GemmContext, index: string, n0: string, sums: readonly string[]): void {
-  const { w } = g;
-  const skip = w.newLabel();
-  for (const [j, sum] of sums.entries()) {
-    const at = linearSum(w, [[n0, 1]], j);
-    w.line(`@${w.op('pred', 'setp.ge.u32', at, g.shape.n)} bra ${skip}`);
-    epilogueAt(g, index, at, 1, new Map()).run([sum]);
-  }
-  w.label(skip);
 }
