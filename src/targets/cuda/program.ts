@@ -117,7 +117,7 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   const releases = placed.map(({ steps, launch }, i) => {
     const next = placed[i + 1]?.launch;
     const touches = steps.flatMap((s) => touchesOf(program.steps[s], program.kernels[program.steps[s].kernel]));
-    return programmatic && !isApart && next ? releaseOf(launch, next, touches) : undefined;
+    return programmatic && !isApart && next ? releaseOf(launch, next, touches, chip.multiprocessors) : undefined;
   });
   const bound = placed.map(({ steps, launch, weights }, i) => {
     const { code, more } = entries.place(launch, weights, { lets: releases[i], isLet: releases[i - 1] !== undefined });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { assemble, ptxasIsPresent } from '../../../tests/ptx/ptxas.ts';
+import type { Touch } from './independent.ts';
 import { moduleText, type PtxEntry, PtxKernel } from './ptx.ts';
 import { releaseOf, withOrderedLoads, withRelease } from './release.ts';
 import type { KernelLaunch } from './template.ts';
@@ -69,24 +70,38 @@ describe('the time', () => {
   });
   const apart = [touch(false, 0, 640), touch(true, 640, 640)];
 
+  const timeOf = (a: Partial<KernelLaunch>, b: Partial<KernelLaunch>, touches: readonly Touch[] = apart) =>
+    releaseOf(launch(a), launch(b), touches, 132);
+
   test('is early where both have something to do ahead', () => {
-    expect(releaseOf(launch(), launch(), apart)).toBe('begin');
-    expect(releaseOf(launch(), launch({ isAhead: false }), apart)).toBe('end');
-    expect(releaseOf(launch({ isAhead: false }), launch(), apart)).toBe('end');
+    expect(timeOf({}, {})).toBe('begin');
+    expect(timeOf({}, { isAhead: false })).toBe('end');
+    expect(timeOf({ isAhead: false }, {})).toBe('end');
+  });
+
+  test('is late where the next blocks would crowd on the multiprocessors that are done first', () => {
+    const blocks = (count: number, kibibytes: number): Partial<KernelLaunch> => ({
+      grid: [count, 1, 1],
+      sharedBytes: kibibytes * 1024,
+    });
+    expect(timeOf(blocks(202, 96), blocks(100, 48))).toBe('end');
+    expect(timeOf(blocks(100, 96), blocks(100, 48))).toBe('begin');
+    expect(timeOf(blocks(202, 96), blocks(202, 96))).toBe('begin');
+    expect(timeOf(blocks(202, 96), blocks(300, 48))).toBe('begin');
   });
 
   test('is none where sectors that are read may be written', () => {
     const reads = touch(false, 0, 640);
     const writing = (first: number, run: number) => [reads, touch(true, 0, 640, { first, period: 128, run })];
-    expect(releaseOf(launch(), launch(), [reads, touch(true, 0, 640)])).toBeUndefined();
-    expect(releaseOf(launch(), launch(), writing(64, 64))).toBe('begin');
-    expect(releaseOf(launch(), launch(), writing(96, 32))).toBe('begin');
-    expect(releaseOf(launch(), launch(), writing(80, 48))).toBeUndefined();
-    expect(releaseOf(launch(), launch(), writing(64, 48))).toBeUndefined();
+    expect(timeOf({}, {}, [reads, touch(true, 0, 640)])).toBeUndefined();
+    expect(timeOf({}, {}, writing(64, 64))).toBe('begin');
+    expect(timeOf({}, {}, writing(96, 32))).toBe('begin');
+    expect(timeOf({}, {}, writing(80, 48))).toBeUndefined();
+    expect(timeOf({}, {}, writing(64, 48))).toBeUndefined();
     // Neighbours that have a sector in common, and not a byte.
-    expect(releaseOf(launch(), launch(), [touch(false, 0, 40), touch(true, 40, 40)])).toBeUndefined();
-    expect(releaseOf(launch(), launch(), [touch(true, 0, 40), touch(false, 40, 40)])).toBeUndefined();
-    expect(releaseOf(launch(), launch(), [touch(true, 0, 40), touch(false, 64, 40)])).toBe('begin');
-    expect(releaseOf(launch({ args: [{ kind: 'scratch', byteOffset: 0 }] }), launch(), apart)).toBeUndefined();
+    expect(timeOf({}, {}, [touch(false, 0, 40), touch(true, 40, 40)])).toBeUndefined();
+    expect(timeOf({}, {}, [touch(true, 0, 40), touch(false, 40, 40)])).toBeUndefined();
+    expect(timeOf({}, {}, [touch(true, 0, 40), touch(false, 64, 40)])).toBe('begin');
+    expect(timeOf({ args: [{ kind: 'scratch', byteOffset: 0 }] }, {})).toBeUndefined();
   });
 });

@@ -4,7 +4,8 @@
  *
  * - `begin`: right behind its own wait. All of its blocks have begun by then, so none is kept out by those that wait, and the launch
  *   before it is done, so no more than two are ever on the GPU.
- * - `end`: with each block's last instruction. What waits costs a kernel that memory bounds more than it brings.
+ * - `end`: with each block's last instruction. What waits costs a kernel that memory bounds more than it brings; and where blocks get in
+ *   as others leave, many may crowd on the multiprocessors that are done first.
  *
  * What a multiprocessor's first-level cache holds is forgotten when a kernel's blocks begin there, not when their wait ends. What it gets
  * between the two is what the launch before reads, in sectors of 32 bytes; none of them may be one that this launch writes elsewhere. So one
@@ -23,14 +24,33 @@ export type Release = 'begin' | 'end';
 /** Bytes that a first-level cache gets at once. */
 const SECTOR = 32;
 
+/** Shared memory of a multiprocessor, and what a block takes beside what it asks for, about. */
+const SHARED_BYTES = 227 * 1024;
+const SHARED_BYTES_BESIDE = 2048;
+/** More blocks on a multiprocessor than this many times an even share are a crowd. */
+const CROWD = 2;
+
 /** `touches`: what the launch reads and writes. Undefined: the next launch's blocks come when all of this one's are gone. */
-export function releaseOf(launch: KernelLaunch, next: KernelLaunch, touches: readonly Touch[]): Release | undefined {
+export function releaseOf(
+  launch: KernelLaunch,
+  next: KernelLaunch,
+  touches: readonly Touch[],
+  multiprocessors: number,
+): Release | undefined {
   const sharesSectors = touches.some(
     (x) =>
       x.writes && !hasOwnSectors(x) && touches.some((y) => !y.writes && overlap(sectorsOf(x.ref), sectorsOf(y.ref))),
   );
   if (sharesSectors || launch.args.some(({ kind }) => kind === 'scratch')) return undefined;
-  return launch.isAhead && next.isAhead ? 'begin' : 'end';
+  return launch.isAhead && next.isAhead && !mayCrowd(launch, next, multiprocessors) ? 'begin' : 'end';
+}
+
+/** Whether the next launch's blocks find no place everywhere, and many of them where they find it. */
+function mayCrowd(launch: KernelLaunch, next: KernelLaunch, multiprocessors: number): boolean {
+  const share = ({ grid }: KernelLaunch): number => Math.ceil((grid[0] * grid[1]) / multiprocessors);
+  const bytesOf = ({ sharedBytes = 0 }: KernelLaunch): number => sharedBytes + SHARED_BYTES_BESIDE;
+  const together = share(launch) * bytesOf(launch) + share(next) * bytesOf(next);
+  return together > SHARED_BYTES && Math.floor(SHARED_BYTES / bytesOf(next)) > CROWD * share(next);
 }
 
 /** The whole sectors that a range lies in: parts of a concatenation may begin anywhere. */
