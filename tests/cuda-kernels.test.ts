@@ -122,6 +122,7 @@ describe('loop nests', () => {
     [1, 1, 8192],
     [3, 64, 40],
     [64, 60, 12],
+    [3, 5, 96],
     [1, 1, 40_003],
   ] as const;
   const cases = extents.flatMap((s, i) =>

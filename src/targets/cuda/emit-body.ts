@@ -26,6 +26,8 @@ const MOST_TAPS = 49;
 const UNROLL = 4;
 /** Turns of a shared-out loop up to which they are written one by one: what they load may stay in registers. */
 const MOST_TURNS = 8;
+/** Elements of a thread that are asked for ahead. */
+const MOST_AHEAD = 128;
 
 export class BodyEmitter {
   readonly exprs: ExprEmitter;
@@ -46,6 +48,32 @@ export class BodyEmitter {
 
   body(stmts: readonly Stmt[]): void {
     for (const s of stmts) this.#stmt(s);
+  }
+
+  /**
+   * Asks for what a team's loops load before the first of them meets, so that memory is waited for once: where threads have the same few
+   * turns each, and as far as registers allow.
+   */
+  askAhead(stmts: readonly Stmt[]): void {
+    const team = this.#team;
+    if (team?.across !== 'iterations') return;
+    let room = MOST_AHEAD;
+    for (const s of stmts) {
+      if (s.kind !== 'reduce' && s.kind !== 'for') continue;
+      const axes = (s.kind === 'for' ? [s.axis] : s.axes).filter((a) => !isPoint(a));
+      const units = axes.reduce((n, a) => n * a.extent, 1) / team.lanes;
+      const turns = units / team.threads;
+      if (axes.length === 0 || hasLimit(axes) || !Number.isInteger(turns) || turns > MOST_TURNS) continue;
+      const loads = this.exprs.plainLoads(s.kind === 'for' ? s.body : [s]);
+      if (loads.length * turns * team.lanes > room) continue;
+      for (let turn = 0; turn < turns; turn++) {
+        this.exprs.withLanes(team.lanes, () => {
+          this.#bindUnits(axes, team.lanes, team.rank, turn * team.threads);
+          for (const load of loads) this.exprs.value(load);
+        });
+      }
+      room -= loads.length * turns * team.lanes;
+    }
   }
 
   #stmt(s: Stmt): void {

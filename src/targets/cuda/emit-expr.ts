@@ -461,6 +461,24 @@ export class ExprEmitter {
     this.touch([bufferKey(name)]);
   }
 
+  /** Loads of in buffers that happen whatever else does, at places that no local decides. */
+  plainLoads(stmts: readonly Stmt[]): Expr[] {
+    const found = new Set<Expr>();
+    const visit = (x: Expr): void => {
+      if (x.kind === 'load') {
+        const { free } = this.table.info(x);
+        const isPlain = [...free].every((name) => !name.startsWith(localKey('')));
+        const isIn = this.#kernel.buffers.some((b) => b.name === x.buffer && b.role === 'in');
+        if (isPlain && isIn) found.add(x);
+      } else if (x.kind === 'select') visit(x.cond);
+      else children(x).forEach(visit);
+    };
+    for (const s of stmts) {
+      if (s.kind === 'store' || s.kind === 'let' || s.kind === 'reduce') visit(s.value);
+    }
+    return [...found];
+  }
+
   /** Computes now what the statements need and what depends on nothing that they or `axes` change: call it before a loop. */
   prepare(stmts: readonly Stmt[], axes: readonly string[]): void {
     const changing = new Set([...boundNames(stmts), ...axes]);

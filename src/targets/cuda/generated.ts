@@ -113,7 +113,9 @@ function emitTeam(k: PtxKernel, plan: NestPlan, exprs: ExprEmitter, blocks: numb
     const ordered = plan.ordered && { ordered: plan.ordered };
     const place = { threads: threads * blocks, lanes, local, rank, valid: exists, blocks, ...ordered };
     const team: Team = isRow ? rowTeam(k, place) : columnTeam(k, place, perBlock, column);
-    new BodyEmitter(k, plan.kernel, exprs, team).body(plan.kernel.body);
+    const emitter = new BodyEmitter(k, plan.kernel, exprs, team);
+    emitter.askAhead(plan.kernel.body);
+    emitter.body(plan.kernel.body);
     team.finish();
   });
 }

@@ -46,6 +46,8 @@ const POINTS_BLOCK = 128;
 /** Threads of a block of teams that meet within a warp; larger teams have blocks of their own. */
 const ROW_BLOCK = 128;
 const WARP = 32;
+const MOST_EVEN_TURNS = 4;
+const ENOUGH_BLOCKS = 256;
 const COLUMN_WIDTH = 32;
 const LEAST_WIDTH = 8;
 /** Blocks that a cluster has on every chip with clusters. */
@@ -222,12 +224,31 @@ function rowPlan(facts: Facts, plan: Partial, loops: readonly Loop[], longest: n
   }
   if (along === 0 || across > along) return undefined;
   const units = Math.ceil(longest / lanes);
+  const even = evenTeam(units);
+  if (even) return { ...plan, shape: 'row', lanes, threads: even, spread: 1, block: rowBlock(plan.points * even) };
   // A few turns a thread while there are points enough, one where there are not.
   let threads = Math.min(powerOfTwo(units), Math.max(powerOfTwo(units / 8), Math.min(32, powerOfTwo(units))));
   while (threads < Math.min(512, powerOfTwo(units)) && plan.points * threads < ENOUGH_THREADS) threads *= 2;
   threads = Math.min(threads, 1024);
   const spread = threads >= 256 ? spreadOf(plan.points, units / threads) : 1;
   return { ...plan, shape: 'row', lanes, threads, spread, block: threads > 32 ? threads : ROW_BLOCK };
+}
+
+/**
+ * Threads of one warp that take the same few turns each, so that no meeting goes through shared memory and what a thread loaded stays in its
+ * registers; undefined where there is no such number.
+ */
+function evenTeam(units: number): number | undefined {
+  let threads = 32;
+  while (threads > 1 && units % threads !== 0) threads /= 2;
+  return units / threads <= MOST_EVEN_TURNS ? threads : undefined;
+}
+
+/** Threads of a block of rows that meet within a warp: few enough for all multiprocessors to have some. */
+function rowBlock(threads: number): number {
+  let block = ROW_BLOCK;
+  while (block > 32 && threads / block < ENOUGH_BLOCKS) block /= 2;
+  return block;
 }
 
 function columnPlan(facts: Facts, plan: Partial, longest: number): NestPlan | undefined {
