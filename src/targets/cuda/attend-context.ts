@@ -38,10 +38,11 @@ export interface AttendContext {
   readonly batch: Positions;
 }
 
-/** What a thread knows of its two rows after its keys. */
+/** What a thread knows of two rows, 8 apart, after its keys. */
 export interface RowStates {
   /** [tile of 8 values][4]: pairs of columns of the first row, then of the second. */
   readonly sums: readonly (readonly Reg[])[];
+  /** The greatest score; its binary exponent where the score is a product times a number. */
   readonly most: readonly Reg[];
   /** Of weights, over the thread's columns only. */
   readonly total: readonly Reg[];
@@ -110,4 +111,10 @@ export function acrossPairs({ k }: AttendContext, x: Reg, op: 'max.f32' | 'add.f
     const other = k.op('shfl.sync.bfly.b32', k.op('mov.b32#ofF32', value), mask, 31, 0xffffffff);
     return k.op(op, value, k.op('mov.b32#toF32', other));
   }, x);
+}
+
+/** e^(a - b) of two greatest scores. */
+export function powerOf({ k, shape }: AttendContext, a: Reg, b: Reg): Reg {
+  const less = k.op('sub.f32', a, b);
+  return k.op('ex2.approx.ftz.f32', shape.scale === undefined ? k.op('mul.f32', less, Math.LOG2E) : less);
 }

@@ -39,11 +39,11 @@ const OTHER_REGISTERS = 21;
 const ROUNDING = 0.4;
 
 export function predictAttendNs(kernel: Kernel, shape: AttendShape, tile: AttendTile): number {
-  const { wm, wk, keys, stages, split } = tile;
-  const { turns, stageBytes, bytes: shared, rows, parts } = layoutOf(shape, tile);
+  const { rm, wm, wk, keys, stages, split } = tile;
+  const { turns, wholeTurns, tailKeys, stageBytes, bytes: shared, rows, parts } = layoutOf(shape, tile);
   const [inner, value] = [shape.inner, shape.value.extent].map((n) => Math.ceil(n / 16) * 16);
   const warps = wm * wk;
-  const registers = Math.min(MOST_REGISTERS, value / 2 + inner / 4 + keys / 2 + OTHER_REGISTERS);
+  const registers = Math.min(MOST_REGISTERS, rm * (value / 2 + inner / 4 + keys / 2) + OTHER_REGISTERS);
   const fits = Math.floor(
     Math.min(
       SHARED_BYTES_PER_MULTIPROCESSOR / (shared + 1024),
@@ -54,10 +54,10 @@ export function predictAttendNs(kernel: Kernel, shape: AttendShape, tile: Attend
   const blocks = shape.heads * Math.ceil(shape.queries / rows) * split;
   const beside = Math.min(Math.max(1, fits), Math.ceil(blocks / MULTIPROCESSORS));
   // Of a warp, over all turns.
-  const slices = (turns * keys) / 16;
-  const products = (slices * (inner + value)) / 8;
+  const slices = (wholeTurns * keys + (turns - wholeTurns) * tailKeys) / 16;
+  const products = (rm * slices * (inner + value)) / 8;
   const loads = (slices * (inner + value)) / 16;
-  const scores = slices * 8;
+  const scores = rm * slices * 8;
   const alone = products * PRODUCT_NS + scores * SCORE_NS + turns * TURN_NS;
   const busy = Math.max(products * BUSY_PRODUCT_NS, loads * BUSY_LOAD_NS) + scores * BUSY_SCORE_NS;
   const cache = (turns * stageBytes * beside) / CACHE_BYTES_PER_NS;

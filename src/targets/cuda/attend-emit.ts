@@ -19,6 +19,7 @@ import {
   offsetOf,
   type Positions,
   positionsOf,
+  powerOf,
   type RowStates,
 } from './attend-context.ts';
 import { prepareCopies } from './attend-copies.ts';
@@ -45,10 +46,10 @@ export function emitAttend(site: KernelSite, shape: AttendShape, tile: AttendTil
   return { launches: [{ ...launch, ...cluster }], scratchBytes: 0 };
 }
 
-function attendToKeys(g: AttendContext): RowStates {
-  const { k, layout, shape } = g;
+function attendToKeys(g: AttendContext): RowStates[] {
+  const { k, layout, shape, tile } = g;
   const copies = prepareCopies(g);
-  const { ahead, turns, buffers, stageBytes } = layout;
+  const { ahead, turns, wholeTurns, tailKeys, buffers, stageBytes } = layout;
   const apart = ahead >= turns;
   for (let i = 0; i < ahead; i++) {
     copies.keys(i * stageBytes);
@@ -57,16 +58,16 @@ function attendToKeys(g: AttendContext): RowStates {
     k.do('cp.async.commit_group');
     if (i + 1 < turns) copies.advance();
   }
-  const rows = [0, 8].map((half) => rowPositions(g, half));
-  const q = loadQueries(g, rows);
-  const states: RowStates = {
+  const rows = Array.from({ length: tile.rm }, (_, m) => [0, 8].map((half) => rowPositions(g, 16 * m + half)));
+  const q = rows.map((pair) => loadQueries(g, pair));
+  const states = rows.map(() => ({
     sums: Array.from({ length: Math.ceil(shape.value.extent / 16) * 2 }, () => zeros(g, 4)),
     most: [0, 1].map(() => moved(g, leastOf('f32'))),
     total: zeros(g, 2),
-  };
+  }));
   const scores = scoresOf(g, rows);
   const keyBase = k.reg('b32');
-  k.move(keyBase, k.op('mad.lo.u32', g.warpKey, g.tile.keys, k.op('mul.lo.u32', g.rank, layout.stageKeys)));
+  k.move(keyBase, k.op('mad.lo.u32', g.warpKey, tile.keys, k.op('mul.lo.u32', g.rank, layout.stageKeys)));
   const [from, to] = [k.reg('b32'), k.reg('b32')];
   k.move(from, 0);
   k.move(to, (buffers - 1) * stageBytes);
@@ -74,29 +75,35 @@ function attendToKeys(g: AttendContext): RowStates {
     k.to(x, 'add.s32', x, stageBytes);
     k.when(k.op('setp.eq.s32', x, buffers * stageBytes), () => k.move(x, 0));
   };
-  k.loop(0, turns, 1, (turn) => {
+  /** Over so many keys a warp; behind the last one there may be none. `next`: whether there may be a stage to ask for. */
+  const turn = (keys: number, whole: boolean, next?: Reg): void => {
     k.do('cp.async.wait_group', apart ? 2 * ahead - 1 : ahead - 1);
     k.do('bar.sync', 0);
     if (!apart) {
-      k.if(k.op('setp.lt.s32', turn, turns - ahead), () => {
-        copies.keys(to);
-        copies.values(to);
-        copies.advance();
-      });
+      if (next)
+        k.if(k.op('setp.lt.s32', next, turns - ahead), () => {
+          copies.keys(to);
+          copies.values(to);
+          copies.advance();
+        });
       k.do('cp.async.commit_group');
     }
-    const weights = weigh(g, states, scores(multiplyKeys(g, q, from), k.op('mov.b32', keyBase)));
+    const base = k.op('mov.b32', keyBase);
+    const dots = multiplyKeys(g, q, from, keys);
+    const weights = dots.map((own, m) => weigh(g, states[m], scores(m, own, base, whole)));
     if (apart) {
       k.do('cp.async.commit_group');
       k.do('cp.async.commit_group');
       k.do('cp.async.wait_group', 2 * ahead);
       k.do('bar.sync', 0);
     }
-    multiplyValues(g, weights, from, states.sums);
-    k.to(keyBase, 'add.s32', keyBase, layout.stageKeys * g.tile.split);
+    multiplyValues(g, weights, from, states);
+    k.to(keyBase, 'add.s32', keyBase, layout.stageKeys * tile.split);
     turnOver(from);
     turnOver(to);
-  });
+  };
+  k.loop(0, wholeTurns, 1, (i) => turn(tile.keys, true, i));
+  if (wholeTurns < turns) k.scope(() => turn(tailKeys, false));
   return states;
 }
 
@@ -107,9 +114,9 @@ const moved = ({ k }: AttendContext, value: number): Reg => {
 };
 const zeros = (g: AttendContext, n: number): Reg[] => Array.from({ length: n }, () => moved(g, 0));
 
-/** Where the thread's first row, or the one 8 below, lies along the query axes; a row behind the last one is the last one. */
-function rowPositions({ k, shape, layout, rowTile, warpRow, group }: AttendContext, half: number): Positions {
-  const inWarp = k.op('mad.lo.u32', warpRow, 16, k.op('add.s32', group, half));
+/** Where the thread's first row, or one `below` it, lies along the query axes; a row behind the last one is the last one. */
+function rowPositions({ k, shape, layout, tile, rowTile, warpRow, group }: AttendContext, below: number): Positions {
+  const inWarp = k.op('mad.lo.u32', warpRow, 16 * tile.rm, k.op('add.s32', group, below));
   const row = k.op('mad.lo.u32', rowTile, layout.rows, inWarp);
   const inside = shape.queries % layout.rows === 0 ? row : k.op('min.u32', row, shape.queries - 1);
   return positionsOf(k, inside, shape.rows);
@@ -137,8 +144,8 @@ function loadQueries(g: AttendContext, rows: readonly Positions[]): Reg[][] {
 const mma = ({ shape: { dtype } }: AttendContext): string =>
   `mma.sync.aligned.m16n8k16.row.col.f32.${dtype}.${dtype}.f32`;
 
-/** Products of the warp's rows with its keys of the stage: [tile of 8 keys][4]. */
-function multiplyKeys(g: AttendContext, q: readonly (readonly Reg[])[], stage: Reg): Reg[][] {
+/** Products of the warp's rows with so many of its keys of the stage: [tile of 16 rows][tile of 8 keys][4]. */
+function multiplyKeys(g: AttendContext, q: readonly (readonly (readonly Reg[])[])[], stage: Reg, keys: number) {
   const { k, lane, tile, layout } = g;
   // Lane bit 4: keys 8 to 15, bit 3: the upper half of 16 elements.
   const key = k.op('mad.lo.u32', k.op('shr.u32', lane, 4), 8, k.op('and.b32', lane, 7));
@@ -146,38 +153,49 @@ function multiplyKeys(g: AttendContext, q: readonly (readonly Reg[])[], stage: R
   const row = k.op('mad.lo.u32', g.warpKey, tile.keys, key);
   const place = k.op('mad.lo.u32', row, layout.keyPitch, k.op('mad.lo.u32', half, 16, g.shared));
   const at = k.op('add.s32', place, stage);
-  const dots = Array.from({ length: tile.keys / 8 }, () => zeros(g, 4));
-  for (const [c, a] of q.entries()) {
-    for (let j = 0; j < tile.keys / 16; j++) {
+  const dots = q.map(() => Array.from({ length: keys / 8 }, () => zeros(g, 4)));
+  for (let c = 0; c < q[0].length; c++) {
+    for (let j = 0; j < keys / 16; j++) {
       const b = k.ops('ldmatrix.sync.aligned.m8n8.x4.shared.b16', k.at(at, j * 16 * layout.keyPitch + c * 32));
-      for (const n of [0, 1]) k.to(dots[2 * j + n], mma(g), a, b.slice(2 * n, 2 * n + 2), dots[2 * j + n]);
+      for (const [m, a] of q.entries()) {
+        for (const n of [0, 1]) k.to(dots[m][2 * j + n], mma(g), a[c], b.slice(2 * n, 2 * n + 2), dots[m][2 * j + n]);
+      }
     }
   }
   return dots;
 }
 
-/** sums += weights · values of the stage; weights as fragments, 16 keys each. */
-function multiplyValues(g: AttendContext, weights: readonly (readonly Reg[])[], stage: Reg, sums: RowStates['sums']) {
+/** sums += weights · values of the stage; weights as fragments: [tile of 16 rows][16 keys][4]. */
+function multiplyValues(
+  g: AttendContext,
+  weights: readonly (readonly (readonly Reg[])[])[],
+  stage: Reg,
+  states: readonly RowStates[],
+): void {
   const { k, lane, tile, layout } = g;
   // Lane bit 3: keys 8 to 15, bit 4: values 8 to 15; each 8 × 8 is transposed on the way.
   const key = k.op('and.b32', lane, 15);
   const row = k.op('mad.lo.u32', g.warpKey, tile.keys, key);
   const half = k.op('mad.lo.u32', k.op('shr.u32', lane, 4), 16, g.shared);
   const at = k.op('add.s32', k.op('mad.lo.u32', row, layout.valuePitch, half), stage);
-  for (const [j, a] of weights.entries()) {
-    for (let n = 0; n < sums.length; n += 2) {
+  for (let j = 0; j < weights[0].length; j++) {
+    for (let n = 0; n < states[0].sums.length; n += 2) {
       const place = k.at(at, layout.valuesAt + j * 16 * layout.valuePitch + n * 16);
       const b = k.ops('ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16', place);
-      for (const i of [0, 1]) k.to(sums[n + i], mma(g), a, b.slice(2 * i, 2 * i + 2), sums[n + i]);
+      for (const [m, { sums }] of states.entries()) {
+        for (const i of [0, 1]) k.to(sums[n + i], mma(g), weights[m][j], b.slice(2 * i, 2 * i + 2), sums[n + i]);
+      }
     }
   }
 }
 
-/** The form's scores in the place of products, -inf behind the last key. `base` is the warp's first key of the turn. */
-function scoresOf(g: AttendContext, rows: readonly Positions[]) {
-  const { k, exprs, shape, layout, tile } = g;
+/**
+ * The form's scores in the place of a tile's products, -inf behind the last key; where the score is the product times a number, that is left
+ * to the weights. `base` is the warp's first key of the turn, in which all keys exist where `whole`.
+ */
+function scoresOf(g: AttendContext, rows: readonly (readonly Positions[])[]) {
+  const { k, exprs, shape } = g;
   const { score } = shape.form;
-  const exact = layout.turns * layout.stageKeys * tile.split === shape.keys;
   let loads = false;
   eachExpr(score, (x) => {
     if (x.kind === 'load') loads = true;
@@ -187,7 +205,7 @@ function scoresOf(g: AttendContext, rows: readonly Positions[]) {
   const bindRow = (row: Positions): void => {
     for (const { axis, at } of row) exprs.bindAxis(axis, { reg: at, offset: 0 });
   };
-  for (const row of rows) {
+  for (const row of shape.scale === undefined ? rows.flat() : []) {
     bindRow(row);
     exprs.prepare(score, [shape.key.name, localKey('dot')]);
   }
@@ -201,20 +219,22 @@ function scoresOf(g: AttendContext, rows: readonly Positions[]) {
     }
     return dots.map((_, i) => value[value.length === 1 ? 0 : i]);
   };
-  return (products: readonly (readonly Reg[])[], base: Reg): Reg[][] => {
+  return (m: number, products: readonly (readonly Reg[])[], base: Reg, whole: boolean): Reg[][] => {
     const keyAt = k.op('mad.lo.u32', g.pair, 2, base);
     const half = k.op('shr.u32', keyAt, 1);
     const out = products.map(() => [] as Reg[]);
-    for (const [h, row] of rows.entries()) {
+    for (const [h, row] of rows[m].entries()) {
       bindRow(row);
       for (const [j, dots] of products.entries()) {
         const pair = [dots[2 * h], dots[2 * h + 1]].map((x) => k.op('mov.f32', x));
         const units = lanes === 2 ? [pair] : pair.map((x) => [x]);
         for (const [e, unit] of units.entries()) {
           const key = j * 8 + e;
-          const valid = exact ? undefined : k.op('setp.lt.s32', keyAt, shape.keys - key);
+          const valid = whole ? undefined : k.op('setp.lt.s32', keyAt, shape.keys - key);
           const run = (): readonly Reg[] =>
-            exprs.withLanes(unit.length, () => evaluate(unit, key, lanes === 2 ? half : keyAt));
+            shape.scale === undefined
+              ? exprs.withLanes(unit.length, () => evaluate(unit, key, lanes === 2 ? half : keyAt))
+              : unit;
           const value = valid && loads ? exprs.masked(valid, run) : run();
           const hidden = Number.NEGATIVE_INFINITY;
           out[j].push(...value.map((x) => (valid ? k.op('selp.f32', x, hidden, valid) : x)));
@@ -228,7 +248,8 @@ function scoresOf(g: AttendContext, rows: readonly Positions[]) {
 /** Weights by the greatest score so far, as fragments of 16 keys; rescales what was summed before. */
 function weigh(g: AttendContext, { sums, most, total }: RowStates, scores: readonly (readonly Reg[])[]): Reg[][] {
   const { k, shape } = g;
-  const power = (a: Reg, b: Reg): Reg => k.op('ex2.approx.ftz.f32', k.op('mul.f32', k.op('sub.f32', a, b), Math.LOG2E));
+  const { scale } = shape;
+  const factor = scale === undefined ? undefined : scale * Math.LOG2E;
   const weights = [0, 1].map((h) => {
     const own = scores.flatMap((s) => [s[2 * h], s[2 * h + 1]]);
     const next = acrossPairs(
@@ -236,11 +257,16 @@ function weigh(g: AttendContext, { sums, most, total }: RowStates, scores: reado
       treeOf(own, (a, b) => k.op('max.f32', a, b)),
       'max.f32',
     );
-    const greatest = k.op('max.f32', next, most[h]);
-    const keep = power(most[h], greatest);
+    const greatest = k.op('max.f32', factor === undefined ? next : k.op('mul.f32', next, factor), most[h]);
+    const keep = powerOf(g, most[h], greatest);
     k.move(most[h], greatest);
     for (const s of sums) for (const i of [2 * h, 2 * h + 1]) k.to(s[i], 'mul.f32', s[i], keep);
-    const row = own.map((x) => power(x, greatest));
+    const below = factor === undefined ? undefined : k.op('neg.f32', greatest);
+    const row = own.map((x) =>
+      below && factor !== undefined
+        ? k.op('ex2.approx.ftz.f32', k.op('fma.rn.f32', x, factor, below))
+        : powerOf(g, x, greatest),
+    );
     k.to(
       total[h],
       'fma.rn.f32',

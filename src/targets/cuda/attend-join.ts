@@ -6,13 +6,13 @@
  *
  * Blocks write into the shared memory of the block that finishes a row, so that nobody reads another's behind the one barrier.
  */
-import { type AttendContext, acrossPairs, positionsOf, type RowStates } from './attend-context.ts';
+import { type AttendContext, acrossPairs, positionsOf, powerOf, type RowStates } from './attend-context.ts';
 import { CHUNK } from './attend-plan.ts';
 import { divideBy, remainderBy } from './divide.ts';
 import { BodyEmitter } from './emit-body.ts';
 import type { Reg } from './ptx.ts';
 
-export function finishRows(g: AttendContext, states: RowStates): void {
+export function finishRows(g: AttendContext, states: readonly RowStates[]): void {
   giveParts(g, states);
   takeRows(g);
 }
@@ -31,34 +31,35 @@ const scaled = ({ k, shape }: AttendContext, x: Reg, factor: Reg): Reg => {
   return k.op('selp.f32', product, 0, k.op('setp.gt.f32', factor, 0));
 };
 
-function giveParts(g: AttendContext, { sums, most, total }: RowStates): void {
+function giveParts(g: AttendContext, states: readonly RowStates[]): void {
   const { k, layout, tile, shape } = g;
   const { ownRows, sumPitch, joinAt, statesAt, parts } = layout;
-  const totals = total.map((x) => acrossPairs(g, x, 'add.f32'));
   const part = k.op('mad.lo.u32', g.rank, tile.wk, g.warpKey);
   if (tile.split > 1) k.do('barrier.cluster.wait.aligned');
   else k.do('bar.sync', 0);
   const kind = tile.split > 1 ? 'shared::cluster' : 'shared';
-  for (const h of [0, 1]) {
-    const row = k.op('mad.lo.u32', g.warpRow, 16, k.op('add.s32', g.group, 8 * h));
+  const give = ({ sums, most, total }: RowStates, m: number, h: number): void => {
+    const row = k.op('mad.lo.u32', g.warpRow, 16 * tile.rm, k.op('add.s32', g.group, 16 * m + 8 * h));
     const owner = divideBy(k, row, ownRows);
     const slot = k.op('mad.lo.u32', part, ownRows, remainderBy(k, row, ownRows));
     const place = (pitch: number, at: Reg): Reg => {
       const local = k.op('mad.lo.u32', slot, pitch, at);
       return tile.split > 1 ? k.op('mapa.shared::cluster.u32', local, owner) : local;
     };
-    const factor = parts === 1 ? factorOf(g, totals[h]) : undefined;
+    const sum = acrossPairs(g, total[h], 'add.f32');
+    const factor = parts === 1 ? factorOf(g, sum) : undefined;
     const at = place(sumPitch, k.op('mad.lo.u32', g.pair, 8, g.shared));
     for (const [n, s] of sums.entries()) {
       if (n * 8 >= shape.value.extent) continue;
       const pair = [s[2 * h], s[2 * h + 1]].map((x) => (factor ? scaled(g, x, factor) : x));
       k.store(kind, 'f32', k.at(at, joinAt + n * 32), pair);
     }
-    if (factor) continue;
+    if (factor) return;
     const first = k.op('setp.eq.u32', g.pair, 0);
     const state = place(8, g.shared);
-    k.when(first, () => k.store(kind, 'f32', k.at(state, statesAt), [most[h], totals[h]]));
-  }
+    k.when(first, () => k.store(kind, 'f32', k.at(state, statesAt), [most[h], sum]));
+  };
+  for (const [m, own] of states.entries()) for (const h of [0, 1]) give(own, m, h);
   if (tile.split > 1) {
     k.do('barrier.cluster.arrive.aligned');
     k.do('barrier.cluster.wait.aligned');
@@ -121,9 +122,7 @@ function joinParts(g: AttendContext, own: Reg, chunk: Reg): Reg[] {
   const all = Array.from({ length: parts }, (_, p) => p);
   const states = all.map((p) => k.load('shared', 'f32', k.at(stateAt, statesAt + p * ownRows * 8), 2));
   const greatest = states.map(([most]) => most).reduce((a, b) => k.op('max.f32', a, b));
-  const powers = states.map(([most]) =>
-    k.op('ex2.approx.ftz.f32', k.op('mul.f32', k.op('sub.f32', most, greatest), Math.LOG2E)),
-  );
+  const powers = states.map(([most]) => powerOf(g, most, greatest));
   const total = states.map(([, sum], p) => k.op('mul.f32', sum, powers[p])).reduce((a, b) => k.op('add.f32', a, b));
   const sums = all
     .map((p) => loadSums(g, own, chunk, p).map((x) => k.op('mul.f32', x, powers[p])))

@@ -1,13 +1,13 @@
 /**
  * An attend as the tensor cores see it, and which tiles it may use: rows of queries by keys, a head a batch.
  *
- *     block = (head, tile of rows, part of the keys);   warp = 16 rows and every wk-th block of `keys` keys
+ *     block = (head, tile of rows, part of the keys);   warp = 16 or 32 rows and every wk-th block of `keys` keys
  *
  * All axes of queries together are rows, so that heads which share their keys (and only them) fill a tile even where each has one query.
  * Operands are affine in the axes; inner and value dims are contiguous, so that 16 bytes of them are copied at once.
  */
 import type { DType } from '../../core/dtype.ts';
-import type { Access, Attend, Axis, Kernel } from '../../loop/ir.ts';
+import type { Access, Attend, Axis, Expr, Kernel } from '../../loop/ir.ts';
 import { legalizeKernel } from '../../loop/legalize.ts';
 import type { KernelFacts } from '../target.ts';
 import { coefOf, extentOf, type Linear, mergeAxes } from './gemm-plan.ts';
@@ -35,10 +35,14 @@ export interface AttendShape {
   readonly v: AttendOperand;
   /** With operations that the chip has. */
   readonly form: Attend;
+  /** Where the score is the product times this, and this is positive. */
+  readonly scale: number | undefined;
 }
 
 export interface AttendTile {
-  /** Warps along rows, 16 each, and along keys. */
+  /** Tiles of 16 rows of a warp. */
+  readonly rm: number;
+  /** Warps along rows, and along keys. */
   readonly wm: number;
   readonly wk: number;
   /** Keys of a warp at a time. */
@@ -104,7 +108,21 @@ function makeShape(kernel: Kernel): AttendShape | undefined {
     k,
     v,
     form,
+    scale: scaleOf(form),
   };
+}
+
+function scaleOf({ score }: Attend): number | undefined {
+  const [only] = score;
+  if (score.length !== 1 || only.kind !== 'let') return undefined;
+  const isDot = (x: Expr): boolean => x.kind === 'local' && x.name === 'dot';
+  if (isDot(only.value)) return 1;
+  if (only.value.kind !== 'binary' || only.value.op !== 'mul') return undefined;
+  const { a, b } = only.value;
+  const number = isDot(a) ? b : a;
+  if (number.kind !== 'const' || !(isDot(a) || isDot(b))) return undefined;
+  const scale = Number(number.value);
+  return scale > 0 && Number.isFinite(scale * Math.LOG2E) ? scale : undefined;
 }
 
 function linearOf({ buffer, dims }: Access, points: ReadonlySet<string>): AttendOperand {
@@ -121,8 +139,10 @@ function linearOf({ buffer, dims }: Access, points: ReadonlySet<string>): Attend
 export interface AttendLayout {
   /** Keys of a stage: of all warps along keys. */
   readonly stageKeys: number;
-  /** Turns of the loop over keys. */
+  /** Turns of the loop over keys, those of them in which all keys exist, and the keys of a warp in the last where it is none of them. */
   readonly turns: number;
+  readonly wholeTurns: number;
+  readonly tailKeys: number;
   /** Stages that are filled before the first turn. */
   readonly ahead: number;
   readonly buffers: number;
@@ -145,14 +165,16 @@ export interface AttendLayout {
 const pitchOf = (elements: number): number => (((Math.ceil(elements / 16) * 2) | 1) as number) * 16;
 
 export function layoutOf(shape: AttendShape, tile: AttendTile): AttendLayout {
-  const { wm, wk, keys, stages, split } = tile;
+  const { rm, wm, wk, keys, stages, split } = tile;
   const stageKeys = wk * keys;
   const turns = Math.ceil(shape.keys / (stageKeys * split));
+  const wholeTurns = Math.floor(shape.keys / (stageKeys * split));
+  const left = shape.keys - wholeTurns * stageKeys;
   const buffers = Math.min(stages, turns);
   const [keyPitch, valuePitch] = [pitchOf(shape.inner), pitchOf(shape.value.extent)];
   const valuesAt = stageKeys * keyPitch;
   const stageBytes = valuesAt + stageKeys * valuePitch;
-  const rows = 16 * wm;
+  const rows = 16 * rm * wm;
   const [ownRows, parts] = [rows / split, wk * split];
   // Other blocks may write here while this one still reads its stages.
   const joinAt = split > 1 ? buffers * stageBytes : 0;
@@ -162,6 +184,8 @@ export function layoutOf(shape: AttendShape, tile: AttendTile): AttendLayout {
   return {
     stageKeys,
     turns,
+    wholeTurns,
+    tailKeys: wk * split === 1 ? Math.ceil(left / 16) * 16 : keys,
     ahead: turns <= stages ? turns : stages - 1,
     buffers,
     keyPitch,
@@ -178,21 +202,29 @@ export function layoutOf(shape: AttendShape, tile: AttendTile): AttendLayout {
   };
 }
 
-const TILES: readonly Pick<AttendTile, 'wm' | 'wk' | 'keys'>[] = [
-  { wm: 4, wk: 1, keys: 64 },
-  { wm: 4, wk: 1, keys: 32 },
-  { wm: 8, wk: 1, keys: 64 },
-  { wm: 2, wk: 1, keys: 64 },
-  { wm: 2, wk: 2, keys: 64 },
-  { wm: 2, wk: 2, keys: 32 },
-  { wm: 2, wk: 4, keys: 32 },
-  { wm: 1, wk: 1, keys: 64 },
-  { wm: 1, wk: 2, keys: 64 },
-  { wm: 1, wk: 2, keys: 32 },
-  { wm: 1, wk: 4, keys: 64 },
-  { wm: 1, wk: 4, keys: 32 },
-  { wm: 1, wk: 4, keys: 16 },
-  { wm: 1, wk: 8, keys: 32 },
+const TILES: readonly Omit<AttendTile, 'stages' | 'split'>[] = [
+  { rm: 1, wm: 1, wk: 1, keys: 64 },
+  { rm: 1, wm: 1, wk: 2, keys: 64 },
+  { rm: 1, wm: 1, wk: 4, keys: 64 },
+  { rm: 1, wm: 1, wk: 2, keys: 32 },
+  { rm: 1, wm: 1, wk: 4, keys: 32 },
+  { rm: 1, wm: 1, wk: 8, keys: 32 },
+  { rm: 1, wm: 1, wk: 4, keys: 16 },
+  { rm: 1, wm: 2, wk: 1, keys: 64 },
+  { rm: 1, wm: 2, wk: 2, keys: 64 },
+  { rm: 1, wm: 2, wk: 2, keys: 32 },
+  { rm: 1, wm: 2, wk: 4, keys: 32 },
+];
+/** Warps along rows where there are rows enough: about as many as there are, over a few blocks. */
+const WARPS = [3, 4, 5, 6, 7, 8];
+
+const tilesFor = (queries: number): readonly Omit<AttendTile, 'stages' | 'split'>[] => [
+  ...TILES,
+  ...[1, 2].flatMap((rm) => {
+    const needed = Math.ceil(queries / (16 * rm));
+    const warps = WARPS.filter((wm) => wm === 4 || wm === 8 || [1, 2, 3].some((n) => Math.ceil(needed / n) === wm));
+    return warps.filter((wm) => wm <= needed + 1).flatMap((wm) => [64, 32].map((keys) => ({ rm, wm, wk: 1, keys })));
+  }),
 ];
 const STAGES = [1, 2, 3] as const;
 const SPLITS = [1, 2, 4, 8] as const;
@@ -202,10 +234,16 @@ export interface AttendChip {
   readonly clusters: boolean;
 }
 
+/** Sums, queries and scores of a thread; what else it needs must fit beside them. */
+const registersOf = ({ value, inner }: AttendShape, { rm, keys }: Pick<AttendTile, 'rm' | 'keys'>): number =>
+  rm * (value.extent / 2 + inner / 4 + keys / 2);
+const MOST_REGISTERS = 168;
+
 /** Legal parameter rows. */
 export function attendTiles(shape: AttendShape, chip: AttendChip): AttendTile[] {
   const rows: AttendTile[] = [];
-  for (const tile of TILES) {
+  for (const tile of tilesFor(shape.queries)) {
+    if (registersOf(shape, tile) > MOST_REGISTERS) continue;
     for (const split of SPLITS) {
       // Each part of the keys should have some.
       if (split > 1 && (!chip.clusters || shape.keys <= tile.wk * tile.keys * (split / 2))) continue;

@@ -25,8 +25,8 @@ export const attend: CudaTemplate = {
   predictNs: (kernel, params) => predictAttendNs(kernel, shapeOf(kernel), tileOf(params)),
   tiles: (kernel, params) => {
     const { heads, queries } = shapeOf(kernel);
-    const { wm, split } = tileOf(params);
-    return heads * Math.ceil(queries / (16 * wm)) * split;
+    const { rm, wm, split } = tileOf(params);
+    return heads * Math.ceil(queries / (16 * rm * wm)) * split;
   },
   emit: (site) => emitAttend(site, shapeOf(site.kernel), tileOf(site.params)),
 };
