@@ -5,7 +5,7 @@
  *     x[i] = f(Σ a · b);   y[p(i)] = g(x[i], other[…])   is   y[p(i)] = g(f(Σ a · b), other[…])   where nobody else reads x
  *
  * fuse.ts does this for nodes that stand behind each other in the graph; here kernels are compared, so views between the two (a batch in
- * front of positions or behind them, channels first or last) do not count: they are strides by now. The step runs where the map did, so
+ * front of positions or behind them, channels first or last, windows put together) do not count: they are strides by now. The step runs where the map did, so
  * that all it reads is there. What was contiguous along an axis stays so: a map that transposes is a pass of its own.
  */
 import { toAffine } from '../loop/affine.ts';
@@ -17,7 +17,17 @@ import { shareSubexpressions } from '../loop/share.ts';
 import { simplifyKernel } from '../loop/simplify.ts';
 import { kernelName } from './kernel-writer.ts';
 import { factsOf, type LoweredGraph, type LoweredStep } from './lower.ts';
-import { loadedBuffers, mapNodes, replaceLoads, StepValues, singleStore, unrounded } from './step-values.ts';
+import { type Pieces, pieceAffine, pieceExpr, refineAxes } from './refine-axes.ts';
+import {
+  mapNodes,
+  placeLoaded,
+  renameAffine,
+  renameAxes,
+  replaceLoads,
+  StepValues,
+  singleStore,
+  unrounded,
+} from './step-values.ts';
 
 /** The graph with maps in the epilogues of the contracts before them. Steps of open sizes stay as they are. */
 export function fuseSteps(graph: LoweredGraph): LoweredGraph {
@@ -68,28 +78,50 @@ function merge(
   const { form } = before.kernel;
   const value = values.valueOf(writer);
   const stored = singleStore(after.kernel.body);
-  const to = stored && toAffine(stored.index);
-  if (form.kind !== 'contract' || !value || !stored || !to) return undefined;
+  if (form.kind !== 'contract' || !value || !stored) return undefined;
   const element = values.rename(unrounded(stored.value), at);
-  if (!loadedBuffers(element).has(name)) return undefined;
-  const names = values.namesAt(value, writer, element, name, after.kernel.axes);
-  if (!names) return undefined;
-  const back = new Map([...names].map(([from, axis]) => [axis, from]));
-  const wide = after.kernel.axes.filter((a) => a.extent !== 1 || a.limit);
-  if (!wide.every((a) => back.has(a.name))) return undefined;
-  // Axes of one iteration are wherever the contract has none.
-  const place = (x: Expr): Expr =>
-    mapNodes(x, (node) => {
-      if (node.kind !== 'axis') return node;
-      const own = back.get(node.name);
-      return own === undefined ? e.index(0) : e.axis(own);
-    });
-  const index = place(stored.index);
-  const contiguous = value.at.terms.find((t) => t.coef === 1)?.axis;
+  const read = placeLoaded(element, name);
+  const offset = values.operands.get(name)?.storage.offset ?? 0;
+  if (!read || read.constant + offset !== value.at.constant + values.offsetOut(writer)) return undefined;
+  const refined = refineAxes(value, { axes: after.kernel.axes, at: read });
+  if (!refined || !canCut(form, refined[0])) return undefined;
+  const [ours, theirs] = refined;
+  const index = inPieces(stored.index, theirs);
+  const contiguous = pieceAffine(ours, value.at).terms.find((t) => t.coef === 1)?.axis;
   if (toAffine(index)?.terms.find((t) => t.axis === contiguous)?.coef !== 1) return undefined;
-  const sum = mapNodes(value.element, (x) => (x.kind === 'local' && x.name === 'dot' ? e.local('acc', x.dtype) : x));
-  const whole = replaceLoads(place(element), name, sum);
-  return finish(values, { before, after, form, writer, store: { ...stored, index, value: whole }, at });
+  const sum = mapNodes(inPieces(value.element, ours), (x) =>
+    x.kind === 'local' && x.name === 'dot' ? e.local('acc', x.dtype) : x,
+  );
+  const whole = replaceLoads(inPieces(element, theirs), name, sum);
+  return finish(values, {
+    before,
+    after,
+    form: cut(form, ours),
+    writer,
+    store: { ...stored, index, value: whole },
+    at,
+  });
+}
+
+const inPieces = (x: Expr, pieces: Pieces): Expr =>
+  mapNodes(x, (node) => (node.kind === 'axis' ? pieceExpr(pieces, node.name) : node));
+
+/** Windows of a convolution stay as they are: templates know them by their axes. */
+const canCut = ({ a, b }: Contract, pieces: Pieces): boolean =>
+  [a, b].every(({ dims }) =>
+    dims.every((d) => !d.padded || d.at.terms.every(({ axis }) => (pieces.get(axis)?.length ?? 1) === 1)),
+  );
+
+function cut(form: Contract, pieces: Pieces): Contract {
+  const access = (x: Access): Access => ({
+    ...x,
+    dims: x.dims.map((d) => ({ ...d, at: pieceAffine(pieces, d.at) })),
+  });
+  const axes = form.axes.flatMap((axis) => {
+    const parts = pieces.get(axis.name);
+    return parts ? parts.map(({ name, extent }) => ({ name, extent, role: axis.role })) : [axis];
+  });
+  return { ...form, axes, a: access(form.a), b: access(form.b) };
 }
 
 interface Merged {
@@ -104,19 +136,35 @@ interface Merged {
 
 function finish(values: StepValues, { before, after, form, writer, store, at }: Merged): LoweredStep {
   const naming = values.naming();
-  const access = (a: Access): Access => ({ ...a, buffer: naming.name(`${writer} ${a.buffer}`) });
+  const names = new Map<string, string>();
+  for (const { name, role } of form.axes) {
+    const hint = role === 'k' ? 'k' : 'i';
+    names.set(name, `${hint}${[...names.values()].filter((x) => x.startsWith(hint)).length}`);
+  }
+  const access = (a: Access): Access => ({
+    buffer: naming.name(`${writer} ${a.buffer}`),
+    dims: a.dims.map((d) => ({ ...d, at: renameAffine(d.at, names) })),
+  });
   const [a, b] = [access(form.a), access(form.b)];
   const expr = (x: Expr): Expr =>
-    mapNodes(x, (node) => (node.kind === 'load' ? { ...node, buffer: naming.name(node.buffer) } : node));
+    mapNodes(renameAxes(x, names), (node) =>
+      node.kind === 'load' ? { ...node, buffer: naming.name(node.buffer) } : node,
+    );
   const value = expr(store.value);
   const out = after.kernel.buffers.find((x) => x.name === store.buffer);
   const buffer = naming.name(`${at} ${store.buffer}`);
-  const rounded = { ...store, buffer, index: store.index, value: e.cast(out?.dtype ?? value.dtype, value) };
+  const rounded = {
+    ...store,
+    buffer,
+    index: renameAxes(store.index, names),
+    value: e.cast(out?.dtype ?? value.dtype, value),
+  };
   let locals = 0;
   const epilogue = shareSubexpressions(rounded, () => `t${locals++}`);
   const { buffers, operands } = naming.bound();
-  const merged: Contract = { ...form, a, b, epilogue };
-  const kernel = simplifyKernel(contractKernel(kernelName('contract', buffers, form.axes), buffers, merged));
+  const axes = form.axes.map((x) => ({ ...x, name: names.get(x.name) as string }));
+  const merged: Contract = { ...form, axes, a, b, epilogue };
+  const kernel = simplifyKernel(contractKernel(kernelName('contract', buffers, axes), buffers, merged));
   return {
     kernel,
     operands,

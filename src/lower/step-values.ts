@@ -82,17 +82,8 @@ export class StepValues {
 
   /** For axes of `value`'s step those under which an expression loads it, where all its loads of it are at the one place. */
   namesAt(value: Value, writer: number, element: Expr, name: string, axes: readonly Axis[]): Names | undefined {
-    const places = new Map<string, Affine>();
-    let plain = true;
-    eachNode(element, (x) => {
-      if (x.kind !== 'load' || x.buffer !== name) return;
-      const at = toAffine(x.index);
-      if (at) places.set(JSON.stringify(at), at);
-      else plain = false;
-    });
-    const [at, other] = places.values();
-    if (!plain || !at || other) return undefined;
-    return matchAxes(value, this.offsetOut(writer), { axes, at }, this.operands.get(name)?.storage.offset ?? 0);
+    const at = placeLoaded(element, name);
+    return at && matchAxes(value, this.offsetOut(writer), { axes, at }, this.operands.get(name)?.storage.offset ?? 0);
   }
 
   offsetOut(step: number): number {
@@ -208,6 +199,20 @@ function eachNode(x: Expr, visit: (node: Expr) => void): void {
     e.children(node).forEach(go);
   };
   go(x);
+}
+
+/** Where an expression loads a buffer; undefined where that is nowhere, no sum of axes, or more than one place. */
+export function placeLoaded(element: Expr, buffer: string): Affine | undefined {
+  const places = new Map<string, Affine>();
+  let plain = true;
+  eachNode(element, (x) => {
+    if (x.kind !== 'load' || x.buffer !== buffer) return;
+    const at = toAffine(x.index);
+    if (at) places.set(JSON.stringify(at), at);
+    else plain = false;
+  });
+  const [at, other] = places.values();
+  return plain && !other ? at : undefined;
 }
 
 export function loadedBuffers(x: Expr): Set<string> {
