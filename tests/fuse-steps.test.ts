@@ -65,6 +65,42 @@ const NETS: readonly Net[] = [
     },
   },
   {
+    name: 'rows of the product cut in two and turned',
+    steps: [2, 1],
+    build(w, input) {
+      const y = w.transpose(w.reshape(w.matmul(input('x', 6, 4), weight(w, 8, 4, 5)), [2, 3, 5]), [1, 0, 2]);
+      return w.node('Mul', [y, w.node('Sigmoid', [y])]);
+    },
+  },
+  {
+    name: 'windows put together, as Swin has them',
+    steps: [3, 1],
+    build(w, input) {
+      const windows = w.add(w.matmul(input('x', 6, 20, 4), weight(w, 9, 4, 3)), columns(w, 3));
+      const turned = w.transpose(w.reshape(windows, [1, 2, 3, 4, 5, 3]), [0, 1, 3, 2, 4, 5]);
+      return w.add(w.reshape(turned, [1, 8, 15, 3]), input('residual', 1, 8, 15, 3));
+    },
+  },
+  {
+    name: 'windows read where they lie, and put together again',
+    steps: [5, 2],
+    build(w, input) {
+      const x = w.node('Softmax', [input('x', 1, 8, 15, 4)]);
+      const cutUp = w.transpose(w.reshape(x, [1, 2, 4, 3, 5, 4]), [0, 1, 3, 2, 4, 5]);
+      const windows = w.add(w.matmul(w.reshape(cutUp, [6, 20, 4]), weight(w, 11, 4, 3)), columns(w, 3));
+      const turned = w.transpose(w.reshape(windows, [1, 2, 3, 4, 5, 3]), [0, 1, 3, 2, 4, 5]);
+      return w.node('Relu', [w.add(w.reshape(turned, [1, 8, 15, 3]), input('residual', 1, 8, 15, 3))]);
+    },
+  },
+  {
+    name: 'axes that do not cut each other evenly',
+    steps: [2, 2],
+    build(w, input) {
+      const y = w.reshape(w.matmul(input('x', 6, 4), weight(w, 10, 4, 4)), [4, 6]);
+      return w.add(w.transpose(y, [1, 0]), input('residual', 6, 4));
+    },
+  },
+  {
     name: 'a product that another step reads, too, is stored',
     steps: [3, 3],
     build(w, input) {

@@ -68,9 +68,9 @@ function runsOf({ axes, at }: Place): Run[] | undefined {
   return runs.sort((x, y) => y.stride - x.stride);
 }
 
-/** An axis as the sum of its pieces; 0 where it has none, being 1 wide. */
-export const pieceExpr = (pieces: Pieces, axis: string): Expr =>
-  (pieces.get(axis) ?? []).reduce<Expr>((sum, p) => e.add(sum, e.mul(e.axis(p.name), e.index(p.times))), e.index(0));
+/** An axis as the sum of its pieces; undefined where it has none. */
+export const pieceExpr = (pieces: Pieces, axis: string): Expr | undefined =>
+  pieces.get(axis)?.reduce<Expr>((sum, p) => e.add(sum, e.mul(e.axis(p.name), e.index(p.times))), e.index(0));
 
 /** A linear form with pieces in the place of axes that have some. */
 export const pieceAffine = (pieces: Pieces, at: Affine): Affine =>
