@@ -84,6 +84,10 @@ describe('storage', () => {
     // Shuffled channels stay innermost.
     const view: Storage = { ...dense([3, 2, 5, 7]), strides: [1, 3, 42, 6] };
     expect(orderForReshape(view, [6, 5, 7])).toEqual([2, 3, 0, 1]);
+    // Heads that are shared, 2 of 3 each, stay outside of what a head has: positions by 8 elements.
+    const heads: Storage = { ...dense([3, 2, 5, 8]), strides: [40, 0, 8, 1] };
+    expect(orderForReshape(heads, [6, 5, 8])).toEqual([0, 1, 2, 3]);
+    expect(orderOf(heads)).toEqual([0, 1, 2, 3]);
   });
 
   it('says undefined where strides cannot express the reshape', () => {

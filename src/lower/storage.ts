@@ -45,9 +45,10 @@ export const rowMajorOrder = (rank: number): number[] => Array.from({ length: ra
 export const channelsLastOrder = (rank: number): number[] =>
   rank < 3 ? rowMajorOrder(rank) : [0, ...rowMajorOrder(rank).slice(2), 1];
 
-/** The dims outermost first, by stride; dims of extent 1 stand where row-major has them. */
+/** The dims outermost first, by stride; dims of extent 1 stand where row-major has them, and all do where one repeats its elements. */
 export function orderOf(storage: Storage): number[] {
   const real = rowMajorOrder(storage.shape.length).filter((d) => storage.shape[d] > 1);
+  if (real.some((d) => storage.strides[d] === 0)) return rowMajorOrder(storage.shape.length);
   const sorted = real.toSorted((a, b) => storage.strides[b] - storage.strides[a] || a - b);
   const out = rowMajorOrder(storage.shape.length);
   real.forEach((dim, i) => {
@@ -115,7 +116,8 @@ export function reshapeStorage(s: Storage, shape: StaticShape): Storage | undefi
 export function orderForReshape(s: Storage, shape: StaticShape): number[] {
   if (s.shape.includes(0)) return rowMajorOrder(s.shape.length);
   const points = rowMajorOrder(s.shape.length).filter((d) => s.shape[d] === 1);
-  const least = ({ from }: DimGroup): number => Math.min(...from.map((d) => s.strides[d]));
+  // A dim that repeats its elements (shared heads) is near none of them.
+  const least = ({ from }: DimGroup): number => Math.min(...from.map((d) => s.strides[d] || Number.POSITIVE_INFINITY));
   const groups = dimGroups(s.shape, shape).toSorted((a, b) => least(b) - least(a));
   return [...points, ...groups.flatMap(({ from }) => from)];
 }
