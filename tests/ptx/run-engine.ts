@@ -11,43 +11,30 @@ import type { Device } from '../../src/engine/device.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
 import { loadEngine } from '../../src/runtime/load.ts';
-import { type Chip, type CudaProgram, emitProgram } from '../../src/targets/cuda/program.ts';
+import { type Chip, emitProgram } from '../../src/targets/cuda/program.ts';
 import { fakeDevice } from '../cuda/fake-device.ts';
 import { argumentIn } from './arguments.ts';
 import { PtxProgram } from './machine.ts';
 import { GlobalMemory } from './memory.ts';
 
 /** The engine's outputs by name. */
-export const interpretEngine = (engine: Engine, chip: Chip, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> =>
-  interpretProgram(engine, emitProgram(engine, chip), inputs);
-
-/** The outputs by name, of the last of `runs` in the same memory. */
-export function interpretProgram(
-  engine: Engine,
-  program: CudaProgram,
-  inputs: ReadonlyMap<string, Tensor>,
-  runs = 1,
-): Map<string, Tensor> {
+export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const program = emitProgram(engine, chip);
   const memory = new GlobalMemory();
   const arena = memory.alloc('arena', engine.arenaBytes);
   const weights = memory.alloc('weights', engine.weightBytes, true);
   const valueIn = argumentIn({
     buffer: ({ space, byteOffset }) => (space === 'arena' ? arena : weights) + byteOffset,
     scratch: memory.alloc('scratch', new Uint8Array(program.scratchBytes)),
-    state: memory.alloc('state', new Uint8Array(program.stateBytes)),
-    table: (bytes) => memory.alloc('records', bytes, true),
   });
   const modules = program.modules.map((text) => new PtxProgram(text));
-  const launches = program.launches.map(({ args, ...launch }) => ({ ...launch, args: args.map(valueIn) }));
-  for (let i = 0; i < runs; i++) {
-    for (const { name, buffer } of engine.inputs) {
-      const { data } = inputs.get(name) as Tensor;
-      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      memory.bytesAt(arena + buffer.byteOffset, data.byteLength).set(bytes);
-    }
-    for (const { module, cooperative = false, ...launch } of launches)
-      modules[module].run(memory, { ...launch, concurrent: cooperative });
+  for (const { name, buffer } of engine.inputs) {
+    const { data } = inputs.get(name) as Tensor;
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    memory.bytesAt(arena + buffer.byteOffset, data.byteLength).set(bytes);
   }
+  for (const { module, args, ...launch } of program.launches)
+    modules[module].run(memory, { ...launch, args: args.map(valueIn) });
   return new Map(
     engine.outputs.map(({ name, dtype, shape, buffer }) => {
       const count = elements(shape);

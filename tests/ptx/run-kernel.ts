@@ -76,18 +76,11 @@ const outputsOf = (kernel: Kernel, bytesOf: (i: number) => Uint8Array): Outputs 
     ),
   );
 
-/** Of a program of single launches. */
 const argumentsOf = (
   refs: readonly BufferRef[],
   addressOf: (i: number) => number,
   scratch: number,
-): ((arg: CudaArg) => number) =>
-  argumentIn({
-    buffer: (ref) => addressOf(refs.indexOf(ref)),
-    scratch,
-    state: Number.NaN,
-    table: () => Number.NaN,
-  });
+): ((arg: CudaArg) => number) => argumentIn({ buffer: (ref) => addressOf(refs.indexOf(ref)), scratch });
 
 function interpret(kernel: Kernel, { program, refs }: EmittedTactic, inputs: Inputs): Outputs {
   const memory = new GlobalMemory();

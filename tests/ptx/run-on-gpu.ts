@@ -13,23 +13,16 @@ import { Stream } from '../../src/cuda/stream.ts';
 import type { Engine } from '../../src/engine/engine.ts';
 import type { Graph } from '../../src/graph/ir.ts';
 import { cudaDevice } from '../../src/targets/cuda/device.ts';
-import { type Chip, type EmitOptions, emitProgram } from '../../src/targets/cuda/program.ts';
+import { type Chip, emitProgram } from '../../src/targets/cuda/program.ts';
 import { GPU, gpuHere, launchHere } from '../cuda/gpu-here.ts';
 import { argumentIn } from './arguments.ts';
 import { runOpened } from './run-engine.ts';
 
 /** The engine's outputs by name. Its arena begins as NaN; launches overlap, as they do in a context. */
-export function runEngine(
-  gpu: Context,
-  chip: Chip,
-  engine: Engine,
-  inputs: ReadonlyMap<string, Tensor>,
-  options: EmitOptions = {},
-): Map<string, Tensor> {
-  const program = emitProgram(engine, chip, options);
-  const spaces = [engine.arenaBytes, engine.weightBytes.byteLength, program.scratchBytes, program.stateBytes];
-  const [arena, weights, scratch, state] = spaces.map((bytes) => new DeviceBuffer(gpu, Math.max(1, bytes)));
-  const tables: DeviceBuffer[] = [];
+function runEngine(gpu: Context, chip: Chip, engine: Engine, inputs: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  const program = emitProgram(engine, chip);
+  const spaces = [engine.arenaBytes, engine.weightBytes.byteLength, program.scratchBytes];
+  const [arena, weights, scratch] = spaces.map((bytes) => new DeviceBuffer(gpu, Math.max(1, bytes)));
   const modules = program.modules.map((text) => new Module(gpu, text));
   const stream = new Stream(gpu);
   try {
@@ -37,20 +30,12 @@ export function runEngine(
     stream.fill(scratch.address, 0, scratch.byteLength);
     stream.upload(weights, engine.weightBytes);
     for (const { name, buffer } of engine.inputs) stream.upload(arena, inputs.get(name)!.data, buffer.byteOffset);
-    stream.fill(state.address, 0, state.byteLength);
     const valueIn = argumentIn({
       buffer: ({ space, byteOffset }) => (space === 'arena' ? arena : weights).address + byteOffset,
       scratch: scratch.address,
-      state: state.address,
-      table: (bytes) => {
-        const table = new DeviceBuffer(gpu, bytes.byteLength);
-        tables.push(table);
-        stream.upload(table, bytes);
-        return table.address;
-      },
     });
     for (const { module, entry, args, step: _, beside: __, ...launch } of program.launches) {
-      const programmatic = program.programmatic && !launch.cooperative;
+      const { programmatic } = program;
       // A u32 is the lower half of its slot.
       const values = args.map((arg) => ({ address: valueIn(arg) }));
       launchHere({ gpu, stream }, modules[module].function(entry), { ...launch, programmatic }, values);
@@ -64,7 +49,7 @@ export function runEngine(
     return new Map(outputs);
   } finally {
     stream.dispose();
-    for (const thing of [...modules, ...tables, arena, weights, scratch, state]) thing.dispose();
+    for (const thing of [...modules, arena, weights, scratch]) thing.dispose();
   }
 }
 

@@ -33,7 +33,6 @@ export class CudaContext implements DeviceContext {
   readonly #device: DeviceBuffer;
   readonly #host: PinnedBuffer;
   readonly #memory: Memory;
-  readonly #tables: DeviceBuffer[] = [];
   readonly #stream: Stream;
   /** What was put into a stream last is done when this has happened. */
   readonly #idle: Event;
@@ -55,25 +54,13 @@ export class CudaContext implements DeviceContext {
     };
     try {
       const arenaBytes = alignUp(engine.arenaBytes, ALIGNMENT);
-      const scratchBytes = alignUp(program.scratchBytes, ALIGNMENT);
-      this.#device = keep(new DeviceBuffer(gpu, arenaBytes + scratchBytes + program.stateBytes));
+      this.#device = keep(new DeviceBuffer(gpu, arenaBytes + program.scratchBytes));
       const table = sizesBinding(engine);
       const bindings = [...engine.inputs, ...engine.outputs, ...(table ? [table] : [])];
       this.#host = keep(new PinnedBuffer(gpu, hostBytes(bindings)));
       this.#stream = keep(new Stream(gpu));
       this.#idle = keep(new Event(gpu, { timed: false }));
-      const scratch = this.#device.address + arenaBytes;
-      this.#memory = {
-        arena: this.#device.address,
-        scratch,
-        state: scratch + scratchBytes,
-        table: (bytes) => {
-          const table = new DeviceBuffer(gpu, bytes.byteLength);
-          this.#tables.push(table);
-          this.#stream.upload(table, bytes);
-          return table.address;
-        },
-      };
+      this.#memory = { arena: this.#device.address, scratch: this.#device.address + arenaBytes };
       const views = hostViews(bindings, this.#host);
       this.inputs = views.slice(0, engine.inputs.length);
       this.outputs = views.slice(engine.inputs.length, engine.inputs.length + engine.outputs.length);
@@ -92,7 +79,7 @@ export class CudaContext implements DeviceContext {
       this.#whole.upload(this.#stream);
       this.#stream.synchronize();
     } catch (cause) {
-      for (const thing of [...this.#tables, ...made.reverse()]) thing.dispose();
+      for (const thing of made.reverse()) thing.dispose();
       throw cause;
     }
   }
@@ -176,8 +163,8 @@ export class CudaContext implements DeviceContext {
   dispose(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    const made = [this.#kernels, this.#whole, this.#idle, this.#stream, ...this.#tables, this.#host, this.#device];
-    for (const thing of made) thing?.dispose();
+    for (const thing of [this.#kernels, this.#whole, this.#idle, this.#stream, this.#host, this.#device])
+      thing?.dispose();
     this.#onDispose();
   }
 

@@ -42,7 +42,6 @@ const program: CudaProgram = {
     ],
   })),
   scratchBytes: 64,
-  stateBytes: 0,
   programmatic: true,
 };
 

@@ -214,7 +214,6 @@ test.each([true, false])('an engine runs right, with host addresses: %s', async 
       args: buffers.map((buffer) => ({ kind: 'buffer', ref: buffer })),
     })),
     scratchBytes: 0,
-    stateBytes: 0,
     programmatic: false,
   };
   const open = await openProgram(engine, program, { threads: 1, onWarning: () => {} }, here, undefined);

@@ -8,16 +8,12 @@ import { type CudaFunction, Module } from '../../cuda/module.ts';
 import { Stream } from '../../cuda/stream.ts';
 import type { BufferRef, Engine } from '../../engine/engine.ts';
 import { type DirectIo, type DirectUse, directIo, NO_DIRECT_IO } from './direct-io.ts';
-import { workOf, writeRecords } from './persistent.ts';
 import type { CudaArg, CudaProgram } from './program.ts';
 
 /** Where things lie on the GPU for one context. */
 export interface Memory {
   readonly arena: number;
   readonly scratch: number;
-  readonly state: number;
-  /** Puts what launches read there for as long as the context is open; its address. */
-  table(bytes: Uint8Array): number;
 }
 
 /** A buffer of a step that does not lie where the engine has it. */
@@ -80,7 +76,7 @@ export class LoadedProgram {
       steps: [step, ...beside],
       launch: new Launch(
         this.#functions[i],
-        { ...options, programmatic: overlap && programmatic && !options.cooperative },
+        { ...options, programmatic: overlap && programmatic },
         args.map((arg): KernelArgument => {
           const value = this.#valueOf(arg, [step, ...beside], memory, elsewhere);
           return arg.kind === 'u32' ? { type: 'u32', value } : { address: value };
@@ -100,10 +96,6 @@ export class LoadedProgram {
       }
       case 'scratch':
         return memory.scratch + arg.byteOffset;
-      case 'state':
-        return memory.state + arg.byteOffset;
-      case 'records':
-        return memory.table(writeRecords(arg.table, (a, own) => this.#valueOf(a, [own], memory, elsewhere)));
       case 'u32':
         return arg.value;
       default:
@@ -119,7 +111,7 @@ export class LoadedProgram {
 export function directIoOf(engine: Engine, { launches }: LaunchedProgram): DirectIo {
   const { inputs, outputs } = directIo(engine);
   const isSimple = (use: DirectUse): boolean => {
-    const own = launches.flatMap(workOf).filter(({ step }) => step === use.step);
+    const own = launches.filter(({ step, beside = [] }) => step === use.step || beside.includes(use.step));
     return own.length === 1 && own[0].args.every(({ kind }) => kind !== 'scratch');
   };
   return { inputs, outputs: outputs.map((use) => (use && isSimple(use) ? use : undefined)) };

@@ -11,7 +11,6 @@ import type { BufferRef, Step } from '../../engine/engine.ts';
 import { printKernel } from '../../loop/print.ts';
 import type { Program } from '../target.ts';
 import { touchesOf } from './independent.ts';
-import { joinLaunches, type RecordTable, type Residency } from './persistent.ts';
 import { PREFETCH_CAPABILITY, prefetchArgs, prefetchedWeights, prefetchingName, withPrefetch } from './prefetch.ts';
 import { moduleText, type PtxEntry } from './ptx.ts';
 import { orderedName, type Release, releaseOf, releasingName, withOrderedLoads, withRelease } from './release.ts';
@@ -28,12 +27,10 @@ export interface Chip {
   readonly sharedBytesPerBlock: number;
 }
 
-/** A kernel's argument: an address (u64) in arena, weights, scratch or state, that of a table, or a u32. */
+/** A kernel's argument: an address (u64) in arena, weights or scratch, or a u32. */
 export type CudaArg =
   | { readonly kind: 'buffer'; readonly ref: BufferRef }
   | { readonly kind: 'scratch'; readonly byteOffset: number }
-  | { readonly kind: 'state'; readonly byteOffset: number }
-  | { readonly kind: 'records'; readonly table: RecordTable }
   | { readonly kind: 'u32'; readonly value: number };
 
 interface LaunchShape {
@@ -46,8 +43,6 @@ interface LaunchShape {
   /** Dynamic shared memory. */
   readonly sharedBytes: number;
   readonly cluster?: readonly [number, number, number];
-  /** Its blocks wait for each other: all must be on the GPU at once. */
-  readonly cooperative?: true;
   readonly args: readonly CudaArg[];
 }
 
@@ -60,8 +55,6 @@ export interface CudaLaunch extends LaunchShape {
 /** A launch before its code is in a module. */
 export interface CodedLaunch extends LaunchShape {
   readonly code: PtxEntry;
-  /** No part of a persistent kernel. */
-  readonly alone?: boolean;
 }
 
 export interface CudaProgram {
@@ -71,8 +64,6 @@ export interface CudaProgram {
   readonly launches: readonly CudaLaunch[];
   /** Device memory beside arena and weights, zero when an engine is opened; each step leaves it zero again. */
   readonly scratchBytes: number;
-  /** Device memory that is zero when an engine is opened, and left alone between runs. */
-  readonly stateBytes: number;
   /** Every kernel waits for the launch before it (griddepcontrol.wait), so launches may be told to overlap. */
   readonly programmatic: boolean;
 }
@@ -82,8 +73,6 @@ export interface EmitOptions {
   readonly programmatic?: boolean;
   /** True: every step has launches of its own, so that it can be timed. */
   readonly apart?: boolean;
-  /** Joins launches to persistent kernels of such blocks; sm_90 and newer. */
-  readonly persistent?: Residency;
 }
 
 const MODULE_CHARACTERS = 48 * 1024;
@@ -105,8 +94,7 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
     return known;
   });
   const entries = new Entries(chip);
-  const isApart = options.apart || options.persistent;
-  const groups = isApart ? pieces.map((_, i) => [i]) : groupSteps(program.steps, program.kernels, pieces, chip);
+  const groups = options.apart ? pieces.map((_, i) => [i]) : groupSteps(program.steps, program.kernels, pieces, chip);
   const placed = groups.flatMap((steps, g) =>
     launchesOf(steps, pieces, program).map((launch, i) => {
       // The first launch of steps asks for weights of the next ones.
@@ -117,25 +105,21 @@ export function emitProgram(program: Program, chip: Chip, options: EmitOptions =
   const releases = placed.map(({ steps, launch }, i) => {
     const next = placed[i + 1]?.launch;
     const touches = steps.flatMap((s) => touchesOf(program.steps[s], program.kernels[program.steps[s].kernel]));
-    return programmatic && !isApart && next ? releaseOf(launch, next, touches, chip.multiprocessors) : undefined;
+    return programmatic && !options.apart && next ? releaseOf(launch, next, touches, chip.multiprocessors) : undefined;
   });
-  const bound = placed.map(({ steps, launch, weights }, i) => {
+  const launches = placed.map(({ steps, launch, weights }, i) => {
     const { code, more } = entries.place(launch, weights, { lets: releases[i], isLet: releases[i - 1] !== undefined });
     return bindLaunch({ ...launch, code }, program.steps, steps, more);
   });
-  const { launches, stateBytes } = options.persistent
-    ? joinLaunches(bound, program.steps, program.kernels, options.persistent, 'persistent')
-    : { launches: bound, stateBytes: 0 };
   const modules = packModules([...new Set(launches.map(({ code }) => code))]);
   return {
     modules: modules.map((kernels) => moduleText(chip.computeCapability, kernels)),
-    launches: launches.map(({ code, alone: _, ...launch }) => ({
+    launches: launches.map(({ code, ...launch }) => ({
       ...launch,
       module: modules.findIndex((kernels) => kernels.includes(code)),
       entry: code.name,
     })),
     scratchBytes: pieces.reduce((n, piece) => Math.max(n, piece.scratchBytes), 0),
-    stateBytes,
     programmatic,
   };
 }
@@ -262,7 +246,6 @@ function bindLaunch(
     block,
     sharedBytes: launch.sharedBytes ?? 0,
     ...(cluster && { cluster }),
-    ...(launch.alone && { alone: true }),
     args: [...launch.args.map(bind), ...more],
   };
 }

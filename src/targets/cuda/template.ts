@@ -34,7 +34,7 @@ export interface KernelLaunch {
   /** Dynamic shared memory. */
   readonly sharedBytes?: number;
   readonly cluster?: readonly [number, number, number];
-  /** Its blocks stay on their multiprocessors and hand registers to each other: it is no part of a persistent kernel. */
+  /** Its blocks stay on their multiprocessors and hand registers to each other: it shares its launch with no other. */
   readonly alone?: boolean;
   /** Much of what it does does not wait for the launch before: its weights are copied ahead. */
   readonly isAhead?: boolean;
