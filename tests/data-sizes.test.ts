@@ -394,3 +394,26 @@ describe('what cannot be', () => {
     ).toMatch(/^shape-mismatch: Add/);
   });
 });
+
+describe('boxes so large or small that float32 has no such areas, or few digits of them', () => {
+  it.each(['reference', 'wasm', ...(typeof machine === 'string' ? [] : (['x64'] as const))] as const)(
+    '%s',
+    async (target) => {
+      const b = graphBuilder('boxes', OPS);
+      const inputs = [b.input('boxes', 'f32', [1, 6, 4]), b.input('scores', 'f32', [1, 1, 6])];
+      const parameters = [fromNumbers('i64', [], [6]), fromNumbers('f32', [], [0.8])].map((x) => b.constant(x));
+      b.output(one(b, 'NonMaxSuppression', [...inputs, ...parameters]));
+      const { engine } = await build(b.finish(), { target });
+      const loaded = await loadEngine(engine, { devices: DEVICES, threads: 1 });
+      const context = loaded.createContext();
+      const edges = [0, 0, 1, 1, 0, 0.1, 1, 1.1, 0, -0.1, 1, 0.9, 0, 10, 1, 11, 0, 10.1, 1, 11.1, 0, 100, 1, 101];
+      const scores = Float32Array.of(0.9, 0.75, 0.6, 0.95, 0.5, 0.3);
+      for (const scale of [1e-22, 1e-10, 1, 1.9e19, 1e30]) {
+        const kept = context.run({ boxes: Float32Array.from(edges, (x) => x * scale), scores })[engine.outputs[0].name];
+        // Neighbours overlap by 0.9 of 1.1.
+        expect(Array.from(kept as BigInt64Array, Number), `${scale}`).toEqual([0, 0, 3, 0, 0, 0, 0, 0, 5]);
+      }
+      loaded.dispose();
+    },
+  );
+});

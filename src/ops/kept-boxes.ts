@@ -9,7 +9,7 @@
  *
  * A strip is looked at by blocks, a box a lane, from edges that lie side by side as float32: only a block in which one may overlap too much
  * is looked at box by box. Rounding keeps the order of edges, and of left edges that of strips; the overlap of edges that are float32 anyway
- * is wrong in its last places only, far less than SLACK allows. Boxes that are no numbers are in strip 0, and meet nobody.
+ * is wrong in its last places only, far less than SLACK allows, unless areas are too large or too small for float32. Boxes that are no numbers are in strip 0, and meet nobody.
  */
 import {
   add,
@@ -38,6 +38,8 @@ const STRIPS = 64;
 const BLOCK = 32;
 /** By how much less than the threshold an overlap computed in float32 counts as one that may be above it. */
 const SLACK = 1e-5;
+/** Between them float32 has all its digits; of other areas it says nothing. */
+const [LEAST_AREA, MOST_AREA] = [1e-30, 1e38];
 
 export interface KeptBoxes {
   /** Once, before all: what the threshold (f64) says. */
@@ -116,7 +118,12 @@ export function keptBoxes(ctx: BoxContext): KeptBoxes {
     const both = mul(height, sub(less(right, ownRight), greater(left, ownLeft)));
     const area = mul(sub(bottom, top), sub(right, left));
     const ownArea = mul(sub(ownBottom, ownTop), sub(ownRight, ownLeft));
-    const isLittle = binary('lt', both, mul(f32(almost), sub(add(area, ownArea), both)));
+    const union = sub(add(area, ownArea), both);
+    const isLittle = [
+      binary('lt', both, mul(f32(almost), union)),
+      binary('gt', union, constant('f32', LEAST_AREA)),
+      binary('lt', union, constant('f32', MOST_AREA)),
+    ].reduce((so, one) => binary('and', so, one));
     // Nothing is left out under a condition, so that all of it is done in lanes.
     const exact = edgesAreFloat32(ctx);
     const meets = pairs.map(([a, b]) => binary(exact ? 'gt' : 'ge', a, b));
