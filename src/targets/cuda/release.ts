@@ -10,7 +10,7 @@
  * What a multiprocessor's first-level cache holds is forgotten when a kernel's blocks begin there, not when their wait ends. What it gets
  * between the two is what the launch before reads, in sectors of 32 bytes; none of them may be one that this launch writes elsewhere. So one
  * that reads and writes bytes of a sector does not let go. Loads of which the compiler may think that nobody writes what they read are
- * not used.
+ * used neither by who lets go nor by who is let go: it might put one before the wait.
  */
 import { alignUp } from '../../core/bytes.ts';
 import type { BufferRef } from '../../engine/engine.ts';
