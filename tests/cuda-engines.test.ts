@@ -23,6 +23,7 @@ import { type CudaProgram, emitProgram } from '../src/targets/cuda/program.ts';
 import { CUDA_TEMPLATES } from '../src/targets/cuda/templates.ts';
 import { FakeDriver } from './cuda/fake-driver.ts';
 import { assemble, ptxasIsPresent } from './ptx/ptxas.ts';
+import { interpretEngine } from './ptx/run-engine.ts';
 import { CHIPS } from './ptx/run-kernel.ts';
 import { randomTensor } from './random.ts';
 
@@ -162,3 +163,21 @@ test('branches share launches, each step in one of them, unless steps are to be 
   if (ptxasIsPresent()) for (const text of shared.modules) expect(assemble(text, 'sm_90a')).toBe('');
   expect(stepsOf(emitProgram(engine, CHIPS[2], { apart: true }))).toEqual(all.map((i) => [i]));
 });
+
+test.each(['fp32', 'fp16'] as const)(
+  'steps that share a launch touch nothing that another one writes: %s',
+  async (precision) => {
+    const name = Object.keys(NETS).find((n) => n.startsWith('branches')) as string;
+    const graph = graphOf(NETS[name]);
+    const { engine } = await build(graph, { target: 'cuda', gpuArch: 'sm_90', precision });
+    expect(emitProgram(engine, CHIPS[2]).launches.some(({ beside }) => beside)).toBe(true);
+    const inputs = new Map([['x', randomTensor('f32', [1, 16, 7, 6], 7)]]);
+    // Their blocks run side by side there, and a byte that two of them touch is an error.
+    const [got] = interpretEngine(engine, CHIPS[2], inputs).values();
+    const [want] = [...evalGraph(graph, OPS, inputs).values()].map((t) => Array.from(toNumbers(t)));
+    const rms = Math.sqrt(want.reduce((sum, v) => sum + v * v, 0) / want.length);
+    expect(Math.max(...want.map((v, i) => Math.abs(Number(got.data[i]) - v))) / rms).toBeLessThan(
+      TOLERANCES[precision],
+    );
+  },
+);

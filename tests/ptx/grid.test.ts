@@ -1,4 +1,4 @@
-/** Blocks that wait for each other in the interpreter: a barrier of the grid, and what is found where it is missing, weak or never passed. */
+/** Blocks side by side in the interpreter: a barrier of the grid, and what is found where it is missing, weak or never passed. */
 import { describe, expect, test } from 'vitest';
 import { PtxProgram } from './machine.ts';
 import { GlobalMemory } from './memory.ts';

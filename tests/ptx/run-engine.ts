@@ -33,8 +33,9 @@ export function interpretEngine(engine: Engine, chip: Chip, inputs: ReadonlyMap<
     const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     memory.bytesAt(arena + buffer.byteOffset, data.byteLength).set(bytes);
   }
-  for (const { module, args, ...launch } of program.launches)
-    modules[module].run(memory, { ...launch, args: args.map(valueIn) });
+  // Steps that share a launch may not touch what the others write.
+  for (const { module, args, beside, ...launch } of program.launches)
+    modules[module].run(memory, { ...launch, args: args.map(valueIn), concurrent: beside !== undefined });
   return new Map(
     engine.outputs.map(({ name, dtype, shape, buffer }) => {
       const count = elements(shape);
