@@ -5,10 +5,8 @@
  * The name of an entry is a digest of all that decides the program: the sources of Hotrod, manifest and kernels of the engine, the GPU.
  * So what was found safe once is what is run. An entry says its origin again, for a file under a wrong name.
  */
-import { SOURCES } from '../../core/sources.ts';
-import { type CacheFolder, openUserCache } from '../../host/cache-folder.ts';
-import { keyOf, readSealed, seal } from '../../host/sealed.ts';
-import { sha256 } from '../../host/sha256.ts';
+import type { CacheFolder } from '../../host/cache-folder.ts';
+import { keptIn, ofThisUser } from '../../host/kept.ts';
 import type { DirectIo, DirectUse } from './direct-io.ts';
 import type { LaunchedProgram } from './loaded-program.ts';
 import type { CudaMachine } from './machine.ts';
@@ -32,17 +30,6 @@ export interface KeptPrograms {
   write(fingerprint: string, machine: CudaMachine, kept: KeptProgram): Promise<void>;
 }
 
-let user: KeptPrograms | undefined | null = null;
-
-/** This user's; undefined where there is no place for them, none is wanted, or it is not known which Hotrod this is. */
-export function userPrograms(): KeptPrograms | undefined {
-  if (user === null) {
-    const folder = SOURCES === undefined ? undefined : openUserCache('cuda');
-    user = folder && keptPrograms(folder, SOURCES as string);
-  }
-  return user;
-}
-
 interface Entry extends KeptProgram {
   readonly origin: string;
 }
@@ -51,28 +38,27 @@ interface Entry extends KeptProgram {
 export function keptPrograms(folder: CacheFolder, sources: string): KeptPrograms {
   const originOf = (fingerprint: string, { chip, features, driver, device }: CudaMachine): string =>
     JSON.stringify({ sources, fingerprint, chip, features, driver: driver.version, device: device.name });
+  const kept = keptIn(folder, MAX_CACHE_BYTES, { encode, decode });
   return {
-    read: async (fingerprint, machine) => {
-      const origin = originOf(fingerprint, machine);
-      const key = await nameOf(origin);
-      const bytes = await readSealed(folder, key);
-      const entry = bytes && decode(bytes);
-      if (entry?.origin === origin) return { ...entry, direct: withGaps(entry.direct) };
-      if (bytes) folder.remove(key);
-      return undefined;
-    },
-    write: async (fingerprint, machine, { program, keys, direct, warnings }) => {
-      const origin = originOf(fingerprint, machine);
-      const entry: Entry = { origin, program, keys, direct, warnings };
-      folder.write(await nameOf(origin), await seal(new TextEncoder().encode(JSON.stringify(entry))));
-      folder.trim(MAX_CACHE_BYTES);
-    },
+    read: (fingerprint, machine) => kept.read(originOf(fingerprint, machine)),
+    write: (fingerprint, machine, program) => kept.write(originOf(fingerprint, machine), program),
   };
 }
 
-const nameOf = async (origin: string): Promise<string> => keyOf(await sha256(new TextEncoder().encode(origin)));
+/** This user's. */
+export const userPrograms = ofThisUser('cuda', keptPrograms);
 
-function decode(bytes: Uint8Array): Entry | undefined {
+function encode({ program, keys, direct, warnings }: KeptProgram, origin: string): Uint8Array {
+  const entry: Entry = { origin, program, keys, direct, warnings };
+  return new TextEncoder().encode(JSON.stringify(entry));
+}
+
+function decode(bytes: Uint8Array, origin: string): KeptProgram | undefined {
+  const entry = parse(bytes);
+  return entry?.origin === origin ? { ...entry, direct: withGaps(entry.direct) } : undefined;
+}
+
+function parse(bytes: Uint8Array): Entry | undefined {
   try {
     return JSON.parse(new TextDecoder().decode(bytes)) as Entry;
   } catch {

@@ -2,19 +2,17 @@
  * Machine code of engines opened before, in the user's own cache folder: whoever finds it there need neither prove the kernels safe nor
  * emit them. It is never in an engine file, so a stranger's file brings none along.
  *
- * The name of an entry is a digest of all that decides its code: the sources of Hotrod, manifest and kernels of the engine, the features
- * of the machine, the threads. So what was found safe once is what is run, and what anything has changed in is not found. An entry is
+ * What decides the code: the sources of Hotrod, manifest and kernels of the engine, the features of the machine, the threads. So what was
+ * found safe once is what is run (`host/kept.ts`). An entry is
  *
- *     SHA-256 of the rest | length of the head, u32 | head: JSON | code
+ *     length of the head, u32 | head: JSON | code
  *
- * and its head says the same again, for a file under a wrong name. Code runs at any address; on Windows it holds those of two functions of
+ * Code runs at any address; on Windows it holds those of two functions of
  * the system, which are the same until it starts anew and count as what decides the code.
  */
 import { dataView } from '../../core/bytes.ts';
-import { SOURCES } from '../../core/sources.ts';
-import { type CacheFolder, openUserCache } from '../../host/cache-folder.ts';
-import { keyOf, readSealed, seal } from '../../host/sealed.ts';
-import { sha256 } from '../../host/sha256.ts';
+import type { CacheFolder } from '../../host/cache-folder.ts';
+import { keptIn, ofThisUser } from '../../host/kept.ts';
 import type { X64Machine } from './machine.ts';
 import type { CompiledEngine, Crew } from './open.ts';
 
@@ -28,39 +26,19 @@ export interface KeptCode {
   write(fingerprint: string, machine: X64Machine, crew: Crew, compiled: CompiledEngine): Promise<void>;
 }
 
-let user: KeptCode | undefined | null = null;
-
-/** This user's; undefined where there is no place for it, none is wanted, or it is not known which Hotrod this is. */
-export function userCode(): KeptCode | undefined {
-  if (user === null) {
-    const folder = SOURCES === undefined ? undefined : openUserCache('x64');
-    user = folder && keptCode(folder, SOURCES as string);
-  }
-  return user;
-}
-
 /** `sources` tells one Hotrod from another. */
 export function keptCode(folder: CacheFolder, sources: string): KeptCode {
   const originOf = (fingerprint: string, { system, features }: X64Machine, crew: Crew): string =>
     JSON.stringify({ sources, fingerprint, features, calls: system.calls, crew });
+  const kept = keptIn(folder, MAX_CACHE_BYTES, { encode, decode });
   return {
-    read: async (fingerprint, machine, crew) => {
-      const origin = originOf(fingerprint, machine, crew);
-      const key = await nameOf(origin);
-      const entry = await readSealed(folder, key);
-      const compiled = entry && decode(entry, origin);
-      if (entry && !compiled) folder.remove(key);
-      return compiled;
-    },
-    write: async (fingerprint, machine, crew, compiled) => {
-      const origin = originOf(fingerprint, machine, crew);
-      folder.write(await nameOf(origin), await seal(encode(compiled, origin)));
-      folder.trim(MAX_CACHE_BYTES);
-    },
+    read: (fingerprint, machine, crew) => kept.read(originOf(fingerprint, machine, crew)),
+    write: (fingerprint, machine, crew, compiled) => kept.write(originOf(fingerprint, machine, crew), compiled),
   };
 }
 
-const nameOf = async (origin: string): Promise<string> => keyOf(await sha256(new TextEncoder().encode(origin)));
+/** This user's. */
+export const userCode = ofThisUser('x64', keptCode);
 
 /** All but the code itself. */
 interface Head {
