@@ -31,18 +31,7 @@ function kernelOf(s: Stores): Kernel {
   };
 }
 
-const stepOn = (...buffers: BufferRef[]): Step => ({
-  kernel: 0,
-  tactic: { template: 'generated', params: {}, predictedNs: 1 },
-  buffers,
-  values: [],
-  loc: [],
-  tiles: 1,
-  maxThreads: 1,
-  barrier: false,
-  flops: 0,
-  bytesMoved: 0,
-});
+const stepOn = (...buffers: BufferRef[]): Pick<Step, 'buffers'> => ({ buffers });
 const arena = (byteOffset: number, bytes: number): BufferRef => ({ space: 'arena', byteOffset, bytes });
 
 test('steps that write a byte in common are never independent', () => {
